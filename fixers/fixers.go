@@ -1,0 +1,88 @@
+// Package fixers plans the repairs that make a guest of VMware boot on KVM.
+// All is the one list of fixers and their order; a Plan is what they would do
+// to one guest, complete and reviewable before anything is touched.
+package fixers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/linux"
+)
+
+// All is every fixer in the order in which they plan: a later one sees the
+// edits of those before it.
+func All() []fixer.Fixer {
+	return linux.Fixers
+}
+
+// Plan is the complete set of changes to one guest, and what the operator
+// should know before they are made.
+type Plan struct {
+	Changes  []guest.Change  `json:"changes"`
+	Concerns []fixer.Concern `json:"concerns"`
+	Skipped  []Skip          `json:"skipped"` // fixers with nothing to do, and why
+}
+
+// Skip is a fixer that made no change.
+type Skip struct {
+	Fixer  string `json:"fixer"`
+	Reason string `json:"reason"`
+}
+
+// Blocked tells whether a concern forbids the migration.
+func (p Plan) Blocked() bool {
+	for _, c := range p.Concerns {
+		if c.Level == fixer.Blocker {
+			return true
+		}
+	}
+	return false
+}
+
+// Make plans the fixers over a guest's files without touching them. A fixer
+// that fails leaves no edit behind and becomes a concern: a blocker if the
+// guest cannot boot without it, else a warning. The error is the context's.
+func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.Input, log *slog.Logger) (Plan, error) {
+	view := guest.NewView(files)
+	plan := Plan{Changes: []guest.Change{}, Concerns: []fixer.Concern{}, Skipped: []Skip{}}
+	for _, f := range list {
+		if ctx.Err() != nil {
+			return Plan{}, context.Cause(ctx)
+		}
+		if !f.Applies(in) {
+			plan.Skipped = append(plan.Skipped, Skip{f.Name, "does not apply to this guest"})
+			continue
+		}
+		mark, before := view.Mark(), len(view.Changes())
+		view.As(f.Name, f.Why)
+		concerns, err := f.Plan(ctx, view, in)
+		plan.Concerns = append(plan.Concerns, concerns...)
+		if err != nil {
+			view.Rollback(mark)
+			log.Warn("fixer could not plan", "fixer", f.Name, "err", err)
+			plan.Concerns = append(plan.Concerns, failed(f, err))
+			continue
+		}
+		if len(view.Changes()) == before {
+			plan.Skipped = append(plan.Skipped, Skip{f.Name, "nothing to change"})
+		}
+	}
+	plan.Changes = append(plan.Changes, view.Changes()...)
+	return plan, nil
+}
+
+func failed(f fixer.Fixer, err error) fixer.Concern {
+	c := fixer.Concern{Level: fixer.Warning, Code: f.Name + "/failed", Text: err.Error(), Try: "its changes are left out; check this part of the guest by hand"}
+	if f.Vital {
+		c.Level, c.Try = fixer.Blocker, "the guest would not boot without it; mend the cause in the guest and migrate again"
+	}
+	if errors.Is(err, guest.ErrTooBig) {
+		c.Text = fmt.Sprintf("%v: it is too large to be what it should be", err)
+	}
+	return c
+}

@@ -1,0 +1,130 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+// Check tells whether the guest is what the changes were planned for, without
+// touching it. Its error wraps ErrConflict and names every path that differs.
+func Check(r Reader, changes []Change) error {
+	now := map[string]State{}
+	var conflicts []error
+	for _, c := range changes {
+		was, seen := now[c.Path]
+		if !seen {
+			var err error
+			if was, err = StateOf(r, c.Path); err != nil {
+				return err
+			}
+		}
+		if !was.Same(c.Before) {
+			conflicts = append(conflicts, fmt.Errorf("%s: %w (planned by %s)", c.Path, ErrConflict, c.Fixer))
+		}
+		now[c.Path] = c.After
+	}
+	return errors.Join(conflicts...)
+}
+
+// Apply makes the changes, exactly these, in order, after Check found the guest
+// as it was planned for. It returns the inverse set: applied, it restores
+// content, owner, mode, attributes and times of every file. When Apply fails in
+// the middle the guest is neither; its overlay is to be thrown away.
+func Apply(g FS, changes []Change) (inverse []Change, err error) {
+	if err := Check(g, changes); err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		undo, err := apply(g, c)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.Fixer, c.Path, err)
+		}
+		inverse = append(inverse, undo)
+	}
+	slices.Reverse(inverse)
+	return inverse, settleTimes(g, changes)
+}
+
+// apply makes one change and returns its inverse.
+func apply(g FS, c Change) (Change, error) {
+	before, err := StateOf(g, c.Path)
+	if err != nil {
+		return Change{}, err
+	}
+	undo := Change{Fixer: c.Fixer, Why: "undo: " + c.Why, Path: c.Path, Before: c.After, After: before, Keep: c.Keep}
+	if before.Kind == File && c.Keep < before.Size {
+		old, err := g.ReadFile(c.Path, MaxFile)
+		if err != nil {
+			return Change{}, err
+		}
+		undo.Data = old[c.Keep:]
+	}
+	undo.Diff = fmt.Sprintf("restored: %s", before.Kind)
+	if err := transition(g, c, before); err != nil {
+		return Change{}, err
+	}
+	after, err := StateOf(g, c.Path)
+	if err != nil {
+		return Change{}, err
+	}
+	if !after.Same(c.After) {
+		return Change{}, fmt.Errorf("is not what was written: %+v, want %+v", after, c.After)
+	}
+	return undo, nil
+}
+
+func transition(g FS, c Change, before State) error {
+	if before.Kind != Absent && before.Kind != c.After.Kind {
+		if err := g.Remove(c.Path); err != nil {
+			return err
+		}
+	}
+	switch c.After.Kind {
+	case Absent:
+		return nil
+	case Symlink:
+		if before.Kind == Symlink && before.Target == c.After.Target {
+			break
+		}
+		if err := g.Symlink(c.After.Target, c.Path); err != nil {
+			return err
+		}
+	case Folder:
+		if before.Kind == Folder {
+			break
+		}
+		if err := g.Mkdir(c.Path, c.After.Meta.Mode); err != nil {
+			return err
+		}
+	case File:
+		if before.Kind == File && before.SHA256 == c.After.SHA256 {
+			break
+		}
+		if err := g.WriteFile(c.Path, c.Keep, c.Data); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("cannot make a %q: %w", c.After.Kind, fs.ErrInvalid)
+	}
+	return g.SetMeta(c.Path, c.After.Meta)
+}
+
+// settleTimes sets the times once more at the end: a folder's or a file's time
+// moves when a later change touches it again.
+func settleTimes(g FS, changes []Change) error {
+	last := map[string]State{}
+	for _, c := range changes {
+		last[c.Path] = c.After
+	}
+	for name, s := range last {
+		if s.Kind == Absent || s.Kind == Symlink || s.Meta.MTime.IsZero() {
+			continue
+		}
+		if err := g.SetMeta(name, s.Meta); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+// Package guest is how the rest of the program sees the files of a guest: a
+// file system to read, a topology of disks, a View in which fixers make their
+// edits, and the change set that comes of them.
+//
+// FS: the guest's mounted files, by absolute slash-separated names that are
+// resolved inside the guest root. Guest: an opened guest, one engine's way to
+// its disks. View: an FS with edits recorded in memory. Change: one edit.
+package guest
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"maps"
+	"time"
+)
+
+// Errors that callers decide on. Absent files are fs.ErrNotExist.
+var (
+	// ErrTooBig is a file over the limit that its reader set.
+	ErrTooBig = errors.New("file is larger than expected")
+	// ErrConflict is a guest that is not what its plan was made for.
+	ErrConflict = errors.New("changed since the plan was made")
+)
+
+// Reader is the reading half of a guest's files. Names are absolute; symbolic
+// links in them are followed inside the guest root, never out of it.
+type Reader interface {
+	// ReadFile reads a regular file of at most limit bytes; ErrTooBig beyond.
+	ReadFile(name string, limit int64) ([]byte, error)
+	// Lstat describes name itself, a symbolic link as a link.
+	Lstat(name string) (Info, error)
+	// ReadDir lists a folder, sorted by name, at most maxEntries of them.
+	ReadDir(name string) ([]Info, error)
+	// Readlink is a symbolic link's target as it is written.
+	Readlink(name string) (string, error)
+	// Xattrs are the extended attributes of name itself, ACLs and labels included.
+	Xattrs(name string) (map[string][]byte, error)
+}
+
+// FS is a guest's files. The writing half is used by Apply alone: everything
+// else edits a View. A write keeps what it does not name: a file's inode, hard
+// links, owner, mode and attributes stay.
+type FS interface {
+	Reader
+	// WriteFile replaces a regular file's content from offset on and cuts it
+	// behind the data; it creates the file (mode 0600, owner root) if absent.
+	WriteFile(name string, offset int64, data []byte) error
+	// Truncate cuts a regular file to size bytes.
+	Truncate(name string, size int64) error
+	Mkdir(name string, mode fs.FileMode) error
+	Symlink(target, name string) error
+	// Remove removes a file, a symbolic link or an empty folder.
+	Remove(name string) error
+	// SetMeta sets owner, mode, extended attributes and modification time.
+	SetMeta(name string, m Meta) error
+}
+
+// MaxEntries bounds what ReadDir returns of one folder.
+const MaxEntries = 100_000
+
+// Info describes one file of a guest.
+type Info struct {
+	Name  string      // last element
+	Mode  fs.FileMode // type and permissions, set-id and sticky bits
+	UID   int
+	GID   int
+	Size  int64 // bytes
+	MTime time.Time
+}
+
+// Meta is all of a file but its content.
+type Meta struct {
+	Mode   fs.FileMode       `json:"mode"` // permissions, set-id and sticky bits
+	UID    int               `json:"uid"`
+	GID    int               `json:"gid"`
+	Xattrs map[string][]byte `json:"xattrs,omitempty"`
+	// MTime is restored by undo; zero leaves the time to the file system.
+	MTime time.Time `json:"mtime,omitzero"`
+}
+
+// sameAs compares what a plan compares: not the times.
+func (m Meta) sameAs(o Meta) bool {
+	return m.Mode == o.Mode && m.UID == o.UID && m.GID == o.GID && maps.EqualFunc(m.Xattrs, o.Xattrs, bytes.Equal)
+}
+
+// Topology is what lies on a guest's disks.
+type Topology struct {
+	Disks       []Disk       `json:"disks"`
+	Filesystems []Filesystem `json:"filesystems"`
+}
+
+// Disk is one disk as the guest's machine has it.
+type Disk struct {
+	Name       string      `json:"name"`           // disk0, disk1 … in the machine's order
+	Size       int64       `json:"size"`           // bytes
+	Table      string      `json:"table"`          // gpt, mbr, or "" for none
+	ID         string      `json:"id,omitempty"`   // GPT's GUID or MBR's signature, lower case
+	Partitions []Partition `json:"partitions"`     // by number
+	BootCode   string      `json:"boot,omitempty"` // what the first sector's code names: "GRUB", "LILO" …
+}
+
+// Partition is one entry of a partition table.
+type Partition struct {
+	Name   string `json:"name"`   // disk0p1
+	Number int    `json:"number"` // as the kernel counts
+	Start  int64  `json:"start"`  // bytes
+	Size   int64  `json:"size"`   // bytes
+	Type   string `json:"type"`   // GPT's type GUID or MBR's type byte as two hex digits, lower case
+	UUID   string `json:"uuid"`   // PARTUUID, lower case
+	Label  string `json:"label,omitempty"`
+}
+
+// Filesystem is what a partition or a whole disk holds: a file system, swap
+// space, or a container that is not opened.
+type Filesystem struct {
+	Device string `json:"device"` // disk0p1, or disk0 for a whole disk
+	Type   string `json:"type"`   // blkid's name: ext4, xfs, swap, LVM2_member, crypto_LUKS …
+	UUID   string `json:"uuid,omitempty"`
+	Label  string `json:"label,omitempty"`
+	Size   int64  `json:"size"` // bytes of the device
+}
+
+// Guest is an opened guest. One goroutine uses it at a time.
+type Guest interface {
+	FS
+	Topology() Topology
+	// Mount puts a file system of the topology at a folder of the guest root;
+	// the first is mounted at "/". It may replay the journal on the overlay.
+	Mount(device, at string) error
+	// UnmountAll undoes every Mount, so that another root can be tried.
+	UnmountAll() error
+	// Close writes everything through to the overlay and lets go of it.
+	// Its error means that writes may be missing.
+	Close() error
+}

@@ -1,0 +1,158 @@
+// Package inspect finds out what is installed on a guest's disks. It reads and
+// never assumes: every record of Facts says where it was read, and what was not
+// found is absent rather than guessed. It is the same code over every engine.
+package inspect
+
+import (
+	"net/netip"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/machine"
+)
+
+// Families of operating systems.
+const (
+	Linux   = "linux"
+	Windows = "windows"
+)
+
+// Facts is what inspection found.
+type Facts struct {
+	OS          OS             `json:"os"`
+	Firmware    Firmware       `json:"firmware"`
+	Topology    guest.Topology `json:"topology"`
+	Mounts      []Mount        `json:"mounts"`      // in the order in which they are mounted
+	Bootloaders []Bootloader   `json:"bootloaders"` // all that were found
+	Kernels     []Kernel       `json:"kernels"`     // every one on offer
+	Network     Network        `json:"network"`
+	VMware      []Leftover     `json:"vmware"`  // what VMware left in the guest
+	Init        Found          `json:"init"`    // systemd, sysvinit, openrc …
+	SELinux     Found          `json:"selinux"` // enforcing, permissive, disabled, or "" for none
+	Agents      []Found        `json:"agents"`  // guest agents installed
+}
+
+// Found is one finding and where it was read.
+type Found struct {
+	Value  string `json:"value"`
+	Source string `json:"source,omitempty"`
+}
+
+// OS is the operating system.
+type OS struct {
+	Family   string `json:"family"`            // Linux, Windows, or "" when it is neither
+	Distro   string `json:"distro,omitempty"`  // os-release's ID: debian, ubuntu, rhel …
+	Version  string `json:"version,omitempty"` // os-release's VERSION_ID
+	Name     string `json:"name,omitempty"`    // for people
+	Arch     string `json:"arch,omitempty"`    // as Debian names it: amd64, i386, arm64
+	Systemd  int    `json:"systemd,omitempty"` // systemd's version, 0 when there is none or it is not known
+	Hostname string `json:"hostname,omitempty"`
+	Source   string `json:"source"`
+}
+
+// Firmware is the firmware that the installed boot loader starts from.
+type Firmware struct {
+	Used   machine.Firmware `json:"used"`
+	Source string           `json:"source"` // the evidence
+}
+
+// Mount is one file system of the guest and where it belongs.
+type Mount struct {
+	Device  string `json:"device"` // the topology's name; "" when the name leads to no file system
+	Path    string `json:"path"`   // folder; "none" for swap
+	Spec    string `json:"spec"`   // as it stands in fstab
+	Type    string `json:"type"`
+	Options string `json:"options,omitempty"`
+	Source  string `json:"source"` // "/etc/fstab:3"
+}
+
+// Bootloader is one installed boot loader.
+type Bootloader struct {
+	Kind   string `json:"kind"`             // grub2, grub1, systemd-boot, lilo, syslinux, extlinux
+	Config string `json:"config,omitempty"` // resolved path of its configuration
+	Source string `json:"source"`
+}
+
+// Kernel is one kernel that the boot loader offers or that is installed.
+type Kernel struct {
+	Version   string `json:"version"`             // the folder's name under /lib/modules
+	Image     string `json:"image"`               // /boot/vmlinuz-…
+	Initrd    string `json:"initrd,omitempty"`    // /boot/initrd.img-…; "" for none
+	Modules   string `json:"modules,omitempty"`   // /lib/modules/…; "" when absent
+	Generator string `json:"generator,omitempty"` // initramfs-tools, dracut, …
+	Default   bool   `json:"default"`             // the one that the boot loader starts
+	// Drivers says of each driver in WantedDrivers where it is.
+	Drivers map[string]Where `json:"drivers"`
+	// Unstable are device names baked into the initrd.
+	Unstable []Found `json:"unstable,omitempty"`
+	Source   string  `json:"source"`
+}
+
+// Where tells where a kernel's driver is.
+type Where string
+
+// Where a driver can be.
+const (
+	Builtin  Where = "builtin"
+	InInitrd Where = "initrd"
+	OnDisk   Where = "modules" // in /lib/modules only: too late for the root disk
+	Nowhere  Where = "nowhere"
+)
+
+// WantedDrivers are the drivers that a guest on KVM uses: those before the
+// root file system first.
+var WantedDrivers = []string{"virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "ahci", "virtio_balloon", "virtio_rng", "virtio_console"}
+
+// Network is the guest's network configuration.
+type Network struct {
+	Stacks     []Found     `json:"stacks"` // ifupdown, networkd, NetworkManager, netplan, ifcfg, wicked …
+	Interfaces []Interface `json:"interfaces"`
+	Pins       []Pin       `json:"pins"`
+}
+
+// Interface is one configured interface.
+type Interface struct {
+	Name      string         `json:"name"`          // as configured: ens192; "" when matched by something else
+	MAC       string         `json:"mac,omitempty"` // when the configuration names it
+	Method    string         `json:"method"`        // static, dhcp, manual
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Gateway   netip.Addr     `json:"gateway,omitzero"`
+	Stack     string         `json:"stack"`
+	Source    string         `json:"source"` // "/etc/network/interfaces:9"
+}
+
+// Pin ties an interface's name to its hardware.
+type Pin struct {
+	Name   string `json:"name"` // the name that is given
+	MAC    string `json:"mac,omitempty"`
+	Driver string `json:"driver,omitempty"` // when the rule asks for a driver
+	Path   string `json:"path,omitempty"`   // when the rule asks for a PCI path
+	Kind   string `json:"kind"`             // udev-rule, link
+	Source string `json:"source"`
+}
+
+// Leftover is something of VMware's in the guest.
+type Leftover struct {
+	Kind   string `json:"kind"` // package, unit, udev-rule, module-option, tarball, x11
+	Name   string `json:"name"`
+	Source string `json:"source"`
+}
+
+// MountAt finds what the guest mounts at path.
+func (f Facts) MountAt(path string) (Mount, bool) {
+	for _, m := range f.Mounts {
+		if m.Path == path {
+			return m, true
+		}
+	}
+	return Mount{}, false
+}
+
+// Filesystem finds a file system by the topology's name of its device.
+func (f Facts) Filesystem(device string) (guest.Filesystem, bool) {
+	for _, fs := range f.Topology.Filesystems {
+		if fs.Device == device {
+			return fs, true
+		}
+	}
+	return guest.Filesystem{}, false
+}

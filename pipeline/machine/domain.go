@@ -1,0 +1,141 @@
+package machine
+
+import (
+	"crypto/sha256"
+	"fmt"
+)
+
+// Domain is the guest's hardware on KVM. The libvirt XML and the machine that
+// the boot proof starts are both made from it, so what is proved is what is
+// emitted. Every PCI address is pinned: names that a guest derives from them
+// stay the same for as long as the domain lives.
+type Domain struct {
+	Name       string   `json:"name"`
+	UUID       string   `json:"uuid"`
+	Firmware   Firmware `json:"firmware"`
+	SecureBoot bool     `json:"secure_boot,omitempty"`
+	Sockets    int      `json:"sockets"`
+	Cores      int      `json:"cores"`  // per socket
+	Memory     int64    `json:"memory"` // bytes
+	// Ports is how many PCIe root ports there are. Port n (from 1) is the
+	// function (n-1)%8 of slot 2+(n-1)/8 of bus 0, and makes bus n.
+	Ports   int         `json:"ports"`
+	Disks   []Volume    `json:"disks"`
+	NICs    []Interface `json:"nics"`
+	SCSI    *Controller `json:"scsi,omitempty"` // when disks are on bus scsi or pvscsi
+	Channel int         `json:"channel"`        // port of virtio-serial; 0: none
+	Balloon int         `json:"balloon"`        // port; 0: none
+	RNG     int         `json:"rng"`            // port; 0: none
+}
+
+// Volume is one disk of a domain.
+type Volume struct {
+	Bus    string `json:"bus"`            // virtio, scsi, pvscsi, sata
+	Port   int    `json:"port,omitempty"` // of a virtio disk
+	Unit   int    `json:"unit,omitempty"` // of a scsi or sata disk
+	Target string `json:"target"`         // vda, sda: a hint of the guest's name for it
+	Serial string `json:"serial"`
+	Boot   int    `json:"boot"` // boot order from 1
+}
+
+// Interface is one network interface of a domain.
+type Interface struct {
+	MAC     string `json:"mac"`
+	Model   string `json:"model"` // virtio, e1000e, vmxnet3
+	Port    int    `json:"port"`
+	Network string `json:"network"`
+}
+
+// Controller is a SCSI host adapter.
+type Controller struct {
+	Model string `json:"model"` // virtio-scsi, pvscsi
+	Port  int    `json:"port"`
+}
+
+// sparePorts are root ports left empty for devices added to a running guest.
+const sparePorts = 4
+
+// Target is the hardware on KVM for a machine whose fixed guest can use caps.
+// Network interfaces come first, so that adding a disk renames none of them.
+func Target(m Machine, caps Caps) Domain {
+	d := base(m, caps.Firmware)
+	d.SecureBoot = caps.SecureBoot
+	next := ports(1)
+	for _, n := range m.NICs {
+		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: caps.NICModel, Port: next(), Network: n.Network})
+	}
+	if caps.DiskBus == "scsi" {
+		d.SCSI = &Controller{Model: "virtio-scsi", Port: next()}
+	}
+	for i, disk := range m.Disks {
+		v := Volume{Bus: caps.DiskBus, Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: i + 1}
+		if caps.DiskBus == "virtio" {
+			v.Port, v.Unit, v.Target = next(), 0, diskName("vd", i)
+		}
+		d.Disks = append(d.Disks, v)
+	}
+	d.Channel = next()
+	if caps.Balloon {
+		d.Balloon = next()
+	}
+	if caps.RNG {
+		d.RNG = next()
+	}
+	d.Ports = next() - 1 + sparePorts
+	return d
+}
+
+// Control is hardware as near to VMware's as QEMU has it: PVSCSI at the PCI
+// address 0000:03:00.0, which VMware gives to its first controller, and
+// VMXNET3. A guest that does not boot on it was broken before its migration.
+func Control(m Machine) Domain {
+	d := base(m, m.Firmware)
+	d.SCSI = &Controller{Model: "pvscsi", Port: 3}
+	next := ports(4)
+	for i, n := range m.NICs {
+		port := 2
+		if i > 0 {
+			port = next()
+		}
+		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: "vmxnet3", Port: port, Network: n.Network})
+	}
+	for i, disk := range m.Disks {
+		d.Disks = append(d.Disks, Volume{Bus: "pvscsi", Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: i + 1})
+	}
+	d.Channel = next()
+	d.Ports = next() - 1
+	return d
+}
+
+func base(m Machine, fw Firmware) Domain {
+	d := Domain{Name: m.Name, UUID: m.UUID, Firmware: fw, Sockets: max(1, m.CPUs), Cores: 1, Memory: m.Memory}
+	if d.UUID == "" {
+		d.UUID = nameUUID(m.Name)
+	}
+	if c := m.CoresPerSocket; c > 1 && d.Sockets%c == 0 {
+		d.Sockets, d.Cores = d.Sockets/c, c
+	}
+	return d
+}
+
+// nameUUID makes a UUID from a name: the same machine always gets the same one.
+func nameUUID(name string) string {
+	b := sha256.Sum256([]byte("hyper2kvm domain " + name))
+	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80 // RFC 9562, version 8
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+func ports(next int) func() int {
+	return func() int {
+		next++
+		return next - 1
+	}
+}
+
+// diskName is the kernel's name of disk i: sda … sdz, sdaa …
+func diskName(prefix string, i int) string {
+	if i >= 26 {
+		prefix, i = diskName(prefix, i/26-1), i%26
+	}
+	return prefix + string(rune('a'+i))
+}

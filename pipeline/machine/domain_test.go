@@ -1,0 +1,60 @@
+package machine
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestEveryDeviceHasAPortOfItsOwn(t *testing.T) {
+	m := Machine{Name: "db", CPUs: 4, CoresPerSocket: 2, NICs: make([]NIC, 3), Disks: make([]Disk, 20)}
+	for _, d := range []Domain{
+		Target(m, Caps{DiskBus: "virtio", RNG: true, Balloon: true}),
+		Target(m, Caps{DiskBus: "scsi"}),
+		Target(m, Caps{DiskBus: "sata"}),
+		Control(m),
+	} {
+		used := []int{d.Channel}
+		for _, v := range d.Disks {
+			used = append(used, v.Port)
+		}
+		for _, n := range d.NICs {
+			used = append(used, n.Port)
+		}
+		if d.SCSI != nil {
+			used = append(used, d.SCSI.Port)
+		}
+		used = slices.DeleteFunc(append(used, d.Balloon, d.RNG), func(p int) bool { return p == 0 })
+		slices.Sort(used)
+		if n := len(used); len(slices.Compact(used)) != n {
+			t.Errorf("bus %s: ports %v are used twice", d.Disks[0].Bus, used)
+		}
+		if last := used[len(used)-1]; last > d.Ports {
+			t.Errorf("bus %s: port %d of %d", d.Disks[0].Bus, last, d.Ports)
+		}
+		if d.Sockets != 2 || d.Cores != 2 {
+			t.Errorf("4 CPUs with 2 cores a socket are %d sockets of %d", d.Sockets, d.Cores)
+		}
+	}
+}
+
+func TestControlPutsPVSCSIWhereVMwareDoes(t *testing.T) {
+	d := Control(Machine{NICs: make([]NIC, 2), Disks: make([]Disk, 1)})
+	if d.SCSI.Port != 3 || d.NICs[0].Port != 2 {
+		t.Errorf("pvscsi on port %d, first NIC on port %d, want 3 and 2", d.SCSI.Port, d.NICs[0].Port)
+	}
+}
+
+func TestDiskNamesFollowTheKernel(t *testing.T) {
+	for i, want := range map[int]string{0: "vda", 25: "vdz", 26: "vdaa", 27: "vdab", 701: "vdzz", 702: "vdaaa"} {
+		if got := diskName("vd", i); got != want {
+			t.Errorf("diskName(%d) = %q, want %q", i, got, want)
+		}
+	}
+}
+
+func TestSerialFitsVirtioBlk(t *testing.T) {
+	got := Serial("Web Server_01 (production, Frankfurt)", 11)
+	if want := "webserver01pro-disk11"; got != want || len(Serial("abcdefghijklmnopqrstuvwxyz", 7)) > 20 {
+		t.Errorf("Serial = %q, want %q", got, want)
+	}
+}

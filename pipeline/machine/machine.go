@@ -1,0 +1,82 @@
+// Package machine holds the hypervisor's record of a guest's hardware and what
+// the fixed guest can use on KVM. It is a leaf that anyone may import.
+//
+// Machine: what the source hypervisor says the guest's hardware is.
+// Caps: what the fixed guest can drive. Domain: the hardware on KVM that
+// follows from both, with every PCI address pinned.
+package machine
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Firmware is what starts the guest.
+type Firmware string
+
+// The two firmwares of a PC.
+const (
+	BIOS Firmware = "bios"
+	UEFI Firmware = "uefi"
+)
+
+// Machine is the hypervisor's record of a guest's hardware.
+type Machine struct {
+	Name           string   `json:"name"`
+	Source         string   `json:"source"` // where the record was read: a VMX file's path, "guess"
+	Guesses        []string `json:"guesses,omitempty"`
+	Firmware       Firmware `json:"firmware,omitempty"` // empty: not known
+	SecureBoot     bool     `json:"secure_boot,omitempty"`
+	CPUs           int      `json:"cpus"`
+	CoresPerSocket int      `json:"cores_per_socket,omitempty"`
+	Memory         int64    `json:"memory"` // bytes
+	UUID           string   `json:"uuid,omitempty"`
+	GuestID        string   `json:"guest_id,omitempty"` // VMware's guestOS
+	Disks          []Disk   `json:"disks"`
+	NICs           []NIC    `json:"nics"`
+}
+
+// Disk is one fixed disk, in the order in which the source's firmware sees them.
+type Disk struct {
+	Path       string `json:"path"`                 // where its data is: a file or a block device
+	Format     string `json:"format"`               // QEMU's name: vmdk, raw, qcow2
+	Size       int64  `json:"size"`                 // virtual size in bytes
+	Bus        string `json:"bus,omitempty"`        // scsi, nvme, sata, ide; empty: not known
+	Controller int    `json:"controller,omitempty"` // the bus's number, as in scsi1
+	Unit       int    `json:"unit,omitempty"`       // the disk's number on its controller
+	Model      string `json:"model,omitempty"`      // VMware's virtualDev of the controller: pvscsi, lsilogic …
+	Serial     string `json:"serial,omitempty"`     // on the target: stable name /dev/disk/by-id/virtio-SERIAL
+}
+
+// NIC is one network interface card.
+type NIC struct {
+	MAC     string `json:"mac"`               // lower case, colons; empty: not known
+	Network string `json:"network,omitempty"` // the source's name for it
+	Model   string `json:"model,omitempty"`   // VMware's virtualDev: vmxnet3, e1000 …
+	// Slot is VMware's pciSlotNumber. A predictable interface name on VMware
+	// carries it: slot 192 is ens192. Zero: not known.
+	Slot int `json:"slot,omitempty"`
+}
+
+// Caps is what the fixed guest can use: the seam between FIX and the target.
+type Caps struct {
+	Firmware   Firmware `json:"firmware"`
+	SecureBoot bool     `json:"secure_boot,omitempty"`
+	DiskBus    string   `json:"disk_bus"`  // virtio, scsi, sata
+	NICModel   string   `json:"nic_model"` // virtio, e1000e
+	RNG        bool     `json:"rng"`
+	Balloon    bool     `json:"balloon"`
+}
+
+// Serial is the serial number that disk i of a machine has on the target, at
+// most virtio-blk's 20 bytes. It depends on nothing that a migration changes,
+// so a plan made twice names the same disks.
+func Serial(machine string, i int) string {
+	kept := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(machine))
+	return fmt.Sprintf("%.14s-disk%d", kept, i)
+}

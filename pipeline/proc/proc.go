@@ -1,0 +1,104 @@
+// Package proc runs the programs that hyper2kvm is built on. It is the only
+// package that imports os/exec, so everything that is true of every program is
+// said once: argv is safe to log, a failure carries the program's last words,
+// cancelling ends the program gently and then surely, and a long-running server
+// never outlives the agent.
+//
+// Program: an executable of a Debian package, listed in Programs.
+// Command: one run of a program. Server: a run that answers on a socket.
+package proc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// grace is how long a program may take to end after SIGTERM: QEMU's tools flush
+// their images within it, and an operator who pressed Ctrl-C still waits.
+const grace = 5 * time.Second
+
+// stderrTail is how much of a program's last words an Error keeps.
+const stderrTail = 4 << 10
+
+// Command is one run of a program. The zero values of all but Name are useful.
+type Command struct {
+	Name   string    // a program's name in Programs
+	Args   []string  // without the name; logged, so never a secret
+	Env    []string  // added to the agent's environment; never a secret
+	Dir    string    // working directory
+	Stdin  io.Reader // nothing by default
+	Stdout io.Writer // receives output as it comes; Run then returns none
+}
+
+// Error is a program that could not be started or did not exit with 0.
+type Error struct {
+	Argv   []string
+	Exit   int    // exit status, or -1 when it did not exit by itself
+	Stderr string // the last 4 KiB
+	Err    error
+}
+
+// Error prints one line: the program, how it ended and its last words.
+func (e *Error) Error() string {
+	words := strings.Join(strings.Fields(lastLines(e.Stderr, 4)), " ")
+	if words == "" {
+		return fmt.Sprintf("%s: %v", e.Argv[0], e.Err)
+	}
+	return fmt.Sprintf("%s: %v: %s", e.Argv[0], e.Err, words)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Run runs a program to its end and returns its standard output.
+// When ctx ends first, the error is the context's cause.
+func Run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return Command{Name: name, Args: args}.Run(ctx)
+}
+
+// Run runs the command to its end and returns its standard output, unless
+// Stdout takes it. When ctx ends first, the error is the context's cause.
+func (c Command) Run(ctx context.Context) ([]byte, error) {
+	path, err := Look(c.Name)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	said := &tail{limit: stderrTail}
+	cmd := exec.CommandContext(ctx, path, c.Args...)
+	cmd.Env = append(cmd.Environ(), c.Env...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, said
+	if c.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = grace
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err = pinned(cmd.Run)
+	if err == nil {
+		return out.Bytes(), nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
+	}
+	return nil, c.failure(err, said)
+}
+
+func (c Command) failure(err error, said *tail) error {
+	exit := -1
+	if status, ok := errors.AsType[*exec.ExitError](err); ok {
+		exit = status.ExitCode()
+	}
+	return &Error{Argv: append([]string{c.Name}, c.Args...), Exit: exit, Stderr: said.String(), Err: err}
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,149 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Service says how to run a program that answers on a Unix socket.
+type Service struct {
+	Command
+	Socket string        // answers when it is ready; the caller's private folder
+	Ready  time.Duration // longest wait for the socket; 30 s if zero
+	// PrivateMounts gives the program a mount namespace of its own, so that
+	// what it mounts vanishes with it, however it ends.
+	PrivateMounts bool
+	// NoSocket skips the wait: readiness is the caller's to find out.
+	NoSocket bool
+}
+
+// Server is a running program. It ends with Stop, with the agent, or by itself.
+type Server struct {
+	cmd  *exec.Cmd
+	said *tail
+	spec Command
+	done chan struct{} // closed when the program has ended
+	err  error         // how it ended; read after done
+}
+
+// Start starts a server and waits until its socket answers. The server does
+// not end with ctx, which bounds only the wait; it ends with the agent.
+func Start(ctx context.Context, s Service) (*Server, error) {
+	path, err := Look(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	said := &tail{limit: stderrTail}
+	cmd := exec.Command(path, s.Args...)
+	cmd.Env = append(cmd.Environ(), s.Env...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Dir, s.Stdin, s.Stdout, said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if s.PrivateMounts {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
+	server := &Server{cmd: cmd, said: said, spec: s.Command, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		err := pinned(func() error {
+			err := cmd.Start()
+			started <- err
+			if err != nil {
+				return err
+			}
+			return cmd.Wait()
+		})
+		server.err = err
+		close(server.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, s.failure(err, said)
+	}
+	if s.NoSocket {
+		return server, nil
+	}
+	if err := server.awaitSocket(ctx, s); err != nil {
+		return nil, errors.Join(err, server.Stop())
+	}
+	return server, nil
+}
+
+func (s *Server) awaitSocket(ctx context.Context, spec Service) error {
+	limit := spec.Ready
+	if limit == 0 {
+		limit = 30 * time.Second
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer on its socket within %v", limit))
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.Dial("unix", spec.Socket)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-s.done:
+			return s.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", spec.Name, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// Pid is the server's process ID.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
+// Done is closed when the server has ended.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err is how the server ended: nil while it runs and after a clean exit.
+func (s *Server) Err() error {
+	select {
+	case <-s.done:
+	default:
+		return nil
+	}
+	if s.err == nil {
+		return nil
+	}
+	return s.spec.failure(s.err, s.said)
+}
+
+// Stderr is the last of what the server said.
+func (s *Server) Stderr() string { return s.said.String() }
+
+// Stop asks the server to end, kills it after a grace, and waits for it.
+// Ending on our signal is not an error; stopping twice is harmless.
+func (s *Server) Stop() error {
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return s.Kill()
+	}
+	select {
+	case <-s.done:
+		return nil
+	case <-time.After(grace):
+		return s.Kill()
+	}
+}
+
+// Kill ends the server at once and waits for it.
+func (s *Server) Kill() error {
+	err := s.cmd.Process.Kill()
+	<-s.done
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
