@@ -1,0 +1,207 @@
+// Package accel finds out by trying what this host can run virtual machines
+// with. A /dev/kvm that opens proves nothing: on some hosts (nested
+// virtualization cut off half way) it opens, answers its ioctls, and every
+// guest hangs. Whoever starts a virtual machine asks Probe first.
+package accel
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"hyper2kvm/pipeline/proc"
+)
+
+// Accelerators by QEMU's names.
+const (
+	KVM = "kvm"
+	TCG = "tcg"
+)
+
+// Choice is what virtual machines are to be run with, and why.
+type Choice struct {
+	Name   string        `json:"name"` // KVM or TCG
+	Reason string        `json:"reason"`
+	Took   time.Duration `json:"took"`
+}
+
+// Scale stretches a deadline that suits hardware virtualization: emulation was
+// measured at 10 to 20 times the time to boot a guest.
+func (c Choice) Scale(d time.Duration) time.Duration {
+	if c.Name == KVM {
+		return d
+	}
+	return 15 * d
+}
+
+// deadline bounds the probe's guest: with working KVM it needs under 2 s.
+const deadline = 15 * time.Second
+
+//go:embed bin
+var binaries embed.FS
+
+// ErrNoProbe is a host or a build on which the probe cannot be made.
+var ErrNoProbe = errors.New("the accelerator cannot be probed")
+
+var once = struct {
+	sync.Mutex
+	choice *Choice
+}{}
+
+// Probe tries KVM with a real kernel, once in the life of the process; when
+// ctx ends first it says so and the next call tries again.
+func Probe(ctx context.Context) (Choice, error) {
+	once.Lock()
+	defer once.Unlock()
+	if once.choice != nil {
+		return *once.choice, nil
+	}
+	choice, err := remembered(ctx)
+	if err == nil {
+		once.choice = &choice
+	}
+	return choice, err
+}
+
+// Try is Probe without memory, for those who changed the host's settings.
+func Try(ctx context.Context) (Choice, error) {
+	start := time.Now()
+	choice, err := try(ctx)
+	choice.Took = time.Since(start)
+	return choice, err
+}
+
+func try(ctx context.Context) (Choice, error) {
+	if _, err := proc.Look("qemu-system-x86_64"); err != nil {
+		return Choice{}, err
+	}
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Choice{Name: TCG, Reason: "this host has no /dev/kvm: hardware virtualization is off or not passed on (in vSphere: Expose hardware assisted virtualization to the guest OS)"}, nil
+	case err != nil:
+		return Choice{Name: TCG, Reason: fmt.Sprintf("KVM cannot be opened: %v", err)}, nil
+	}
+	if err := f.Close(); err != nil {
+		return Choice{}, err
+	}
+	return tryGuest(ctx, KVM, deadline)
+}
+
+// tryGuest boots the probe's guest with an accelerator. A guest that does not
+// answer is a Choice for TCG; an error is a probe that could not be made.
+func tryGuest(ctx context.Context, accelerator string, limit time.Duration) (Choice, error) {
+	kernel, err := findKernel()
+	if err != nil {
+		return Choice{}, err
+	}
+	dir, err := proc.PrivateDir()
+	if err != nil {
+		return Choice{}, err
+	}
+	defer os.RemoveAll(dir)
+	initrd := filepath.Join(dir, "initrd")
+	if err := writeInitrd(initrd); err != nil {
+		return Choice{}, err
+	}
+	nonce := rand.Text()
+	want := fmt.Sprintf("hyper2kvm-accel-%x", sha256.Sum256([]byte(nonce)))
+	bounded, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	var said bytes.Buffer
+	_, err = proc.Command{Name: "qemu-system-x86_64", Args: guestArgs(accelerator, kernel, initrd, nonce), Stdout: &said}.Run(bounded)
+	if ctx.Err() != nil {
+		return Choice{}, context.Cause(ctx)
+	}
+	return judge(accelerator, bytes.Contains(said.Bytes(), []byte(want)), err), nil
+}
+
+// judge turns how the probe's guest ended into a choice.
+func judge(accelerator string, answered bool, err error) Choice {
+	switch {
+	case answered && err == nil:
+		return Choice{Name: accelerator, Reason: accelerator + " booted a kernel that answered and powered off"}
+	case answered:
+		return Choice{Name: TCG, Reason: fmt.Sprintf("KVM present but does not run guests to their end: %v", err)}
+	case err != nil:
+		return Choice{Name: TCG, Reason: fmt.Sprintf("KVM present but does not run guests: %v", err)}
+	default:
+		return Choice{Name: TCG, Reason: "KVM present but does not run guests: the probe's guest ended without its answer"}
+	}
+}
+
+// guestArgs is a machine with a serial port and nothing else. -no-reboot ends
+// QEMU when the kernel panics, and panic=-1 makes it do so at once.
+func guestArgs(accelerator, kernel, initrd, nonce string) []string {
+	cpu := "host"
+	if accelerator == TCG {
+		cpu = "max"
+	}
+	return []string{
+		"-machine", "q35,accel=" + accelerator, "-cpu", cpu, "-m", "256", "-nodefaults", "-no-user-config",
+		"-display", "none", "-no-reboot", "-serial", "stdio", "-sandbox", "on",
+		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 nonce=" + nonce,
+	}
+}
+
+// findKernel is the newest kernel of this host that can be read.
+func findKernel() (string, error) {
+	var found []string
+	for _, pattern := range []string{"/boot/vmlinuz-*", "/lib/modules/*/vmlinuz", "/boot/vmlinuz"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", err
+		}
+		slices.Sort(names)
+		slices.Reverse(names)
+		found = append(found, names...)
+	}
+	for _, name := range found {
+		f, err := os.Open(name)
+		if err == nil {
+			return name, f.Close()
+		}
+	}
+	return "", fmt.Errorf("%w: no readable kernel in /boot: install the package linux-image-cloud-amd64", ErrNoProbe)
+}
+
+func writeInitrd(path string) (err error) {
+	program, err := binaries.ReadFile("bin/init-amd64")
+	if err != nil {
+		return fmt.Errorf("%w: this build has no init for the probe's guest: build it with make", ErrNoProbe)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := cpio.Newc.Writer(f)
+	console := cpio.CharDev("dev/console", 0o600, 5, 1) // the kernel gives init no other output
+	for _, r := range []cpio.Record{cpio.Directory("dev", 0o755), console, cpio.StaticFile("init", string(program), 0o755)} {
+		if err := w.WriteRecord(r); err != nil {
+			return err
+		}
+	}
+	return cpio.WriteTrailer(w)
+}
+
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}

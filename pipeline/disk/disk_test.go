@@ -1,0 +1,220 @@
+package disk
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/pipeline/proc"
+)
+
+func TestFormatIsNeverGuessedFromRawData(t *testing.T) {
+	qcow2, vmdk, text := []byte("QFI\xfb..."), []byte("KDMV\x03"), []byte("# Disk DescriptorFile\nversion=1")
+	for _, c := range []struct {
+		name, path string
+		mode       os.FileMode
+		head       []byte
+		want       string
+		bad        bool
+	}{
+		{"sparse VMDK", "a.vmdk", 0, vmdk, VMDK, false},
+		{"VMDK descriptor", "a.vmdk", 0, text, VMDK, false},
+		{"qcow2", "a.qcow2", 0, qcow2, QCOW2, false},
+		{"qcow2 with no telling name", "a.disk", 0, qcow2, QCOW2, false},
+		{"a raw disk on which the guest wrote a qcow2 header", "a.raw", 0, qcow2, Raw, false},
+		{"a block device on which the guest wrote a VMDK header", "/dev/sdb", os.ModeDevice, vmdk, Raw, false},
+		{"flat data under a name that tells nothing", "a.bin", 0, make([]byte, 512), "", true},
+		{"qcow2 that calls itself VMDK", "a.vmdk", 0, qcow2, "", true},
+		{"text", "a.vmdk", 0, []byte("hello"), "", true},
+	} {
+		got, err := format(c.path, c.mode, c.head)
+		if got != c.want || c.bad != errors.Is(err, ErrNotADisk) {
+			t.Errorf("%s: format(%q) = %q, %v, want %q", c.name, c.path, got, err, c.want)
+		}
+	}
+}
+
+func TestDescriptorNamesItsExtents(t *testing.T) {
+	text := "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n" +
+		"# Extent description\nRW 4192256 FLAT \"web 01-f001.vmdk\" 0\nRW 2048 ZERO\n#DDB\nddb.adapterType = \"lsilogic\"\n"
+	got, err := ParseDescriptor([]byte(text))
+	want := Descriptor{CreateType: "twoGbMaxExtentFlat", Extents: []Extent{{"RW", "4192256", "FLAT", "web 01-f001.vmdk"}, {"RW", "2048", "ZERO", ""}}}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestDescriptorCannotReachOutOfItsFolder(t *testing.T) {
+	for _, line := range []string{`RW 8 FLAT "/etc/shadow" 0`, `RW 8 FLAT "../other/flat.vmdk" 0`, `RW 8 FLAT "nbd:localhost:10809" 0`} {
+		path := filepath.Join(t.TempDir(), "evil.vmdk")
+		writeFile(t, path, "# Disk DescriptorFile\ncreateType=\"monolithicFlat\"\n"+line+"\n")
+		if err := checkDescriptor(path); !errors.Is(err, ErrChain) {
+			t.Errorf("checkDescriptor(%s) = %v, want %v", line, err, ErrChain)
+		}
+	}
+}
+
+func TestASnapshotIsRefusedByName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "web-000001.vmdk")
+	writeFile(t, path, "# Disk DescriptorFile\nparentCID=12345678\nparentFileNameHint=\"web.vmdk\"\n")
+	if err := checkDescriptor(path); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), `"web.vmdk"`) {
+		t.Errorf("checkDescriptor = %v", err)
+	}
+}
+
+// The overlay service, on every kind of source: what is written through it is
+// read back, lands in the overlay alone, and survives the daemon.
+func TestStorageWritesOverlaysAndNeverTheirSources(t *testing.T) {
+	for _, program := range []string{"qemu-img", "qemu-nbd", "qemu-storage-daemon"} {
+		need(t, program)
+	}
+	raw := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
+	for name, source := range sources(t, raw) {
+		t.Run(name, func(t *testing.T) {
+			before := folderDigest(t, filepath.Dir(source))
+			format, err := Sniff(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overlay := filepath.Join(t.TempDir(), "overlay.qcow2")
+			src := must(OpenSource(t.Context(), source, format))(t)
+			if err := CreateOverlay(t.Context(), overlay, src.Size); err != nil {
+				t.Fatal(err)
+			}
+			written := []byte("written through the overlay")
+			for _, first := range []bool{true, false} {
+				s := must(OpenStorage(t.Context(), []Layer{{overlay, src.Export}}))(t)
+				must(s.Export(t.Context(), 0))(t)
+				check(t, s, raw, written, first)
+				overNBD := must(s.Export(t.Context(), 0))(t)
+				overview := must(proc.Run(t.Context(), "qemu-img", "info", "-f", "raw", "--output=json", overNBD.URI()))(t)
+				if !strings.Contains(string(overview), fmt.Sprintf(`"virtual-size": %d`, len(raw))) {
+					t.Errorf("over NBD the disk is %s", overview)
+				}
+				if err := s.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := src.Close(); err != nil {
+				t.Error(err)
+			}
+			if after := folderDigest(t, filepath.Dir(source)); after != before {
+				t.Error("the source was written")
+			}
+		})
+	}
+}
+
+func check(t *testing.T, s *Storage, raw, written []byte, first bool) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("FUSE in a mount namespace of its own: needs root")
+	}
+	path := must(s.Raw(t.Context(), 0))(t)
+	f := must(os.OpenFile(path, os.O_RDWR, 0))(t)
+	defer f.Close()
+	got := make([]byte, len(raw))
+	if _, err := f.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(raw)
+	if !first {
+		copy(want[70000:], written)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("first=%v: the overlay does not read as it should", first)
+	}
+	if _, err := f.WriteAt(written, 70000); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sources are the same data as every kind of disk that is taken, each in a
+// folder of its own.
+func sources(t *testing.T, raw []byte) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	data := filepath.Join(dir, "disk.raw")
+	writeFile(t, data, string(raw))
+	made := map[string]string{"raw": data}
+	for name, args := range map[string][]string{
+		"monolithicSparse": {"-O", "vmdk", "-o", "subformat=monolithicSparse"},
+		"monolithicFlat":   {"-O", "vmdk", "-o", "subformat=monolithicFlat"},
+		"streamOptimized":  {"-O", "vmdk", "-o", "subformat=streamOptimized"},
+		"qcow2":            {"-O", "qcow2"},
+	} {
+		path := filepath.Join(t.TempDir(), "disk."+args[1])
+		must(proc.Run(t.Context(), "qemu-img", append(append([]string{"convert", "-f", "raw"}, args...), data, path)...))(t)
+		made[name] = path
+	}
+	return made
+}
+
+func TestAQcow2WithABackingFileIsRefused(t *testing.T) {
+	need(t, "qemu-img")
+	path := filepath.Join(t.TempDir(), "evil.qcow2")
+	must(proc.Run(t.Context(), "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", path, "1M"))(t)
+	if _, err := OpenSource(t.Context(), path, QCOW2); !errors.Is(err, ErrChain) {
+		t.Errorf("OpenSource = %v, want %v", err, ErrChain)
+	}
+}
+
+func TestAnOverlayIsNeverMadeTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "overlay.qcow2")
+	writeFile(t, path, "precious")
+	if err := CreateOverlay(t.Context(), path, 1<<20); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("CreateOverlay over a file: %v, want %v", err, fs.ErrExist)
+	}
+}
+
+func need(t *testing.T, program string) {
+	t.Helper()
+	_, err := proc.Look(program)
+	switch {
+	case err != nil && os.Getenv("NEED_TOOLS") != "":
+		t.Fatal(err)
+	case err != nil:
+		t.Skip(err)
+	}
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func folderDigest(t *testing.T, dir string) string {
+	t.Helper()
+	h := sha256.New()
+	for _, e := range must(os.ReadDir(dir))(t) {
+		h.Write([]byte(e.Name()))
+		h.Write(must(os.ReadFile(filepath.Join(dir, e.Name())))(t))
+	}
+	return string(h.Sum(nil))
+}
