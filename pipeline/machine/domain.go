@@ -43,7 +43,7 @@ type Interface struct {
 	MAC     string `json:"mac"`
 	Model   string `json:"model"` // virtio, e1000e, vmxnet3
 	Port    int    `json:"port"`
-	Network string `json:"network"`
+	Network string `json:"network,omitempty"` // of libvirt
 }
 
 // Controller is a SCSI host adapter.
@@ -51,6 +51,10 @@ type Controller struct {
 	Model string `json:"model"` // virtio-scsi, pvscsi
 	Port  int    `json:"port"`
 }
+
+// network is the network of libvirt that every interface joins until the
+// operator says otherwise: the one that a plain installation has.
+const network = "default"
 
 // sparePorts are root ports left empty for devices added to a running guest.
 const sparePorts = 4
@@ -62,7 +66,7 @@ func Target(m Machine, caps Caps) Domain {
 	d.SecureBoot = caps.SecureBoot
 	next := ports(1)
 	for _, n := range m.NICs {
-		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: caps.NICModel, Port: next(), Network: n.Network})
+		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: caps.NICModel, Port: next(), Network: network})
 	}
 	if caps.DiskBus == "scsi" {
 		d.SCSI = &Controller{Model: "virtio-scsi", Port: next()}
@@ -97,7 +101,7 @@ func Control(m Machine) Domain {
 		if i > 0 {
 			port = next()
 		}
-		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: "vmxnet3", Port: port, Network: n.Network})
+		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: "vmxnet3", Port: port})
 	}
 	for i, disk := range m.Disks {
 		d.Disks = append(d.Disks, Volume{Bus: "pvscsi", Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: i + 1})
@@ -139,3 +143,7 @@ func diskName(prefix string, i int) string {
 	}
 	return prefix + string(rune('a'+i))
 }
+
+// PortAddress is the slot and function on bus 0 of root port n, counted from 1.
+// It is where libvirt puts them, so that its own additions find their places.
+func PortAddress(n int) (slot, function int) { return 2 + (n-1)/8, (n - 1) % 8 }
