@@ -26,7 +26,22 @@ var Programs = []Program{
 	{Name: "qemu-nbd", Package: "qemu-utils", Usage: "disk: export a source disk read-only"},
 	{Name: "qemu-storage-daemon", Package: "qemu-system-common", Usage: "disk: own the overlays"},
 	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Usage: "accel, testers: start machines"},
+	{Name: "setpriv", Package: "util-linux", Usage: "target: tests run libvirt as an ordinary user", Build: true},
+	{Name: "libvirtd", Package: "libvirt-daemon", Usage: "target: tests define the domain in a real libvirt", Build: true},
+	{Name: "virsh", Package: "libvirt-clients", Usage: "target: tests define the domain in a real libvirt", Build: true},
 	{Name: "blkid", Package: "util-linux", Usage: "fixers/guest: name file systems"},
+	{Name: "bash", Package: "bash", Usage: "build: ask the set-up script for its packages", Build: true},
+	{Name: "apt-config", Package: "apt", Usage: "testers/guests: how the mirror is reached", Build: true},
+	{Name: "apt-get", Package: "apt", Usage: "testers/guests: where the mirror is", Build: true},
+	{Name: "debugfs", Package: "e2fsprogs", Usage: "testers/guests: read a built guest's files", Build: true},
+	{Name: "mke2fs", Package: "e2fsprogs", Usage: "testers/guests: a root file system from a tree", Build: true},
+	{Name: "depmod", Package: "kmod", Usage: "fixers/initrd: tests compare indexes with it", Build: true},
+	{Name: "mkinitramfs", Package: "initramfs-tools-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
+	{Name: "modprobe", Package: "kmod", Usage: "fixers/initrd: tests read indexes with it", Build: true},
+	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "fixers/guest: tests of file systems", Build: true},
+	{Name: "mkswap", Package: "util-linux", Usage: "testers/guests: swap spaces", Build: true},
+	{Name: "mmdebstrap", Package: "mmdebstrap", Usage: "testers/guests: install Debian into a tree", Build: true},
+	{Name: "sfdisk", Package: "fdisk", Usage: "testers/guests: partition a disk", Build: true},
 }
 
 // sbin is searched after PATH: ordinary users' PATH lacks it on Debian.

@@ -1,0 +1,83 @@
+# The table of contents of hyper2kvm: `make help` prints it.
+# Stages of `make test` live in STAGES; build/phases runs, times and bounds them.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hyper2kvm
+# build/setup leaves the Go to use under this link.
+export PATH := $(CACHE)/go/bin:$(PATH)
+VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+FUZZTIME ?= 10s
+GUEST    ?= web01
+
+GO_BUILD    := go build -trimpath -buildvcs=false
+GUEST_BUILD := CGO_ENABLED=0 $(GO_BUILD) -ldflags '-s -w'
+GOFILES      = find . -name '*.go' -type f -not -path '*/node_modules/*'
+# Unit tests stay quick whatever the caller's environment asks for.
+UNIT        := env -u NEED_TOOLS -u NEED_VMS
+# govmomi is too large to build with the race detector in bearable time.
+RACE_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v govmomi | cut -d' ' -f1
+
+STAGES := fmt-check vet staticcheck test-unit test-nocgo test-race test-vms
+
+.PHONY: help setup build migrate guest guest-binaries fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms fuzz bench clean
+
+help: ## print this table
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+setup: ## install what is missing: Debian packages, a recent Go
+	@build/setup
+
+build: setup guest-binaries ## bin/hyper2kvm, with libguestfs, hivex and libvirt
+	$(GO_BUILD) -tags appliance -ldflags '-X main.version=$(VERSION)' -o bin/hyper2kvm ./agent
+
+migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest) and prove that it boots
+	@disk='$(DISK)'; [ -n "$$disk" ] || disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); set -x; bin/hyper2kvm migrate "$$disk"
+
+guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
+	@go run ./build/guest $(GUEST)
+
+guest-binaries: setup ## the small static programs that run inside guests
+	$(GUEST_BUILD) -o testers/probe/bin/probe-amd64 ./testers/probe/guest
+	$(GUEST_BUILD) -o pipeline/accel/bin/init-amd64 ./pipeline/accel/init
+
+fmt-check: ## fail on a file that gofmt would change
+	@diff /dev/null <(gofmt -l $$($(GOFILES)))
+
+vet: ## go vet of the default, the C-free and the appliance's build
+	go vet ./...
+	CGO_ENABLED=0 go vet ./...
+	go vet -tags appliance ./...
+
+staticcheck: ## staticcheck, at the version of build/tools/go.mod, of both builds
+	go build -C build/tools -o $(CACHE)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	$(CACHE)/bin/staticcheck ./...
+	$(CACHE)/bin/staticcheck -tags appliance ./...
+
+test: ## set up, build and pass every test, machines included
+	@build/phases setup build $(STAGES)
+
+test-unit: ## tests that need no root, no network, no KVM
+	$(UNIT) go test ./...
+
+test-nocgo: ## the same without a C compiler
+	$(UNIT) CGO_ENABLED=0 go test ./...
+
+test-race: ## the same with the race detector
+	$(UNIT) go test -race $$($(RACE_PACKAGES))
+
+test-tools: guest-binaries ## also tests that need root and programs; a missing one fails
+	NEED_TOOLS=1 go test -count=1 -tags appliance ./...
+
+test-vms: guest-binaries ## also tests that start machines; one package at a time
+	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags appliance ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@build/fuzz $(FUZZTIME)
+
+bench: ## run every benchmark
+	go test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built; caches stay
+	rm -rf bin testers/probe/bin/probe-amd64 pipeline/accel/bin/init-amd64
