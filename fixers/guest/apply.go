@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 )
 
@@ -36,6 +37,10 @@ func Apply(g FS, changes []Change) (inverse []Change, err error) {
 	if err := Check(g, changes); err != nil {
 		return nil, err
 	}
+	folders, err := parents(g, changes)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range changes {
 		undo, err := apply(g, c)
 		if err != nil {
@@ -44,7 +49,29 @@ func Apply(g FS, changes []Change) (inverse []Change, err error) {
 		inverse = append(inverse, undo)
 	}
 	slices.Reverse(inverse)
-	return inverse, settleTimes(g, changes)
+	return append(inverse, folders...), settleTimes(g, changes)
+}
+
+// parents are changes that restore the folders of the changed files: their
+// times move when names come and go.
+func parents(r Reader, changes []Change) ([]Change, error) {
+	var folders []Change
+	seen := map[string]bool{}
+	for _, c := range changes {
+		dir := path.Dir(c.Path)
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		s, err := StateOf(r, dir)
+		if err != nil {
+			return nil, err
+		}
+		if s.Kind == Folder {
+			folders = append(folders, Change{Fixer: c.Fixer, Why: "undo: " + c.Why, Path: dir, Before: s, After: s, Diff: "restored: times"})
+		}
+	}
+	return folders, nil
 }
 
 // apply makes one change and returns its inverse.

@@ -21,6 +21,8 @@ var (
 	ErrTooBig = errors.New("file is larger than expected")
 	// ErrConflict is a guest that is not what its plan was made for.
 	ErrConflict = errors.New("changed since the plan was made")
+	// ErrNotRegular is a folder, device or pipe where a file was expected.
+	ErrNotRegular = errors.New("not a regular file")
 )
 
 // Reader is the reading half of a guest's files. Names are absolute; symbolic
@@ -52,7 +54,10 @@ type FS interface {
 	Symlink(target, name string) error
 	// Remove removes a file, a symbolic link or an empty folder.
 	Remove(name string) error
-	// SetMeta sets owner, mode, extended attributes and modification time.
+	// SetMeta sets owner, mode, extended attributes (exactly these) and
+	// modification time of name itself. A symbolic link's mode and time may
+	// stay as they are. An engine that cannot store an attribute's value
+	// changes nothing; its error wraps errors.ErrUnsupported.
 	SetMeta(name string, m Meta) error
 }
 
@@ -65,7 +70,7 @@ type Info struct {
 	Mode  fs.FileMode // type and permissions, set-id and sticky bits
 	UID   int
 	GID   int
-	Size  int64 // bytes
+	Size  int64 // bytes of a file or of a link's target, else 0
 	MTime time.Time
 }
 

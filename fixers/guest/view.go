@@ -36,6 +36,7 @@ type node struct {
 	state State
 	data  []byte // of a file that was written whole; nil after an append
 	tail  []byte // what was appended to the base's file
+	fresh bool   // a folder that the base does not have
 }
 
 // NewView begins a plan over a guest's files.
@@ -69,7 +70,7 @@ const maxLinks = 40 // as Linux
 func (v *View) Resolve(name string) (string, error) { return v.resolve(name, true) }
 
 func (v *View) resolve(name string, last bool) (string, error) {
-	todo := strings.Split(path.Clean("/"+name), "/")[1:]
+	todo := strings.Split(name, "/") // not cleaned: ".." follows links, as in the kernel
 	done, links := "/", 0
 	for len(todo) > 0 {
 		part := todo[0]
@@ -198,7 +199,7 @@ func (v *View) ReadFile(name string, limit int64) ([]byte, error) {
 	case n.state.Kind == Absent:
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	case n.state.Kind != File:
-		return nil, fmt.Errorf("%s: not a regular file", name)
+		return nil, fmt.Errorf("%s: %w", name, ErrNotRegular)
 	case n.state.Size > limit:
 		return nil, fmt.Errorf("%s: %w", name, ErrTooBig)
 	case n.tail != nil:
@@ -217,7 +218,7 @@ func (v *View) ReadDir(name string) ([]Info, error) {
 		return nil, err
 	}
 	var list []Info
-	if n, ok := v.nodes[at]; !ok || n.state.Kind != Folder {
+	if n, ok := v.nodes[at]; !ok || !n.fresh {
 		if list, err = v.base.ReadDir(at); err != nil {
 			return nil, err
 		}
@@ -433,7 +434,7 @@ func (v *View) parents(at string) error {
 		return err
 	}
 	after := State{Kind: Folder, Meta: Meta{Mode: 0o755}}
-	return v.record(dir, State{Kind: Absent}, after, Change{Diff: "new folder"}, &node{})
+	return v.record(dir, State{Kind: Absent}, after, Change{Diff: "new folder"}, &node{fresh: true})
 }
 
 func (v *View) record(at string, before, after State, c Change, n *node) error {

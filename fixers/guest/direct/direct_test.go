@@ -1,0 +1,231 @@
+package direct
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/fixers/guest/tree"
+)
+
+// disk adds to the engine what the suite needs to make.
+type disk struct{ *engine }
+
+func (d disk) Link(old, name string) error {
+	from, oldBase, err := d.parent(old)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	return d.within("link", name, func(dir int, base string) error { return unix.Linkat(from, oldBase, dir, base, 0) })
+}
+
+func (d disk) Pipe(name string) error {
+	return d.within("mkfifo", name, func(dir int, base string) error { return unix.Mkfifoat(dir, base, 0o600) })
+}
+
+func openDisks(t testing.TB, disks ...string) *engine {
+	t.Helper()
+	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if e := g.(*engine); e.disks != nil {
+			e.Close()
+		}
+	})
+	return g.(*engine)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileSystemsOfTheKernelAreAnEngine(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	for _, fstype := range []string{"ext2", "ext3", "ext4", "xfs"} {
+		t.Run(fstype, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "disk.raw")
+			guesttest.Make(t, name, fstype, 320<<20)
+			g := openDisks(t, name)
+			must(t, g.Mount("disk0", "/"))
+			guesttest.Run(t, func(t *testing.T) guesttest.Disk {
+				must(t, guesttest.Clear(g))
+				return disk{g}
+			})
+			must(t, g.Close())
+		})
+	}
+}
+
+func TestTopologyOfRealTables(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	g := openDisks(t, guesttest.Disks(t)...)
+	want := guest.Topology{
+		Disks: []guest.Disk{
+			{Name: "disk0", Size: 448 << 20, Table: "mbr", ID: "deadbe01", BootCode: "GRUB", Partitions: []guest.Partition{
+				{Name: "disk0p1", Number: 1, Start: 1 << 20, Size: 32 << 20, Type: "83", UUID: "deadbe01-01"},
+				{Name: "disk0p2", Number: 2, Start: 33 << 20, Size: 320 << 20, Type: "83", UUID: "deadbe01-02"},
+				{Name: "disk0p3", Number: 3, Start: 353 << 20, Size: 95 << 20, Type: "0f", UUID: "deadbe01-03"},
+				{Name: "disk0p5", Number: 5, Start: 354 << 20, Size: 16 << 20, Type: "82", UUID: "deadbe01-05"},
+				{Name: "disk0p6", Number: 6, Start: 371 << 20, Size: 16 << 20, Type: "83", UUID: "deadbe01-06"},
+				{Name: "disk0p7", Number: 7, Start: 388 << 20, Size: 8 << 20, Type: "8e", UUID: "deadbe01-07"},
+			}},
+			{Name: "disk1", Size: 64 << 20, Table: "gpt", ID: "0c7d5e1a-0000-4000-8000-0000000000aa", Partitions: []guest.Partition{
+				{Name: "disk1p1", Number: 1, Start: 1 << 20, Size: 1 << 20, Type: "21686148-6449-6e6f-744e-656564454649",
+					UUID: "0c7d5e1a-0000-4000-8000-000000000001", Label: "BIOS boot"},
+				{Name: "disk1p4", Number: 4, Start: 2 << 20, Size: 16 << 20, Type: "0fc63daf-8483-4772-8e79-3d69d8477de4",
+					UUID: "0c7d5e1a-0000-4000-8000-000000000004", Label: "Daten ä"},
+			}},
+			{Name: "disk2", Size: 16 << 20},
+		},
+		Filesystems: []guest.Filesystem{
+			{Device: "disk0p1", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555501", Label: "root fs", Size: 32 << 20},
+			{Device: "disk0p2", Type: "xfs", UUID: "11111111-2222-4333-8444-555555555502", Label: "data", Size: 320 << 20},
+			{Device: "disk0p5", Type: "swap", UUID: "11111111-2222-4333-8444-555555555503", Label: "swap", Size: 16 << 20},
+			{Device: "disk0p6", Type: "ext3", UUID: "11111111-2222-4333-8444-555555555504", Label: "ü \\x \"q", Size: 16 << 20},
+			{Device: "disk1p4", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555505", Label: "old", Size: 16 << 20},
+			{Device: "disk2", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555506", Label: "whole", Size: 16 << 20},
+		},
+	}
+	if diff := cmp.Diff(want, g.Topology()); diff != "" {
+		t.Error("Topology (-want +got):\n", diff)
+	}
+	must(t, g.Close())
+}
+
+func TestFileSystemsAreMountedInsideEachOther(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	disks := guesttest.Disks(t)
+	start := time.Now()
+	g := openDisks(t, disks...)
+	opened := time.Since(start)
+	must(t, g.Mount("disk0p1", "/"))
+	data, err := g.ReadFile("/absolute", 1000)
+	if err != nil || string(data) != "/dev/sda1 / ext4\n" {
+		t.Fatalf("ReadFile = %q, %v", data, err)
+	}
+	t.Logf("three disks opened in %v, mounted and read in %v", opened, time.Since(start)-opened)
+
+	for _, dir := range []string{"/boot", "/usr", "/usr/data"} {
+		must(t, g.Mkdir(dir, 0o755))
+	}
+	must(t, g.Symlink("/usr/data", "/alias"))
+	must(t, g.Mount(guesttest.XFSDevice, "/alias"))
+	must(t, g.Mkdir("/alias/deep", 0o755))
+	must(t, g.Mount("disk2", "/usr/data/deep"))
+	must(t, g.WriteFile("/alias/deep/file", 0, []byte("on the third\n")))
+	must(t, g.WriteFile("/usr/data/file", 0, []byte("on XFS\n")))
+	must(t, g.Symlink("/etc/fstab", "/usr/data/deep/link"))
+	if data, err := g.ReadFile("/alias/deep/link", 1000); err != nil || len(data) != 17 {
+		t.Errorf("ReadFile from one mount to another = %q, %v", data, err)
+	}
+	files, err := tree.Read(g)
+	must(t, err)
+	for _, name := range []string{"/usr/data/deep/file", "/usr/data/file", "/pipe", "/device"} {
+		if _, ok := files[name]; !ok {
+			t.Errorf("%s is not among the files", name)
+		}
+	}
+	must(t, g.UnmountAll())
+	if _, err := g.Lstat("/"); err == nil {
+		t.Error("files are seen after UnmountAll")
+	}
+	must(t, g.Mount("disk2", "/"))
+	if data, err := g.ReadFile("/file", 1000); string(data) != "on the third\n" {
+		t.Errorf("ReadFile after another mount = %q, %v", data, err)
+	}
+	must(t, g.Close())
+
+	again := openDisks(t, disks...)
+	must(t, again.Mount(guesttest.XFSDevice, "/"))
+	if data, err := again.ReadFile("/file", 1000); string(data) != "on XFS\n" {
+		t.Errorf("ReadFile after Close = %q, %v", data, err)
+	}
+	must(t, again.Close())
+}
+
+func TestWhatCannotBeMountedIsUnsupported(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	disks := guesttest.Disks(t)
+	// Bit 31 of the incompatible features: no kernel knows it.
+	f, err := os.OpenFile(disks[2], os.O_RDWR, 0)
+	must(t, err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, 1024+0x60+3)
+	must(t, err)
+	_, err = f.WriteAt([]byte{b[0] | 0x80}, 1024+0x60+3)
+	must(t, errors.Join(err, f.Close()))
+
+	g := openDisks(t, disks...)
+	for _, device := range []string{"disk0p5", "disk2"} {
+		err := g.Mount(device, "/")
+		if device == "disk2" && len(g.Topology().Filesystems) == 5 { // a checksum that blkid misses
+			continue
+		}
+		if !errors.Is(err, ErrUnsupported) {
+			t.Errorf("Mount(%s): error %v, want ErrUnsupported", device, err)
+		}
+	}
+	for _, device := range []string{"disk9", "disk0p3", "disk0p7"} {
+		if err := g.Mount(device, "/"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Mount(%s): error %v, want ErrNotExist", device, err)
+		}
+	}
+	must(t, g.Mount("disk0p1", "/"))
+	if err := g.Mount("disk0p6", "/magic"); err == nil {
+		t.Error("mounted through a link out of the root")
+	}
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
+}
+
+func TestBinaryAttributesAndTimesOfLinksAreKept(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	name := filepath.Join(t.TempDir(), "disk.raw")
+	guesttest.Make(t, name, "ext4", 16<<20)
+	g := openDisks(t, name)
+	must(t, g.Mount("disk0", "/"))
+	must(t, g.Symlink("/nowhere", "/link"))
+	want := guest.Meta{Mode: fs.ModePerm, Xattrs: map[string][]byte{"trusted.binary": {0, 1, 0, 255}}, MTime: time.Unix(123456789, 987654321)}
+	must(t, g.SetMeta("/link", want))
+	got, err := guest.StateOf(g, "/link")
+	must(t, err)
+	if diff := cmp.Diff(want, got.Meta); diff != "" {
+		t.Error(diff)
+	}
+	must(t, g.Close())
+}
+
+func TestProbeSaysYesByUsingIt(t *testing.T) {
+	guesttest.Need(t)
+	if err := Probe(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenEndsWithItsContext(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	name := filepath.Join(t.TempDir(), "disk.raw")
+	guesttest.Make(t, name, "ext4", 16<<20)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("operator")
+	cancel(why)
+	if _, err := Open(ctx, []string{name}, slog.New(slog.DiscardHandler)); !errors.Is(err, why) {
+		t.Errorf("Open: error %v, want the cause", err)
+	}
+}

@@ -1,0 +1,148 @@
+package direct
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounts are file systems mounted where only we see them: in the mount
+// namespace of one thread. The namespace ends with the thread and the thread
+// with the process, so a killed agent leaves nothing mounted.
+type mounts struct {
+	calls chan func()
+	base  string // a tmpfs of our own, in our namespace alone
+	list  []mounted
+}
+
+// mounted is one file system. Its folder is open so that it can be synced.
+type mounted struct {
+	path   string
+	folder *os.File
+	loop   *loop
+}
+
+// newMounts starts the thread. No other goroutine ever runs on it: it is
+// locked and never unlocked, so the thread ends when the goroutine does.
+func newMounts() (*mounts, error) {
+	m := &mounts{calls: make(chan func()), base: os.TempDir()}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := m.enter(); err != nil {
+			ready <- err
+			return
+		}
+		ready <- nil
+		for call := range m.calls {
+			call()
+		}
+	}()
+	return m, <-ready
+}
+
+func (m *mounts) enter() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("new mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", m.base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64k,mode=0700"); err != nil {
+		return fmt.Errorf("mount tmpfs: %w", err)
+	}
+	return os.Mkdir(m.root(), 0o700)
+}
+
+func (m *mounts) root() string { return filepath.Join(m.base, "root") }
+
+// do runs f on the thread that sees the mounts.
+func (m *mounts) do(f func() error) error {
+	done := make(chan error)
+	m.calls <- func() { done <- f() }
+	return <-done
+}
+
+// options for each file system that this engine mounts. errors=remount-ro: a
+// guest's superblock may ask that the kernel panics at errors. noinit_itable:
+// the kernel shall not fill the overlay with empty inode tables. nouuid: clones
+// of one template have equal UUIDs. Source: ext4(5), xfs(5).
+var options = map[string]string{
+	"ext2": "errors=remount-ro",
+	"ext3": "errors=remount-ro",
+	"ext4": "errors=remount-ro,noinit_itable",
+	"xfs":  "nouuid",
+}
+
+// mount puts a loop device at a folder of the guest; the first at "/".
+func (m *mounts) mount(l *loop, fstype, at string) error {
+	return m.do(func() error {
+		target, err := m.target(at)
+		if err != nil {
+			return err
+		}
+		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
+		if err := unix.Mount(l.path, target, fstype, flags, options[fstype]); err != nil {
+			return fmt.Errorf("%w: mount as %s: %w", ErrUnsupported, fstype, err)
+		}
+		folder, err := os.Open(target)
+		if err != nil {
+			return errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
+		}
+		m.list = append(m.list, mounted{path: target, folder: folder, loop: l})
+		return nil
+	})
+}
+
+// target finds the folder to mount at, resolved inside the guest.
+func (m *mounts) target(at string) (string, error) {
+	if len(m.list) == 0 {
+		if path.Clean(at) != "/" {
+			return "", fmt.Errorf("mount at %s: nothing is mounted at / yet", at)
+		}
+		return m.root(), nil
+	}
+	fd, err := openIn(int(m.list[0].folder.Fd()), at, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return "", failed("mount", at, err)
+	}
+	defer unix.Close(fd)
+	target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return "", err
+	}
+	if !strings.HasPrefix(target, m.root()+"/") {
+		return "", fmt.Errorf("mount at %s: is not below the guest's root", at)
+	}
+	return target, nil
+}
+
+// unmountAll writes everything through, unmounts in reverse order and detaches
+// the devices. It does all that it can; its error names what it could not.
+func (m *mounts) unmountAll() error {
+	var errs []error
+	for len(m.list) > 0 {
+		last := m.list[len(m.list)-1]
+		if err := unix.Syncfs(int(last.folder.Fd())); err != nil {
+			errs = append(errs, fmt.Errorf("sync: %w", err))
+		}
+		errs = append(errs, last.folder.Close(),
+			m.do(func() error { return unix.Unmount(last.path, unix.UMOUNT_NOFOLLOW) }),
+			last.loop.detach())
+		m.list = m.list[:len(m.list)-1]
+	}
+	return errors.Join(errs...)
+}
+
+// close ends the thread and with it the namespace.
+func (m *mounts) close() error {
+	err := errors.Join(m.unmountAll(), m.do(func() error { return unix.Unmount(m.base, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }))
+	close(m.calls)
+	return err
+}

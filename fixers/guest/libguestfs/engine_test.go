@@ -1,0 +1,249 @@
+//go:build appliance
+
+package libguestfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct"
+	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/fixers/guest/tree"
+	"hyper2kvm/pipeline/proc"
+)
+
+// disk adds to the engine what the suite needs to make.
+type disk struct{ *engine }
+
+func (d disk) Link(old, name string) error { return wrap("link", name, d.handle.Ln(old, name)) }
+func (d disk) Pipe(name string) error      { return wrap("mkfifo", name, d.handle.Mkfifo(0o600, name)) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func needVMs(t *testing.T) {
+	t.Helper()
+	if os.Getenv("NEED_VMS") != "1" {
+		t.Skip("starts a virtual machine: set NEED_VMS=1")
+	}
+	guesttest.Need(t, append(guesttest.Programs, "qemu-nbd")...)
+}
+
+// serve exports raw disks over NBD.
+func serve(t *testing.T, disks []string) []Export {
+	t.Helper()
+	dir := t.TempDir()
+	var exports []Export
+	for i, disk := range disks {
+		e := Export{Socket: filepath.Join(dir, fmt.Sprintf("nbd%d", i)), Name: fmt.Sprintf("export%d", i)}
+		server, err := proc.Start(t.Context(), proc.Service{Socket: e.Socket, Command: proc.Command{Name: "qemu-nbd", Args: []string{
+			"--format=raw", "--persistent", "--shared=0", "--socket=" + e.Socket, "--export-name=" + e.Name, disk}}})
+		must(t, err)
+		t.Cleanup(func() {
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		exports = append(exports, e)
+	}
+	return exports
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// mountAll mounts ext4, the XFS inside it and the other file systems, and
+// returns all files.
+func mountAll(t *testing.T, g guest.Guest) map[string]tree.File {
+	t.Helper()
+	for _, m := range [][2]string{{"disk0p1", "/"}, {guesttest.XFSDevice, "/alias"}, {"disk0p6", "/mnt/ext3"}, {"disk1p4", "/mnt/ext2"}, {"disk2", "/usr/data/deep"}} {
+		if err := g.Mount(m[0], m[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := tree.Read(g)
+	must(t, err)
+	return files
+}
+
+func directly(t *testing.T, disks []string) guest.Guest {
+	t.Helper()
+	g, err := direct.Open(t.Context(), disks, quiet)
+	must(t, err)
+	return g
+}
+
+// furnish prepares the disks of guesttest for mountAll, with strange files.
+func furnish(t *testing.T, disks []string) {
+	t.Helper()
+	g := directly(t, disks)
+	must(t, g.Mount("disk0p1", "/"))
+	for _, dir := range []string{"/usr", "/usr/data", "/mnt", "/mnt/ext2", "/mnt/ext3"} {
+		must(t, g.Mkdir(dir, 0o755))
+	}
+	must(t, g.Symlink("/usr/data", "/alias"))
+	must(t, g.Mount(guesttest.XFSDevice, "/alias"))
+	must(t, g.Mkdir("/alias/deep", 0o755))
+	for _, name := range []string{"/alias/with space", "/alias/new\nline", "/alias/\xff", "/alias/acl"} {
+		must(t, g.WriteFile(name, 0, []byte(name+"\n")))
+		must(t, g.SetMeta(name, guest.Meta{Mode: 0o640, UID: 1, GID: 4_000_000_000, Xattrs: map[string][]byte{
+			"security.selinux": []byte("etc_t\x00"), "user.x": {0, 255}, "trusted.overlay.opaque": []byte("y")}}))
+	}
+	must(t, g.Symlink("../../../../../etc/shadow", "/alias/out"))
+	must(t, g.Close())
+}
+
+// TestTheEnginesAgree launches once for everything: a launch is slow.
+func TestTheEnginesAgree(t *testing.T) {
+	needVMs(t)
+	disks := guesttest.Disks(t)
+	furnish(t, disks)
+	for _, fstype := range []string{"ext4", "xfs"} {
+		name := filepath.Join(t.TempDir(), fstype+".raw")
+		guesttest.Make(t, name, fstype, 320<<20)
+		disks = append(disks, name)
+	}
+	reference := directly(t, disks)
+	wantTopology, want := reference.Topology(), mountAll(t, reference)
+	must(t, reference.Close())
+
+	began := time.Now()
+	opened, err := Open(t.Context(), serve(t, disks), Options{TCG: true}, quiet)
+	must(t, err)
+	t.Logf("launched in %v", time.Since(began))
+	g := opened.(*engine)
+	closed := false
+	t.Cleanup(func() {
+		if !closed {
+			g.Close()
+		}
+	})
+
+	t.Run("OnTheTopology", func(t *testing.T) {
+		if diff := cmp.Diff(wantTopology, g.Topology()); diff != "" {
+			t.Error("direct says -, libguestfs says +:\n", diff)
+		}
+	})
+	t.Run("AndPartedWithThem", func(t *testing.T) {
+		for i, device := range []string{"/dev/sda", "/dev/sdb"} {
+			list, err := g.handle.Part_list(device)
+			must(t, err)
+			for j, p := range g.Topology().Disks[i].Partitions {
+				if found := (*list)[j]; int(found.Part_num) != p.Number || int64(found.Part_start) != p.Start || int64(found.Part_size) != p.Size {
+					t.Errorf("parted says %+v, we %+v", found, p)
+				}
+			}
+		}
+		id, err := g.handle.Part_get_disk_guid("/dev/sdb")
+		if must(t, err); !strings.EqualFold(id, g.Topology().Disks[1].ID) {
+			t.Errorf("sgdisk says the disk is %s", id)
+		}
+		kind, err := g.handle.Part_get_gpt_type("/dev/sdb", 4)
+		if must(t, err); !strings.EqualFold(kind, g.Topology().Disks[1].Partitions[1].Type) {
+			t.Errorf("sgdisk says the partition's type is %s", kind)
+		}
+	})
+	t.Run("OnEveryFile", func(t *testing.T) {
+		began := time.Now()
+		got := mountAll(t, g)
+		t.Logf("mounted and read %d files in %v", len(got), time.Since(began))
+		if diff := tree.DiffFiles(want, got); diff != "" {
+			t.Error("direct says -, libguestfs says +:\n", diff)
+		}
+		if len(got) < 25 {
+			t.Errorf("only %d files were compared", len(got))
+		}
+		must(t, g.UnmountAll())
+	})
+	for _, device := range []string{"disk3", "disk4"} {
+		t.Run("OnWhatIsPromised/"+device, func(t *testing.T) {
+			must(t, g.Mount(device, "/"))
+			guesttest.Run(t, func(t *testing.T) guesttest.Disk {
+				must(t, guesttest.Clear(g))
+				return disk{g}
+			})
+			must(t, guesttest.Clear(g))
+			must(t, g.WriteFile("/last", 0, []byte("kept\n")))
+			must(t, g.UnmountAll())
+		})
+	}
+	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
+		for _, device := range []string{"disk9", "disk0p3", "disk0p5"} {
+			if err := g.Mount(device, "/"); err == nil {
+				t.Errorf("%s was mounted", device)
+			}
+		}
+		must(t, g.Mount("disk0p1", "/"))
+		if err := g.Mount("disk0p6", "/magic"); err == nil {
+			t.Error("mounted through a link out of the root")
+		}
+	})
+	closed = true
+	must(t, g.Close())
+
+	after := directly(t, disks)
+	for _, device := range []string{"disk3", "disk4"} {
+		must(t, after.Mount(device, "/"))
+		if data, err := after.ReadFile("/last", 10); err != nil || string(data) != "kept\n" {
+			t.Errorf("%s after Close: %q, %v", device, data, err)
+		}
+		must(t, after.UnmountAll())
+	}
+	must(t, after.Close())
+}
+
+func TestALaunchThatTakesTooLongIsKilled(t *testing.T) {
+	needVMs(t)
+	name := filepath.Join(t.TempDir(), "disk.raw")
+	guesttest.Make(t, name, "ext4", 16<<20)
+	exports := serve(t, []string{name})
+	began := time.Now()
+	_, err := Open(t.Context(), exports, Options{TCG: true, Deadline: 3 * time.Second}, quiet)
+	if !errors.Is(err, errLaunch) {
+		t.Errorf("Open: error %v, want errLaunch", err)
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("giving up took %v", took)
+	}
+	requireNoQEMU(t, exports[0].Socket)
+
+	why := errors.New("operator")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(2*time.Second, func() { cancel(why) })
+	if _, err := Open(ctx, exports, Options{TCG: true}, quiet); !errors.Is(err, why) {
+		t.Errorf("Open: error %v, want the cause", err)
+	}
+	requireNoQEMU(t, exports[0].Socket)
+	conn, err := net.Dial("unix", exports[0].Socket) // another child of ours: not to be killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, conn.Close())
+}
+
+// requireNoQEMU fails if a QEMU that uses the socket is left.
+func requireNoQEMU(t *testing.T, socket string) {
+	t.Helper()
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	for _, name := range found {
+		args, err := os.ReadFile(name)
+		if err == nil && strings.Contains(string(args), socket) && strings.Contains(string(args), "qemu-system") {
+			t.Errorf("%s is left: %q", name, args)
+		}
+	}
+}

@@ -1,0 +1,52 @@
+// Package libguestfs reaches a guest's files through libguestfs: a small
+// virtual machine of its own mounts the disks, so that a hostile file system
+// meets no kernel of ours. It is the reference engine, and opens what the
+// direct engine cannot.
+//
+// libguestfs is a C library: the engine is built with the tag "appliance";
+// without it Available is false and Open says so.
+package libguestfs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"hyper2kvm/fixers/guest"
+)
+
+// ErrNotBuilt is a program that was built without libguestfs.
+var ErrNotBuilt = errors.New("built without libguestfs (tag appliance)")
+
+// Export is one disk, served as raw bytes by an NBD server.
+type Export struct {
+	Socket string // path of the server's Unix socket
+	Name   string // export name, may be empty
+}
+
+// Options say how the virtual machine runs. The zero value is useful.
+type Options struct {
+	TCG      bool          // emulate: the probe found no working KVM
+	Memory   int64         // bytes; libguestfs's own choice if zero
+	Deadline time.Duration // for the launch; 2 minutes, 10 with TCG, if zero
+}
+
+// deadline is how long a launch may take. Emulated ones take 25 to 55 s on an
+// idle machine, and the first one on a machine also builds the appliance.
+func (o Options) deadline() time.Duration {
+	switch {
+	case o.Deadline > 0:
+		return o.Deadline
+	case o.TCG:
+		return 10 * time.Minute
+	}
+	return 2 * time.Minute
+}
+
+// Open launches the virtual machine with a guest's disks in the machine's
+// order. When ctx or the launch's deadline ends first, the machine is killed
+// and the error is the context's cause. ctx does not bound what follows.
+func Open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (guest.Guest, error) {
+	return open(ctx, disks, opts, log)
+}

@@ -1,0 +1,431 @@
+// Package tree is a guest in memory. It is the engine of tests: golden guest
+// trees are read from txtar archives, edited by fixers, and compared. It passes
+// the same conformance suite as the engines that read real disks.
+//
+// FS: one file system or, with a topology, several of them to be mounted.
+package tree
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"hyper2kvm/fixers/guest"
+)
+
+// Epoch is the modification time of whatever an archive gives no time.
+var Epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// FS is a guest's files in memory. It implements guest.Guest. It is not safe
+// for concurrent use.
+type FS struct {
+	root     *node
+	topology guest.Topology
+	volumes  map[string]*FS // by device; nil: one tree stands for all of them
+	mounted  []*node        // folders that something is mounted at
+	bare     *node          // the root before anything was mounted
+}
+
+// node is an inode: hard links are two names with one node.
+type node struct {
+	info   guest.Info // without the name
+	data   []byte     // may be shorter than the size: a hole follows
+	target string
+	xattrs map[string][]byte
+	kids   map[string]*node
+	over   *node // root of the file system mounted here
+}
+
+// New is an empty tree: a root folder.
+func New() *FS {
+	root := newNode(fs.ModeDir | 0o755)
+	return &FS{root: root, bare: root}
+}
+
+// NewGuest is a guest of several file systems, each empty root folder waiting
+// for Mount. With volumes nil, Mount only checks that the device is in the
+// topology, and the tree that it returns holds the files of all of them.
+func NewGuest(topology guest.Topology, volumes map[string]*FS) *FS {
+	f := New()
+	f.topology, f.volumes = topology, volumes
+	return f
+}
+
+// WithTopology makes a tree that stands for all file systems of a topology.
+func (f *FS) WithTopology(topology guest.Topology) *FS {
+	f.topology = topology
+	return f
+}
+
+func newNode(mode fs.FileMode) *node {
+	n := &node{info: guest.Info{Mode: mode, MTime: Epoch}}
+	if mode.IsDir() {
+		n.kids = map[string]*node{}
+	}
+	return n
+}
+
+// Topology is what NewGuest or WithTopology was given.
+func (f *FS) Topology() guest.Topology { return f.topology }
+
+// Mount puts a device's tree at a folder; see NewGuest.
+func (f *FS) Mount(device, at string) error {
+	known := func(s guest.Filesystem) bool { return s.Device == device }
+	if !slices.ContainsFunc(f.topology.Filesystems, known) {
+		return fmt.Errorf("%s: no such file system", device)
+	}
+	if f.volumes == nil {
+		return nil
+	}
+	volume, ok := f.volumes[device]
+	if !ok {
+		return fmt.Errorf("%s: holds no files", device)
+	}
+	if path.Clean(at) == "/" {
+		f.root = volume.root
+		return nil
+	}
+	n, err := f.at("mount", at, true)
+	if err != nil {
+		return err
+	}
+	if !n.info.Mode.IsDir() {
+		return failed("mount", at, syscall.ENOTDIR)
+	}
+	f.mounted = append(f.mounted, n)
+	n.over = volume.root
+	return nil
+}
+
+// UnmountAll undoes every Mount.
+func (f *FS) UnmountAll() error {
+	for _, n := range f.mounted {
+		n.over = nil
+	}
+	f.mounted, f.root = nil, f.bare
+	return nil
+}
+
+// Close does nothing: the tree stays to be compared.
+func (f *FS) Close() error { return nil }
+
+func failed(op, name string, err error) error { return &fs.PathError{Op: op, Path: name, Err: err} }
+
+// maxLinks is how many symbolic links Linux follows in one name.
+const maxLinks = 40
+
+// walk finds the folder that name's last element is in, links followed; with
+// last, a link at the end is followed too. It walks as openat2 with
+// RESOLVE_IN_ROOT does: ".." of the root is the root.
+func (f *FS) walk(op, name string, last bool) (dir *node, base string, err error) {
+	stack := []*node{f.root}
+	todo := strings.Split(name, "/")
+	links := 0
+	for len(todo) > 0 {
+		part := todo[0]
+		todo = todo[1:]
+		dir = stack[len(stack)-1]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			stack = stack[:max(1, len(stack)-1)]
+			continue
+		}
+		end := !slices.ContainsFunc(todo, func(s string) bool { return s != "" && s != "." })
+		n, ok := dir.kids[part]
+		if end && (!ok || n.target == "" || !last) {
+			return dir, part, nil
+		}
+		if !ok {
+			return nil, "", failed(op, name, fs.ErrNotExist)
+		}
+		if n.target != "" {
+			if links++; links > maxLinks {
+				return nil, "", failed(op, name, syscall.ELOOP)
+			}
+			if path.IsAbs(n.target) {
+				stack = stack[:1]
+			}
+			todo = append(strings.Split(n.target, "/"), todo...)
+			continue
+		}
+		n = n.top()
+		if !n.info.Mode.IsDir() { // a name below a file is a name of nothing
+			return nil, "", failed(op, name, fs.ErrNotExist)
+		}
+		stack = append(stack, n)
+	}
+	return stack[len(stack)-1], ".", nil
+}
+
+// top is what is seen at a node: the root of what is mounted there.
+func (n *node) top() *node {
+	for n.over != nil {
+		n = n.over
+	}
+	return n
+}
+
+func (n *node) child(base string) (*node, bool) {
+	if base == "." {
+		return n, true
+	}
+	kid, ok := n.kids[base]
+	if !ok {
+		return nil, false
+	}
+	return kid.top(), true
+}
+
+func (f *FS) at(op, name string, last bool) (*node, error) {
+	dir, base, err := f.walk(op, name, last)
+	if err != nil {
+		return nil, err
+	}
+	n, ok := dir.child(base)
+	if !ok {
+		return nil, failed(op, name, fs.ErrNotExist)
+	}
+	return n, nil
+}
+
+func (n *node) describe(name string) guest.Info {
+	info := n.info
+	info.Name = path.Base(name)
+	if n.target != "" {
+		info.Size = int64(len(n.target))
+	}
+	return info
+}
+
+// ReadFile reads a regular file of at most limit bytes.
+func (f *FS) ReadFile(name string, limit int64) ([]byte, error) {
+	n, err := f.regular("open", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.info.Size > limit {
+		return nil, failed("read", name, guest.ErrTooBig)
+	}
+	return n.content(), nil
+}
+
+func (f *FS) regular(op, name string) (*node, error) {
+	n, err := f.at(op, name, true)
+	if err != nil {
+		return nil, err
+	}
+	if !n.info.Mode.IsRegular() {
+		return nil, failed(op, name, guest.ErrNotRegular)
+	}
+	return n, nil
+}
+
+// Lstat describes name itself.
+func (f *FS) Lstat(name string) (guest.Info, error) {
+	n, err := f.at("lstat", name, false)
+	if err != nil {
+		return guest.Info{}, err
+	}
+	return n.describe(name), nil
+}
+
+// ReadDir lists a folder, sorted by name.
+func (f *FS) ReadDir(name string) ([]guest.Info, error) {
+	n, err := f.at("readdir", name, true)
+	if err != nil {
+		return nil, err
+	}
+	if !n.info.Mode.IsDir() {
+		return nil, failed("readdir", name, syscall.ENOTDIR)
+	}
+	if len(n.kids) > guest.MaxEntries {
+		return nil, failed("readdir", name, guest.ErrTooBig)
+	}
+	list := make([]guest.Info, 0, len(n.kids))
+	for base, kid := range n.kids {
+		list = append(list, kid.top().describe(base))
+	}
+	slices.SortFunc(list, func(a, b guest.Info) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// Readlink is a symbolic link's target.
+func (f *FS) Readlink(name string) (string, error) {
+	n, err := f.at("readlink", name, false)
+	if err != nil {
+		return "", err
+	}
+	if n.target == "" {
+		return "", failed("readlink", name, syscall.EINVAL)
+	}
+	return n.target, nil
+}
+
+// Xattrs are the extended attributes of name itself.
+func (f *FS) Xattrs(name string) (map[string][]byte, error) {
+	n, err := f.at("listxattr", name, false)
+	if err != nil {
+		return nil, err
+	}
+	return clone(n.xattrs), nil
+}
+
+func clone(xattrs map[string][]byte) map[string][]byte {
+	if len(xattrs) == 0 {
+		return nil
+	}
+	xattrs = maps.Clone(xattrs)
+	for name, value := range xattrs {
+		xattrs[name] = append([]byte{}, value...)
+	}
+	return xattrs
+}
+
+// WriteFile replaces a file's content from offset on.
+func (f *FS) WriteFile(name string, offset int64, data []byte) error {
+	dir, base, err := f.walk("write", name, true)
+	if err != nil {
+		return err
+	}
+	n, ok := dir.child(base)
+	if !ok {
+		n = newNode(0o600)
+		dir.add(base, n)
+	}
+	if !n.info.Mode.IsRegular() {
+		return failed("write", name, guest.ErrNotRegular)
+	}
+	n.resize(offset)
+	if len(data) > 0 {
+		n.data = append(n.content(), data...)
+		n.info.Size += int64(len(data))
+	}
+	return nil
+}
+
+// content is a copy of all the data, holes filled.
+func (n *node) content() []byte {
+	data := make([]byte, n.info.Size)
+	copy(data, n.data)
+	return data
+}
+
+func (n *node) resize(size int64) {
+	n.data = bytes.Clone(n.data[:min(size, int64(len(n.data)))])
+	n.info.Size, n.info.MTime = size, time.Now()
+}
+
+func (n *node) add(base string, kid *node) {
+	kid.info.MTime = time.Now()
+	n.kids[base] = kid
+	n.info.MTime = kid.info.MTime
+}
+
+// Truncate cuts a regular file to size bytes.
+func (f *FS) Truncate(name string, size int64) error {
+	n, err := f.regular("truncate", name)
+	if err != nil {
+		return err
+	}
+	n.resize(size)
+	return nil
+}
+
+// create puts a new node at name, where nothing may stand.
+func (f *FS) create(op, name string, n *node) error {
+	dir, base, err := f.walk(op, name, false)
+	if err != nil {
+		return err
+	}
+	if _, ok := dir.child(base); ok {
+		return failed(op, name, fs.ErrExist)
+	}
+	dir.add(base, n)
+	return nil
+}
+
+// Mkdir makes a folder.
+func (f *FS) Mkdir(name string, mode fs.FileMode) error {
+	return f.create("mkdir", name, newNode(fs.ModeDir|mode&guest.ModeBits))
+}
+
+// Symlink makes a symbolic link.
+func (f *FS) Symlink(target, name string) error {
+	if target == "" {
+		return failed("symlink", name, fs.ErrNotExist)
+	}
+	n := newNode(fs.ModeSymlink | fs.ModePerm)
+	n.target = target
+	return f.create("symlink", name, n)
+}
+
+// Pipe makes a named pipe: something that is neither file nor folder.
+func (f *FS) Pipe(name string) error {
+	return f.create("mkfifo", name, newNode(fs.ModeNamedPipe|0o600))
+}
+
+// Link makes name a hard link to the file at old.
+func (f *FS) Link(old, name string) error {
+	n, err := f.at("link", old, false)
+	if err != nil {
+		return err
+	}
+	if n.info.Mode.IsDir() {
+		return failed("link", old, fs.ErrPermission)
+	}
+	mtime := n.info.MTime
+	err = f.create("link", name, n)
+	n.info.MTime = mtime
+	return err
+}
+
+// Remove removes a file, a symbolic link or an empty folder.
+func (f *FS) Remove(name string) error {
+	dir, base, err := f.walk("remove", name, false)
+	if err != nil {
+		return err
+	}
+	n, ok := dir.kids[base]
+	switch {
+	case base == ".":
+		return failed("remove", name, syscall.EBUSY)
+	case !ok:
+		return failed("remove", name, fs.ErrNotExist)
+	case n.over != nil:
+		return failed("remove", name, syscall.EBUSY)
+	case len(n.kids) > 0:
+		return failed("remove", name, syscall.ENOTEMPTY)
+	}
+	delete(dir.kids, base)
+	dir.info.MTime = time.Now()
+	return nil
+}
+
+// SetMeta sets owner, mode, extended attributes and modification time of name
+// itself; a symbolic link's mode stays.
+func (f *FS) SetMeta(name string, m guest.Meta) error {
+	n, err := f.at("setmeta", name, false)
+	if err != nil {
+		return err
+	}
+	n.info.UID, n.info.GID = m.UID, m.GID
+	if n.target == "" {
+		n.info.Mode = n.info.Mode.Type() | m.Mode&guest.ModeBits
+	}
+	n.xattrs = clone(m.Xattrs)
+	if !m.MTime.IsZero() {
+		n.info.MTime = m.MTime
+	}
+	return nil
+}
+
+var _ guest.Guest = (*FS)(nil)

@@ -1,0 +1,84 @@
+package guest_test
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/tree"
+)
+
+const small = `
+-- g/etc/fstab --
+old
+-- g/boot/kernel --
+kernel
+-- g/usr/lib/x --
+x
+-- g/lib -> usr/lib --
+-- g/up/link -> ../usr/lib --
+`
+
+func view(t *testing.T) (*guest.View, *tree.FS) {
+	t.Helper()
+	f, err := tree.Parse(txtar.Parse([]byte(small)), "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := guest.NewView(f)
+	v.As("test", "to see")
+	return v, f
+}
+
+func TestAFolderWhoseModeIsEditedKeepsItsFiles(t *testing.T) {
+	v, _ := view(t)
+	if err := v.SetMode("/boot", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := v.ReadDir("/boot"); err != nil || len(list) != 1 || list[0].Name != "kernel" {
+		t.Errorf("ReadDir = %v, %v", list, err)
+	}
+}
+
+func TestTheViewFollowsLinksBeforeDots(t *testing.T) {
+	v, _ := view(t)
+	for name, want := range map[string]string{"/up/link/../lib/x": "/usr/lib/x", "/lib/../../etc/./fstab": "/etc/fstab", "/../lib//x": "/usr/lib/x"} {
+		if got, err := v.Resolve(name); err != nil || got != want {
+			t.Errorf("Resolve(%q) = %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
+func TestRollbackForgetsWhatFollowedTheMark(t *testing.T) {
+	v, f := view(t)
+	if err := v.Write("/etc/a", []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	mark := v.Mark()
+	err := errors.Join(v.Write("/etc/b", []byte("b")), v.Write("/etc/a", []byte("other")), v.Remove("/etc/fstab"), v.Append("/boot/kernel", []byte("x"), "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Rollback(mark)
+	if n := len(v.Changes()); n != 1 {
+		t.Errorf("%d changes, want 1", n)
+	}
+	if data, err := v.ReadFile("/etc/a", 10); string(data) != "a" {
+		t.Errorf("ReadFile = %q, %v", data, err)
+	}
+	if _, err := guest.Apply(f, v.Changes()); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Write("/etc/c", nil); err != nil || len(v.Changes()) != 2 {
+		t.Errorf("an edit after Rollback: %d changes, %v", len(v.Changes()), err)
+	}
+}
+
+func TestAnEditByNobodyIsRefused(t *testing.T) {
+	_, f := view(t)
+	if err := guest.NewView(f).Write("/etc/fstab", nil); err == nil {
+		t.Error("an edit without a fixer was recorded")
+	}
+}
