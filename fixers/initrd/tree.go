@@ -1,0 +1,289 @@
+package initrd
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+)
+
+const (
+	nameMax   = 255      // the kernel's longest component
+	maxHops   = 40       // the kernel's most symlinks in one look-up
+	maxSteps  = 4096     // components looked at in one look-up
+	stepsEver = 32 << 20 // and while unpacking: hostile symlinks must not cost minutes
+)
+
+// node is a file, folder or symlink. Names that are hard links share one.
+type node struct {
+	mode     uint32
+	names    int // hard links
+	size     int64
+	target   string
+	kept     bool
+	data     []byte
+	children map[string]*node // of a folder
+}
+
+func (n *node) is(kind uint32) bool { return n.mode&typeMask == kind }
+func (n *node) regular() bool       { return n.is(typeReg) }
+
+// tree is the kernel's first root while members are unpacked into it.
+type tree struct {
+	root  *node
+	links map[inode]string // first name of files that may have more
+	room  int64            // how many bytes of contents may still be kept
+	steps int              // components looked at so far
+}
+
+// newTree is the root as the kernel's own archive leaves it (usr/default_cpio_list).
+func newTree(keep int64) *tree {
+	t := &tree{root: folder(0o755), room: keep, links: map[inode]string{}}
+	t.root.children["dev"] = folder(0o755)
+	t.root.children["root"] = folder(0o700)
+	return t
+}
+
+func folder(mode uint32) *node {
+	return &node{mode: typeDir | mode, names: 1, children: map[string]*node{}}
+}
+
+// place is where a name leads.
+type place struct {
+	path    string // with symlinks resolved
+	parent  *node  // folder that holds it, nil for the root and below a missing folder
+	base    string
+	node    *node // nil when it does not exist
+	missing int   // how many of its folders do not exist
+}
+
+func (p place) file() File {
+	n := p.node
+	mode := fs.FileMode(n.mode & 0o777)
+	switch n.mode & typeMask {
+	case typeDir:
+		mode |= fs.ModeDir
+	case typeLink:
+		mode |= fs.ModeSymlink
+	case typeReg:
+	default:
+		mode |= fs.ModeIrregular
+	}
+	return File{Path: p.path, Mode: mode, Size: n.size, Target: n.target}
+}
+
+// walk resolves a name; the last symlink only when follow is set. It reports
+// false where the kernel would say ELOOP, ENOTDIR or ENAMETOOLONG.
+func (t *tree) walk(name string, follow bool) (place, bool) {
+	todo := components(name)
+	var done []string
+	at := []*node{t.root}
+	for hops, steps := 0, 0; len(todo) > 0; steps++ {
+		if steps > maxSteps {
+			return place{}, false
+		}
+		t.steps++
+		part := todo[0]
+		todo = todo[1:]
+		here := at[len(at)-1]
+		switch {
+		case len(part) > nameMax:
+			return place{}, false
+		case part == "..":
+			done, at = done[:max(0, len(done)-1)], at[:max(1, len(at)-1)]
+			continue
+		case here != nil && !here.is(typeDir):
+			return place{}, false
+		}
+		var child *node
+		if here != nil {
+			child = here.children[part]
+		}
+		if child != nil && child.is(typeLink) && (follow || len(todo) > 0) {
+			if hops++; hops > maxHops {
+				return place{}, false
+			}
+			if strings.HasPrefix(child.target, "/") {
+				done, at = nil, at[:1]
+			}
+			todo = append(components(child.target), todo...)
+			continue
+		}
+		done, at = append(done, part), append(at, child)
+	}
+	return placeOf(done, at), true
+}
+
+func placeOf(done []string, at []*node) place {
+	p := place{path: strings.Join(done, "/"), node: at[len(at)-1]}
+	if len(done) == 0 {
+		return p
+	}
+	p.base, p.parent = done[len(done)-1], at[len(at)-2]
+	for _, n := range at[:len(at)-1] {
+		if n == nil {
+			p.missing++
+		}
+	}
+	return p
+}
+
+func components(name string) []string {
+	return slices.DeleteFunc(strings.Split(name, "/"), func(c string) bool { return c == "" || c == "." })
+}
+
+// add does to the tree what the kernel does for an entry (do_name, do_symlink,
+// maybe_link, clean_path). What the kernel silently leaves out, add leaves out.
+func (t *tree) add(e entry, body io.Reader) error {
+	if t.steps > stepsEver {
+		return fmt.Errorf("%w: too many folders and symlinks to follow", ErrLimit)
+	}
+	at, ok := t.walk(e.name, false)
+	if !ok || at.missing > 0 {
+		return nil
+	}
+	switch e.mode & typeMask {
+	case typeDir:
+		t.folder(at, e)
+	case typeLink:
+		return t.symlink(at, e, body)
+	case typeReg:
+		return t.regular(at, e, body)
+	default:
+		if clean(&at, e.mode); at.node == nil {
+			at.put(&node{mode: e.mode, names: 1})
+		}
+	}
+	return nil
+}
+
+func (t *tree) forgetLinks() { clear(t.links) }
+
+func (t *tree) folder(at place, e entry) {
+	clean(&at, e.mode)
+	if at.node == nil {
+		at.put(folder(0))
+	}
+	if at := at.here(t); at.is(typeDir) {
+		at.mode = e.mode
+	}
+}
+
+// here is the node after a put.
+func (p place) here(t *tree) *node {
+	if p.parent == nil {
+		return t.root
+	}
+	return p.parent.children[p.base]
+}
+
+func (t *tree) symlink(at place, e entry, body io.Reader) error {
+	target, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	clean(&at, 0)
+	if at.node == nil {
+		link, _, _ := strings.Cut(string(target), "\x00")
+		at.put(&node{mode: e.mode, names: 1, target: link, size: e.size})
+	}
+	return nil
+}
+
+func (t *tree) regular(at place, e entry, body io.Reader) error {
+	clean(&at, e.mode)
+	linked := false
+	if e.nlink >= 2 {
+		if first, ok := t.links[e.inode]; ok {
+			if linked = t.link(&at, first); !linked {
+				return nil
+			}
+		} else {
+			t.links[e.inode] = e.name
+		}
+	}
+	if at.node == nil {
+		at.node = &node{names: 1}
+		at.put(at.node)
+	}
+	if at.node.is(typeDir) {
+		return nil
+	}
+	at.node.mode = e.mode
+	if linked && e.size == 0 {
+		return nil
+	}
+	return t.fill(at, e, body)
+}
+
+// link makes at another name of the file that first names.
+func (t *tree) link(at *place, first string) bool {
+	clean(at, 0)
+	old, ok := t.walk(first, false)
+	if !ok || old.node == nil || !old.node.regular() || at.node != nil {
+		return false
+	}
+	old.node.names++
+	at.node = old.node
+	at.put(old.node)
+	return true
+}
+
+// fill sets a file's contents, kept when they are configuration and there is room.
+func (t *tree) fill(at place, e entry, body io.Reader) error {
+	n := at.node
+	t.room += int64(len(n.data))
+	n.size, n.kept, n.data = e.size, false, nil
+	if e.size > min(keepUpTo(at.path), t.room) {
+		return nil
+	}
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	n.kept, n.data = true, data
+	t.room -= int64(len(data))
+	return nil
+}
+
+// put enters a node under the place's name.
+func (p place) put(n *node) {
+	if p.parent != nil {
+		p.parent.children[p.base] = n
+	}
+}
+
+// clean removes what stands at a place when it is of another type than mode, as
+// the kernel does before it creates a file; a folder only when it is empty.
+func clean(at *place, mode uint32) {
+	n := at.node
+	if n == nil || at.parent == nil || n.is(mode&typeMask) || len(n.children) > 0 {
+		return
+	}
+	n.names--
+	delete(at.parent.children, at.base)
+	at.node = nil
+}
+
+// below visits the files and symlinks under a folder, sorted, without following
+// symlinks.
+func (t *tree) below(dir string, visit func(path string, n *node)) {
+	at, ok := t.walk(dir, true)
+	if !ok || at.node == nil {
+		return
+	}
+	at.node.visit(at.path, visit)
+}
+
+func (n *node) visit(path string, visit func(string, *node)) {
+	for _, name := range slices.Sorted(maps.Keys(n.children)) {
+		child, full := n.children[name], strings.TrimPrefix(path+"/"+name, "/")
+		if child.is(typeDir) {
+			child.visit(full, visit)
+			continue
+		}
+		visit(full, child)
+	}
+}
