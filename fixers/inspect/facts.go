@@ -29,6 +29,9 @@ type Facts struct {
 	Init        Found          `json:"init"`    // systemd, sysvinit, openrc …
 	SELinux     Found          `json:"selinux"` // enforcing, permissive, disabled, or "" for none
 	Agents      []Found        `json:"agents"`  // guest agents installed
+	// Problems are what could not be read or mounted, and where it was met.
+	// None of them stopped the inspection.
+	Problems []Found `json:"problems,omitempty"`
 }
 
 // Found is one finding and where it was read.
@@ -67,7 +70,7 @@ type Mount struct {
 
 // Bootloader is one installed boot loader.
 type Bootloader struct {
-	Kind   string `json:"kind"`             // grub2, grub1, systemd-boot, lilo, syslinux, extlinux
+	Kind   string `json:"kind"`             // grub2, grub1, systemd-boot, lilo, syslinux, extlinux, refind, uki
 	Config string `json:"config,omitempty"` // resolved path of its configuration
 	Source string `json:"source"`
 }
@@ -75,16 +78,21 @@ type Bootloader struct {
 // Kernel is one kernel that the boot loader offers or that is installed.
 type Kernel struct {
 	Version   string `json:"version"`             // the folder's name under /lib/modules
-	Image     string `json:"image"`               // /boot/vmlinuz-…
-	Initrd    string `json:"initrd,omitempty"`    // /boot/initrd.img-…; "" for none
+	Image     string `json:"image"`               // /boot/vmlinuz-…, links resolved; "" when only modules are there
+	Initrd    string `json:"initrd,omitempty"`    // /boot/initrd.img-…, links resolved; "" for none
 	Modules   string `json:"modules,omitempty"`   // /lib/modules/…; "" when absent
 	Generator string `json:"generator,omitempty"` // initramfs-tools, dracut, …
 	Default   bool   `json:"default"`             // the one that the boot loader starts
+	Offered   bool   `json:"offered"`             // a boot loader's configuration names it
+	Options   string `json:"options,omitempty"`   // its command line as the boot loader has it
 	// Drivers says of each driver in WantedDrivers where it is.
 	Drivers map[string]Where `json:"drivers"`
 	// Unstable are device names baked into the initrd.
 	Unstable []Found `json:"unstable,omitempty"`
-	Source   string  `json:"source"`
+	// Problem is why the above is incomplete: an initrd that cannot be read, an
+	// image that is not there. Empty when all is known.
+	Problem string `json:"problem,omitempty"`
+	Source  string `json:"source"`
 }
 
 // Where tells where a kernel's driver is.
@@ -104,8 +112,9 @@ var WantedDrivers = []string{"virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod"
 
 // Network is the guest's network configuration.
 type Network struct {
-	Stacks     []Found     `json:"stacks"` // ifupdown, networkd, NetworkManager, netplan, ifcfg, wicked …
-	Interfaces []Interface `json:"interfaces"`
+	Stacks     []Found     `json:"stacks"`         // in use: ifupdown, networkd, NetworkManager, netplan, ifcfg, wicked
+	Idle       []Found     `json:"idle,omitempty"` // configured, but nothing starts them
+	Interfaces []Interface `json:"interfaces"`     // one for each stanza or file, of stacks in use; of ifupdown and networkd only
 	Pins       []Pin       `json:"pins"`
 }
 
@@ -132,7 +141,7 @@ type Pin struct {
 
 // Leftover is something of VMware's in the guest.
 type Leftover struct {
-	Kind   string `json:"kind"` // package, unit, udev-rule, module-option, tarball, x11
+	Kind   string `json:"kind"` // package, unit, udev-rule, module-option, initrd-list, config, tarball, x11
 	Name   string `json:"name"`
 	Source string `json:"source"`
 }

@@ -1,0 +1,98 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/machine"
+)
+
+// Errors of Inspect that the operator can act on. Their text names what was
+// seen on the disks.
+var (
+	// ErrNoOS is a guest on whose readable file systems no operating system is
+	// installed: it may be encrypted or on logical volumes.
+	ErrNoOS = errors.New("no operating system found")
+	// ErrManyRoots is a guest with several operating systems of equal right.
+	ErrManyRoots = errors.New("more than one operating system found")
+	// ErrMount is a file system that the guest cannot do without and that the
+	// engine cannot mount.
+	ErrMount = errors.New("a vital file system cannot be mounted")
+)
+
+// Inspect finds the guest's root file system, mounts what the guest would
+// mount, and reads the facts. The file systems stay mounted. What cannot be
+// read or mounted and is not vital is in the facts' Problems.
+func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Logger) (Facts, error) {
+	f := Facts{Topology: g.Topology()}
+	seen, err := survey(ctx, g, f)
+	if err != nil {
+		return Facts{}, err
+	}
+	root, err := choose(f, m, seen)
+	if err != nil {
+		return Facts{}, err
+	}
+	log.Info("root file system found", "device", root.device, "family", root.family)
+	if err := g.Mount(root.device, "/"); err != nil {
+		return Facts{}, fmt.Errorf("%w: %s at /: %w", ErrMount, root.device, err)
+	}
+	t := openFiles(g)
+	if root.family == Windows {
+		f.OS = OS{Family: Windows, Source: root.evidence}
+		f.Mounts = []Mount{{Device: root.device, Path: "/", Type: "ntfs", Source: root.evidence}}
+	} else {
+		f.Mounts = t.mounts(f, m, root)
+		if err := t.mountAll(ctx, g, f); err != nil {
+			return Facts{}, err
+		}
+		if err := t.linux(ctx, &f); err != nil {
+			return Facts{}, err
+		}
+	}
+	f.Firmware = t.firmware(f, m, seen)
+	f.Problems = t.problems
+	f.fill()
+	for _, p := range f.Problems {
+		log.Warn("inspection is incomplete", "what", p.Value, "source", p.Source)
+	}
+	return f, context.Cause(ctx)
+}
+
+// linux reads the facts of a mounted Linux guest.
+func (t *files) linux(ctx context.Context, f *Facts) error {
+	f.OS = t.linuxOS()
+	packages := t.packages()
+	if f.OS.Systemd == 0 {
+		f.OS.Systemd = leadingNumber(packages.version("systemd"))
+	}
+	f.Init = t.init()
+	esps := t.espFolders(*f)
+	f.Bootloaders = t.bootloaders(esps)
+	entries := t.entries(*f, esps)
+	var err error
+	if f.Kernels, err = t.kernels(ctx, *f, entries); err != nil {
+		return err
+	}
+	f.SELinux = t.selinux(f.Kernels)
+	f.Network = t.network()
+	f.VMware = t.vmware(packages)
+	f.Agents = t.agents(packages)
+	return nil
+}
+
+// fill makes lists that are empty out of those that are not there, so that
+// JSON's readers need no case for them.
+func (f *Facts) fill() {
+	f.Mounts = append([]Mount{}, f.Mounts...)
+	f.Bootloaders = append([]Bootloader{}, f.Bootloaders...)
+	f.Kernels = append([]Kernel{}, f.Kernels...)
+	f.Network.Stacks = append([]Found{}, f.Network.Stacks...)
+	f.Network.Interfaces = append([]Interface{}, f.Network.Interfaces...)
+	f.Network.Pins = append([]Pin{}, f.Network.Pins...)
+	f.VMware = append([]Leftover{}, f.VMware...)
+	f.Agents = append([]Found{}, f.Agents...)
+}

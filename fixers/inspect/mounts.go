@@ -1,0 +1,129 @@
+package inspect
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/machine"
+)
+
+// vital are the folders without whose file systems the facts would be wrong:
+// kernels, boot loaders and programs.
+var vital = []string{"/", "/boot", "/usr"}
+
+// onDemand are mounted even when fstab leaves it to the user: the guest's
+// kernel updates do so too.
+var onDemand = append([]string{"/boot/efi", "/efi"}, vital...)
+
+// removable are devices that have no file system of the guest's own.
+var removable = regexp.MustCompile(`^/dev/(s?cd|sr|dvd|fd|floppy)`)
+
+// mounts is what the guest mounts from its disks, the root first and folders
+// before what is in them.
+func (t *files) mounts(f Facts, m machine.Machine, root sight) []Mount {
+	var mounts []Mount
+	entries := ParseFstab(root.fstab)
+	if len(entries) > maxFiles {
+		t.problem("/etc/fstab", "more entries than expected, the rest is not read")
+	}
+	for _, e := range entries[:min(len(entries), maxFiles)] {
+		if _, _, tagged := tag(e.Spec); !tagged && !strings.HasPrefix(e.Spec, "/dev/") || removable.MatchString(e.Spec) {
+			continue
+		}
+		if mount, ok := t.mount(f, m, e); ok {
+			mounts = append(mounts, mount)
+		}
+	}
+	mounts = t.withRoot(f, mounts, root)
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(depth(a.Path), depth(b.Path)) })
+	return mounts
+}
+
+// mount is what an entry of fstab means.
+func (t *files) mount(f Facts, m machine.Machine, e FstabEntry) (Mount, bool) {
+	mount := Mount{Path: path.Clean(e.Path), Spec: e.Spec, Type: e.Type, Options: e.Options, Source: fmt.Sprintf("/etc/fstab:%d", e.Line)}
+	if e.Type == "swap" || e.Path == "none" || e.Path == "swap" {
+		mount.Path = "none"
+	} else if !path.IsAbs(e.Path) {
+		t.problem(mount.Source, fmt.Sprintf("%q is no absolute path", e.Path))
+		return Mount{}, false
+	}
+	device, ok := f.Resolve(e.Spec, m)
+	if _, holds := f.Filesystem(device); ok && holds {
+		mount.Device = device
+	}
+	return mount, true
+}
+
+// withRoot makes the file system that was found the one at /: inspection knows
+// better than a name in fstab.
+func (t *files) withRoot(f Facts, mounts []Mount, root sight) []Mount {
+	i := slices.IndexFunc(mounts, func(m Mount) bool { return m.Path == "/" })
+	if i < 0 {
+		fs, _ := f.Filesystem(root.device)
+		return append([]Mount{{Device: root.device, Path: "/", Type: fs.Type, Source: root.evidence}}, mounts...)
+	}
+	if d := mounts[i].Device; d != root.device {
+		t.problem(mounts[i].Source, fmt.Sprintf("%s is %s, but the root file system was found on %s", mounts[i].Spec, cmp.Or(d, "not known"), root.device))
+	}
+	mounts[i].Device = root.device
+	return mounts
+}
+
+// depth orders folders before what is in them, and swap last.
+func depth(p string) int {
+	switch p {
+	case "none":
+		return 1 << 20
+	case "/":
+		return 0
+	}
+	return strings.Count(p, "/")
+}
+
+// mountAll mounts what is below the root. Data that cannot be mounted is a
+// problem; without a vital file system there is no use in going on.
+func (t *files) mountAll(ctx context.Context, g guest.Guest, f Facts) error {
+	done := []string{"/", "none"}
+	for _, m := range f.Mounts {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if m.Device == "" || slices.Contains(done, m.Path) || m.left() {
+			continue
+		}
+		err := t.mountOne(g, f, m)
+		if err != nil && slices.Contains(vital, m.Path) {
+			return fmt.Errorf("%w: %s: %s at %s: %w", ErrMount, m.Source, m.Device, m.Path, err)
+		}
+		if err != nil {
+			t.problem(m.Source, fmt.Sprintf("%s at %s: %v", m.Device, m.Path, err))
+			continue
+		}
+		done = append(done, m.Path)
+	}
+	return nil
+}
+
+// left tells of what the guest does not mount by itself.
+func (m Mount) left() bool {
+	e := FstabEntry{Options: m.Options}
+	return e.Has("noauto") && !e.Has("x-systemd.automount") && !slices.Contains(onDemand, m.Path)
+}
+
+// mountOne mounts what an engine can: a whole file system.
+func (t *files) mountOne(g guest.Guest, f Facts, m Mount) error {
+	if fs, ok := f.Filesystem(m.Device); ok && container(fs.Type) != fs.Type {
+		return fmt.Errorf("%s", container(fs.Type))
+	}
+	if e := (FstabEntry{Options: m.Options}); e.Has("subvol") || e.Has("subvolid") {
+		return fmt.Errorf("subvolumes are not mounted")
+	}
+	return g.Mount(m.Device, m.Path)
+}

@@ -1,0 +1,296 @@
+package inspect
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/machine"
+)
+
+// Resolve finds the disk or partition that a name in fstab or on a kernel's
+// command line means, as the guest saw it on the source's hardware m. It is
+// not ok when the name is of another kind (LVM, md, a network share), when
+// nothing has it, or when more than one thing could.
+func (f Facts) Resolve(spec string, m machine.Machine) (device string, ok bool) {
+	if key, value, tagged := tag(spec); tagged {
+		return only(f.tagged(key, value))
+	}
+	name, isDevice := strings.CutPrefix(spec, "/dev/")
+	if !isDevice {
+		return "", false
+	}
+	h := hardware{f.Topology.Disks, m.Disks, m.NICs}
+	if p, ok := strings.CutPrefix(name, "disk/by-path/"); ok {
+		return h.byPath(p)
+	}
+	if p, ok := strings.CutPrefix(name, "disk/by-id/"); ok {
+		return h.byID(p)
+	}
+	return h.kernelName(name)
+}
+
+// Unstable tells whether a device name may mean another device, or none, after
+// the move to KVM: names made from controllers, serial numbers and the order
+// of discovery. Those made from content, by LVM or by md are stable, and so is
+// what a disk is called on KVM, by-id/virtio-….
+func Unstable(spec string) bool {
+	return unstable.MatchString(spec)
+}
+
+var unstable = regexp.MustCompile(`^/dev/(disk/by-path/.|disk/by-id/(wwn|scsi|ata|nvme|ide|edd|usb)-|block/\d|(xvd|[shv]d)[a-z]+\d*$|nvme\d+n\d+(p\d+)?$)`)
+
+// Duplicates are the tags, as UUID=…, that more than one file system, swap
+// space or partition of the guest has, with the devices that have them.
+// Resolve knows none of them. Members of one btrfs, RAID or volume group
+// cannot be told from clones of each other and are listed too.
+func (f Facts) Duplicates() map[string][]string {
+	all := map[string][]string{}
+	add := func(key, value, device string) {
+		if value != "" {
+			all[key+"="+value] = append(all[key+"="+value], device)
+		}
+	}
+	for _, fs := range f.Topology.Filesystems {
+		add("UUID", fs.UUID, fs.Device)
+	}
+	for _, d := range f.Topology.Disks {
+		for _, p := range d.Partitions {
+			add("PARTUUID", p.UUID, p.Name)
+		}
+	}
+	for t, devices := range all {
+		if len(devices) < 2 {
+			delete(all, t)
+		}
+	}
+	return all
+}
+
+// Stable is a name for a device that survives the move: UUID=… of its file
+// system, or PARTUUID=… of its partition. It is not ok when there is none that
+// is the guest's only one.
+func (f Facts) Stable(device string) (spec string, ok bool) {
+	if fs, ok := f.Filesystem(device); ok && fs.UUID != "" && len(f.tagged("UUID", fs.UUID)) == 1 {
+		return "UUID=" + fs.UUID, true
+	}
+	for _, d := range f.Topology.Disks {
+		for _, p := range d.Partitions {
+			if p.Name == device && p.UUID != "" && len(f.tagged("PARTUUID", p.UUID)) == 1 {
+				return "PARTUUID=" + p.UUID, true
+			}
+		}
+	}
+	return "", false
+}
+
+// tag splits UUID=…, LABEL="…" and their links under /dev/disk.
+func tag(spec string) (key, value string, ok bool) {
+	for _, key := range []string{"UUID", "LABEL", "PARTUUID", "PARTLABEL"} {
+		if v, ok := strings.CutPrefix(spec, key+"="); ok {
+			return key, unquote(v), true
+		}
+		if v, ok := strings.CutPrefix(spec, "/dev/disk/by-"+strings.ToLower(key)+"/"); ok {
+			return key, unhex(v), true
+		}
+	}
+	return "", "", false
+}
+
+var hexEscape = regexp.MustCompile(`\\x[0-9a-fA-F]{2}`)
+
+// unhex undoes udev's escapes in link names: \x20 for a space.
+func unhex(s string) string {
+	return hexEscape.ReplaceAllStringFunc(s, func(e string) string {
+		n, err := strconv.ParseUint(e[2:], 16, 8)
+		if err != nil {
+			return e
+		}
+		return string([]byte{byte(n)})
+	})
+}
+
+// tagged are the devices that have a tag.
+func (f Facts) tagged(key, value string) []string {
+	var found []string
+	if value == "" {
+		return nil
+	}
+	for _, fs := range f.Topology.Filesystems {
+		if key == "UUID" && strings.EqualFold(fs.UUID, value) || key == "LABEL" && fs.Label == value {
+			found = append(found, fs.Device)
+		}
+	}
+	for _, d := range f.Topology.Disks {
+		for _, p := range d.Partitions {
+			if key == "PARTUUID" && strings.EqualFold(p.UUID, value) || key == "PARTLABEL" && p.Label == value {
+				found = append(found, p.Name)
+			}
+		}
+	}
+	return found
+}
+
+func only[T any](found []T) (one T, ok bool) {
+	if len(found) != 1 {
+		return one, false
+	}
+	return found[0], true
+}
+
+// hardware is a guest's disks with what the source says of each; the two lists
+// are in the same order.
+type hardware struct {
+	disks   []guest.Disk
+	records []machine.Disk
+	nics    []machine.NIC
+}
+
+// slot is one disk with its record; the record is empty when there is none.
+type slot struct {
+	guest.Disk
+	record machine.Disk
+}
+
+// slots are the disks whose record satisfies want.
+func (h hardware) slots(want func(machine.Disk) bool) []slot {
+	var found []slot
+	for i, d := range h.disks {
+		var r machine.Disk
+		if i < len(h.records) {
+			r = h.records[i]
+		}
+		if want(r) {
+			found = append(found, slot{d, r})
+		}
+	}
+	return found
+}
+
+func every(machine.Disk) bool { return true }
+
+func onBus(bus string) func(machine.Disk) bool {
+	return func(d machine.Disk) bool { return d.Bus == bus }
+}
+
+// part is a disk's partition by number, or the disk itself for "".
+func part(d guest.Disk, number string) (string, bool) {
+	if number == "" {
+		return d.Name, true
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return "", false
+	}
+	for _, p := range d.Partitions {
+		if p.Number == n {
+			return p.Name, true
+		}
+	}
+	return "", false
+}
+
+var (
+	letterName = regexp.MustCompile(`^(xvd|[shv]d)([a-z]{1,3})(\d*)$`)
+	nvmeName   = regexp.MustCompile(`^nvme(\d{1,4})n(\d{1,4})(?:p(\d+))?$`)
+)
+
+// kernelName resolves sda1, hdc2, vdb and nvme0n1p3.
+func (h hardware) kernelName(name string) (string, bool) {
+	if m := letterName.FindStringSubmatch(name); m != nil {
+		d, ok := h.lettered(m[1], letters(m[2]))
+		if !ok {
+			return "", false
+		}
+		return part(d.Disk, m[3])
+	}
+	if m := nvmeName.FindStringSubmatch(name); m != nil {
+		d, ok := h.namespace(number(m[1]), number(m[2])-1)
+		if !ok {
+			return "", false
+		}
+		return part(d.Disk, m[3])
+	}
+	return "", false
+}
+
+// lettered finds disk number n of those that the kernel names with prefix.
+func (h hardware) lettered(prefix string, n int) (slot, bool) {
+	all := h.slots(every)
+	switch prefix {
+	case "sd":
+		all = h.slots(func(d machine.Disk) bool { return d.Bus != "nvme" })
+		if mixed(all) { // the order of the adapters' drivers is not known
+			return slot{}, false
+		}
+	case "hd":
+		if ide := h.slots(onBus("ide")); len(ide) > 0 {
+			return only(filter(ide, func(s slot) bool { return s.record.Controller*2+s.record.Unit == n }))
+		}
+		if len(all) > 1 {
+			return slot{}, false
+		}
+	}
+	if n >= len(all) {
+		return slot{}, false
+	}
+	return all[n], true
+}
+
+// mixed tells whether disks are on different buses.
+func mixed(all []slot) bool {
+	return slices.ContainsFunc(all, func(s slot) bool { return s.record.Bus != all[0].record.Bus })
+}
+
+// namespace finds NVMe disk unit of controller, both counted in order from 0.
+func (h hardware) namespace(controller, unit int) (slot, bool) {
+	nvme := h.slots(onBus("nvme"))
+	if len(nvme) == 0 && len(h.disks) == 1 && controller == 0 && unit == 0 {
+		return h.slots(every)[0], true
+	}
+	numbers := controllers(nvme)
+	if controller >= len(numbers) {
+		return slot{}, false
+	}
+	nvme = filter(nvme, func(s slot) bool { return s.record.Controller == numbers[controller] })
+	slices.SortStableFunc(nvme, func(a, b slot) int { return cmp.Compare(a.record.Unit, b.record.Unit) })
+	if unit < 0 || unit >= len(nvme) {
+		return slot{}, false
+	}
+	return nvme[unit], true
+}
+
+// controllers are the numbers of the controllers that have disks, in order.
+func controllers(all []slot) []int {
+	var numbers []int
+	for _, s := range all {
+		numbers = append(numbers, s.record.Controller)
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
+}
+
+func filter(all []slot, keep func(slot) bool) []slot {
+	return slices.DeleteFunc(slices.Clone(all), func(s slot) bool { return !keep(s) })
+}
+
+// letters is the number of a disk's letters: a is 0, z 25, aa 26.
+func letters(s string) int {
+	n := 0
+	for _, c := range []byte(s) {
+		n = n*26 + int(c-'a') + 1
+	}
+	return n - 1
+}
+
+// number is a string of digits that a pattern has checked and bounded.
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return -1
+	}
+	return n
+}

@@ -1,0 +1,176 @@
+package inspect
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/machine"
+)
+
+// disks makes a topology of disks with three partitions each.
+func disks(n int) guest.Topology {
+	var t guest.Topology
+	for i := range n {
+		name := "disk" + string(rune('0'+i))
+		d := guest.Disk{Name: name, Table: "gpt"}
+		for p := 1; p <= 3; p++ {
+			part := name + "p" + string(rune('0'+p))
+			d.Partitions = append(d.Partitions, guest.Partition{Name: part, Number: p, UUID: "part-" + part, Label: "label " + part})
+			t.Filesystems = append(t.Filesystems, guest.Filesystem{Device: part, Type: "ext4", UUID: "fs-" + part, Label: "data " + part})
+		}
+		t.Disks = append(t.Disks, d)
+	}
+	return t
+}
+
+func on(bus, model string, controller, unit int) machine.Disk {
+	return machine.Disk{Bus: bus, Model: model, Controller: controller, Unit: unit}
+}
+
+func TestResolveFindsWhatTheGuestMeant(t *testing.T) {
+	one := []machine.Disk{on("scsi", "pvscsi", 0, 0)}
+	units := []machine.Disk{on("scsi", "pvscsi", 0, 0), on("scsi", "pvscsi", 0, 2)}
+	two := []machine.Disk{on("scsi", "pvscsi", 0, 0), on("scsi", "pvscsi", 1, 0)}
+	four := []machine.Disk{on("scsi", "pvscsi", 0, 0), on("scsi", "pvscsi", 1, 0), on("scsi", "pvscsi", 2, 0), on("scsi", "pvscsi", 3, 1)}
+	sata := []machine.Disk{on("sata", "ahci", 0, 0), on("sata", "ahci", 0, 3)}
+	ide := []machine.Disk{on("ide", "", 0, 0), on("ide", "", 1, 1)}
+	nvme := []machine.Disk{on("nvme", "nvme", 0, 0), on("nvme", "nvme", 0, 1)}
+	both := []machine.Disk{on("scsi", "lsilogic", 0, 0), on("nvme", "nvme", 0, 0)}
+	kinds := []machine.Disk{on("scsi", "lsilogic", 0, 0), on("scsi", "pvscsi", 1, 0)}
+	mixed := []machine.Disk{on("scsi", "pvscsi", 0, 0), on("sata", "ahci", 0, 0)}
+	guess := []machine.Disk{{}, {}}
+	for _, c := range []struct {
+		spec    string
+		records []machine.Disk
+		want    string // "" when it must not resolve
+	}{
+		{"UUID=fs-disk0p2", one, "disk0p2"},
+		{"UUID=FS-DISK0P2", one, "disk0p2"},
+		{`UUID="fs-disk0p2"`, one, "disk0p2"},
+		{"UUID=", one, ""},
+		{"LABEL=data disk0p1", one, "disk0p1"},
+		{"PARTUUID=part-disk1p3", units, "disk1p3"},
+		{"PARTLABEL='label disk0p1'", one, "disk0p1"},
+		{"/dev/disk/by-uuid/fs-disk0p2", one, "disk0p2"},
+		{`/dev/disk/by-label/data\x20disk0p2`, one, "disk0p2"},
+		{`/dev/disk/by-partlabel/label\x20disk0p2`, one, "disk0p2"},
+		{"/dev/disk/by-partuuid/part-disk0p2", one, "disk0p2"},
+		{"/dev/sda", one, "disk0"},
+		{"/dev/sda3", one, "disk0p3"},
+		{"/dev/sda4", one, ""},
+		{"/dev/sdb1", units, "disk1p1"},
+		{"/dev/sdc1", units, ""},
+		{"/dev/sda1", guess, "disk0p1"},
+		{"/dev/sdb1", mixed, ""},
+		{"/dev/sda1", both, "disk0p1"},
+		{"/dev/sdb1", both, ""},
+		{"/dev/nvme0n1p2", both, "disk1p2"},
+		{"/dev/nvme0n1p1", nvme, "disk0p1"},
+		{"/dev/nvme0n2p1", nvme, "disk1p1"},
+		{"/dev/nvme0n3", nvme, ""},
+		{"/dev/nvme0n0", nvme, ""},
+		{"/dev/nvme0n1p1", guess[:1], "disk0p1"},
+		{"/dev/nvme0n1p1", guess, ""},
+		{"/dev/hda1", ide, "disk0p1"},
+		{"/dev/hdd2", ide, "disk1p2"},
+		{"/dev/hdb2", ide, ""},
+		{"/dev/hda1", guess[:1], "disk0p1"},
+		{"/dev/vdb1", guess, "disk1p1"},
+		{"/dev/xvda1", guess, "disk0p1"},
+		{"/dev/mapper/vg-root", one, ""},
+		{"/dev/vg/root", one, ""},
+		{"/dev/sda99999999999999999999", one, ""},
+		{"tmpfs", one, ""},
+		{"", one, ""},
+		{"server:/export", one, ""},
+
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1", one, "disk0p1"},
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0", one, "disk0"},
+		{"/dev/disk/by-path/pci-0000:0b:00.0-scsi-0:0:5:0-part2", one, "disk0p2"},
+		{"/dev/disk/by-path/virtio-pci-0000:03:00.0-part2", one, ""},
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:2:0-part1", units, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1", units, ""},
+		{"/dev/disk/by-path/pci-0000:03:00.0-sas-phy2-lun-0-part1", units, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:03:00.0-sas-0x5000c29abc-lun-0-part1", units, ""},
+		{"/dev/disk/by-path/pci-0000:13:00.0-sas-0x5000c29abc-lun-0-part1", two, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1", two, "disk0p1"},
+		{"/dev/disk/by-path/pci-0000:0b:00.0-scsi-0:0:0:0-part1", two, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:13:00.0-scsi-0:0:0:0-part1", four, "disk2p1"},
+		{"/dev/disk/by-path/pci-0000:1b:00.0-scsi-0:0:1:0-part1", four, "disk3p1"},
+		{"/dev/disk/by-path/pci-0000:04:00.0-scsi-0:0:1:0-part1", four, ""},
+		{"/dev/disk/by-path/pci-0000:00:10.0-scsi-0:0:0:0-part1", kinds, "disk0p1"},
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1", kinds, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:02:01.0-ata-4-part1", sata, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:02:01.0-ata-1.0-part1", sata, "disk0p1"},
+		{"/dev/disk/by-path/pci-0000:00:07.1-ata-2.1-part1", ide, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:00:07.1-ata-1-part1", ide, "disk0p1"},
+		{"/dev/disk/by-path/pci-0000:00:07.1-scsi-0:0:0:0-part1", ide, ""},
+		{"/dev/disk/by-path/pci-0000:0b:00.0-nvme-2-part1", nvme, "disk1p1"},
+		{"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1", guess, ""},
+
+		{"/dev/disk/by-id/wwn-0x6000c29d1c2f3a4b5c6d7e8f90a1b2c3-part2", one, "disk0p2"},
+		{"/dev/disk/by-id/scsi-36000c29d1c2f3a4b5c6d7e8f90a1b2c3", one, "disk0"},
+		{"/dev/disk/by-id/scsi-36000c29d1c2f3a4b5c6d7e8f90a1b2c3", units, ""},
+		{"/dev/disk/by-id/dm-name-vg-root", one, ""},
+	} {
+		m := machine.Machine{Disks: c.records, NICs: []machine.NIC{{Slot: 33}}}
+		got, ok := Facts{Topology: disks(len(c.records))}.Resolve(c.spec, m)
+		if got != c.want || ok != (c.want != "") {
+			t.Errorf("Resolve(%q) with disks %+v = %q, %v, want %q", c.spec, c.records, got, ok, c.want)
+		}
+	}
+}
+
+func TestNetworkCardsBetweenAdaptersMakeAddressesAmbiguous(t *testing.T) {
+	m := machine.Machine{NICs: []machine.NIC{{Slot: 192}}}
+	for i := range 3 {
+		m.Disks = append(m.Disks, on("scsi", "pvscsi", i, 0))
+	}
+	f := Facts{Topology: disks(3)}
+	if got, ok := f.Resolve("/dev/disk/by-path/pci-0000:13:00.0-scsi-0:0:0:0", m); ok {
+		t.Errorf("resolved to %s, though a network card is in the row of addresses", got)
+	}
+	if got, ok := f.Resolve("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0", m); !ok || got != "disk0" {
+		t.Errorf("adapter 0 resolved to %q, %v, want disk0", got, ok)
+	}
+}
+
+func TestDuplicateTagsResolveToNothing(t *testing.T) {
+	f := Facts{Topology: disks(2)}
+	f.Topology.Filesystems[3].UUID = f.Topology.Filesystems[0].UUID
+	if got, ok := f.Resolve("UUID=fs-disk0p1", machine.Machine{}); ok {
+		t.Errorf("a UUID of two file systems resolved to %s", got)
+	}
+	want := map[string][]string{"UUID=fs-disk0p1": {"disk0p1", "disk1p1"}}
+	if diff := cmp.Diff(want, f.Duplicates()); diff != "" {
+		t.Errorf("duplicates (-want +got):\n%s", diff)
+	}
+	if spec, ok := f.Stable("disk1p1"); !ok || spec != "PARTUUID=part-disk1p1" {
+		t.Errorf("stable name %q, %v, want the PARTUUID", spec, ok)
+	}
+	if spec, ok := f.Stable("disk1p2"); !ok || spec != "UUID=fs-disk1p2" {
+		t.Errorf("stable name %q, %v, want the UUID", spec, ok)
+	}
+}
+
+func TestUnstableNamesAreToldFromStableOnes(t *testing.T) {
+	for spec, want := range map[string]bool{
+		"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1": true,
+		"/dev/disk/by-id/wwn-0x6000c29d":                        true,
+		"/dev/disk/by-id/scsi-36000c29d-part1":                  true,
+		"/dev/disk/by-id/ata-VMware_Virtual_SATA":               true,
+		"/dev/sda": true, "/dev/sda1": true, "/dev/sdaa12": true, "/dev/hdc": true, "/dev/vda2": true, "/dev/xvda1": true,
+		"/dev/nvme0n1": true, "/dev/nvme0n1p3": true, "/dev/block/8:1": true,
+		"UUID=1234": false, "LABEL=root": false, "PARTUUID=12-01": false, "PARTLABEL=x": false,
+		"/dev/disk/by-uuid/1234": false, "/dev/disk/by-label/root": false, "/dev/disk/by-partuuid/1": false,
+		"/dev/disk/by-id/dm-name-vg-root": false, "/dev/disk/by-id/lvm-pv-uuid-x": false, "/dev/disk/by-id/virtio-web-disk0-part1": false, "/dev/disk/by-id/md-uuid-x": false,
+		"/dev/mapper/vg-root": false, "/dev/vg/root": false, "/dev/md0": false, "/dev/sr0": false, "/dev/sda/x": false,
+		"proc": false, "": false,
+	} {
+		if got := Unstable(spec); got != want {
+			t.Errorf("Unstable(%q) = %v, want %v", spec, got, want)
+		}
+	}
+}
