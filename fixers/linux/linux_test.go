@@ -1,0 +1,219 @@
+package linux
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/tree"
+	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/machine"
+)
+
+func TestNoFixerOfLinuxSeesWindows(t *testing.T) {
+	for _, f := range Fixers {
+		for _, family := range []string{inspect.Windows, ""} {
+			if in := (fixer.Input{Facts: inspect.Facts{OS: inspect.OS{Family: family}}}); f.Applies(in) {
+				t.Errorf("%s applies to a guest of family %q", f.Name, family)
+			}
+		}
+	}
+}
+
+func TestEveryFixerSaysWhatItIs(t *testing.T) {
+	var names []string
+	for _, f := range Fixers {
+		if !strings.HasPrefix(f.Name, "linux/") || f.Why == "" || slices.Contains(names, f.Name) {
+			t.Errorf("fixer %q: why %q", f.Name, f.Why)
+		}
+		names = append(names, f.Name)
+	}
+}
+
+func TestPredictableNamesCarryVMwaresSlot(t *testing.T) {
+	for name, want := range map[string]int{
+		"ens192": 192, "ens33": 33, "enp11s0": 192, "enp3s0": 160, "enp19s0": 224, "enp27s0": 256, "enp2s1": 33,
+		"enp4s0": 1184, "enp12s0": 1216, "eno16777984": 160, "eno16777736": 33, "eno16780032": 192, "eno33554960": 34,
+	} {
+		if got, ok := slotOfName(name); !ok || got != want {
+			t.Errorf("slotOfName(%q) = %d, %v, want %d", name, got, ok, want)
+		}
+	}
+	for _, name := range []string{"eth0", "lan0", "br0", "enx005056aa0001", "enp99s0", "ens"} {
+		if got, ok := slotOfName(name); ok {
+			t.Errorf("slotOfName(%q) = %d, want none", name, got)
+		}
+	}
+}
+
+func TestTheKernelCountsCardsInTheOrderOfVMwaresPCIBus(t *testing.T) {
+	nics := []machine.NIC{{Slot: 1184}, {Slot: 160}, {Slot: 192}, {Slot: 33}, {Slot: 1216}, {Slot: 224}}
+	if got, want := kernelOrder(nics), []int{3, 1, 0, 2, 4, 5}; !slices.Equal(got, want) {
+		t.Errorf("kernelOrder = %v, want %v", got, want)
+	}
+	nics[2].Slot = 0
+	if got := kernelOrder(nics); !slices.IsSorted(got) {
+		t.Errorf("kernelOrder with a slot that is not known = %v, want the record's", got)
+	}
+}
+
+func TestAHostileInterfaceNameIsNotWritten(t *testing.T) {
+	in := fixer.Input{Facts: inspect.Facts{OS: inspect.OS{Family: inspect.Linux, Systemd: 252}}}
+	view := guest.NewView(tree.New())
+	view.As("test", "test")
+	for _, c := range []card{{name: "../../x", mac: "00:50:56:aa:00:01"}, {name: "ens192", mac: "00:50:56:aa:00:01\nName=x"}} {
+		if err := pin(view, in, c); err == nil {
+			t.Errorf("pin(%+v) wrote %v", c, view.Changes())
+		}
+	}
+}
+
+// hugeGuest is one whose every file is over any limit.
+type hugeGuest struct{ *tree.FS }
+
+func (hugeGuest) ReadFile(string, int64) ([]byte, error) { return nil, guest.ErrTooBig }
+
+func TestAFileThatIsTooBigFailsItsFixerAlone(t *testing.T) {
+	files := tree.New()
+	if err := files.Mkdir("/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.WriteFile("/etc/fstab", 0, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	view := guest.NewView(hugeGuest{files})
+	view.As("test", "test")
+	if _, err := fstabNames.Plan(t.Context(), view, fixer.Input{}); err == nil || len(view.Changes()) > 0 {
+		t.Errorf("err = %v, changes %v", err, view.Changes())
+	}
+}
+
+func TestAShellWordEndsWhereItDoes(t *testing.T) {
+	for text, want := range map[string]string{
+		`"a b" c`:       `"a b"`,
+		`'a "b' c`:      `'a "b'`,
+		`a\ b c`:        `a\ b`,
+		`"a\" b" c`:     `"a\" b"`,
+		"'a\nb'\nc":     "'a\nb'",
+		"a#b":           "a",
+		`"never closed`: `"never closed`,
+		``:              ``,
+	} {
+		if got := text[:wordEnd(text)]; got != want {
+			t.Errorf("wordEnd(%q) gives %q, want %q", text, got, want)
+		}
+	}
+}
+
+// fuzzInput is a guest with an unstable name for each case: with a UUID, with
+// only a PARTUUID, and with neither.
+func fuzzInput(t interface{ Fatal(...any) }) fixer.Input {
+	var in fixer.Input
+	if err := json.Unmarshal([]byte(`{"os": {"family": "linux"}, "topology": {
+		"disks": [{"name": "disk0", "partitions": [{"name": "disk0p1", "number": 1, "uuid": "p1"}, {"name": "disk0p2", "number": 2, "uuid": "p2"}, {"name": "disk0p3", "number": 3}]}],
+		"filesystems": [{"device": "disk0p1", "type": "ext4", "uuid": "u1"}, {"device": "disk0p2", "type": "swap"}]}}`), &in.Facts); err != nil {
+		t.Fatal(err)
+	}
+	in.Machine.Disks = []machine.Disk{{Serial: "m-disk0"}}
+	return in
+}
+
+// checkLines says how an edit broke its promise: lines without a reason to be
+// changed are the same, their number too, and a second edit changes nothing.
+func checkLines(t *testing.T, old, now, again []byte, mayChange func(line string) bool) {
+	t.Helper()
+	was, is := splitLines(old), splitLines(now)
+	if len(was) != len(is) {
+		t.Fatalf("%d lines became %d\n%q\n%q", len(was), len(is), old, now)
+	}
+	for i := range was {
+		if was[i] != is[i] && !mayChange(was[i]) {
+			t.Errorf("line %q became %q", was[i], is[i])
+		}
+	}
+	if !bytes.Equal(now, again) {
+		t.Errorf("a second edit changes it again:\n%q\n%q\n%q", old, now, again)
+	}
+}
+
+func FuzzFstab(f *testing.F) {
+	for _, s := range []string{
+		"/dev/sda1 / ext4 defaults 0 1\n", "# /dev/sda1 / ext4\r\n\t/dev/sda2\tnone\tswap\tsw", "/dev/sda3 /x\\040y auto",
+		"/dev/\\163da1 / ext4", "UUID=u1 / ext4\n\n/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1 /a b c",
+	} {
+		f.Add([]byte(s))
+	}
+	in := fuzzInput(f)
+	f.Fuzz(func(t *testing.T, old []byte) {
+		now, _ := renameFstab(bytes.Clone(old), in)
+		again, _ := renameFstab(bytes.Clone(now), in)
+		checkLines(t, old, now, again, func(line string) bool {
+			text := strings.TrimLeft(line, " \t")
+			return !strings.HasPrefix(text, "#") && strings.ContainsAny(text, "/\\")
+		})
+		for i, line := range splitLines(old) {
+			if _, rest, ok := cutFirst(line); ok && !strings.HasSuffix(splitLines(now)[i], rest) {
+				t.Errorf("more than the first field changed: %q became %q", line, splitLines(now)[i])
+			}
+		}
+	})
+}
+
+// cutFirst splits a line behind its first field.
+func cutFirst(line string) (first, rest string, ok bool) {
+	parts := fields(line)
+	if len(parts) == 0 {
+		return "", "", false
+	}
+	return line[:parts[0].end], line[parts[0].end:], true
+}
+
+func FuzzGrubCfg(f *testing.F) {
+	for _, s := range []string{
+		"menuentry 'x' {\n\tset root='hd0,msdos1'\n\tlinux /vmlinuz root=/dev/sda1 ro resume=/dev/sda2\n\tinitrd /i\n}\n",
+		"linux16 /v root=/dev/sda1\n", "linuxefi /v \"root=/dev/sda3\" \\\n resume='/dev/sda1'\r\n", "options root=/dev/sda1\ninitrd /i",
+		"# linux /v root=/dev/sda1", "echo root=/dev/sda1",
+	} {
+		f.Add([]byte(s))
+	}
+	in := fuzzInput(f)
+	f.Fuzz(func(t *testing.T, old []byte) {
+		for _, file := range []string{"grub.cfg", "entry.conf"} {
+			now, _ := renameArguments(bytes.Clone(old), file, in)
+			again, _ := renameArguments(bytes.Clone(now), file, in)
+			checkLines(t, old, now, again, func(line string) bool {
+				return strings.Contains(line, "root=") || strings.Contains(line, "resume=")
+			})
+			for i, line := range splitLines(old) {
+				if strings.HasPrefix(strings.TrimSpace(line), "set root=") && (i == 0 || !continued(splitLines(old)[i-1])) && splitLines(now)[i] != line {
+					t.Errorf("GRUB's own root changed: %q became %q", line, splitLines(now)[i])
+				}
+			}
+		}
+	})
+}
+
+func FuzzUdevRule(f *testing.F) {
+	for _, s := range []string{
+		`SUBSYSTEM=="net", DRIVERS=="vmxnet3", ATTR{address}=="00:50:56:aa:00:01", NAME="eth0"`,
+		`SUBSYSTEM=="net", KERNELS=="0000:0b:00.0", NAME="lan0"`, `KERNEL=="eth*", SYSFS{address}=="x", ID=="0000:0b:00.0" , NAME="eth1"` + "\r\n",
+		`# DRIVERS=="vmxnet3", NAME="x"`, `SUBSYSTEM=="net", NAME="eth0", DRIVERS=="e1000"`,
+	} {
+		f.Add(s)
+	}
+	in := fixer.Input{}
+	f.Fuzz(func(t *testing.T, line string) {
+		m := &matcher{in: in, cards: []card{{name: "lan0", mac: "00:50:56:aa:00:02"}}}
+		now := m.freeRule(line, "x:1")
+		if strings.HasPrefix(strings.TrimSpace(line), "#") && now != line {
+			t.Errorf("comment %q became %q", line, now)
+		}
+		if again := m.freeRule(now, "x:1"); again != now {
+			t.Errorf("%q became %q and then %q", line, now, again)
+		}
+	})
+}
