@@ -185,11 +185,21 @@ func (v *View) Xattrs(name string) (map[string][]byte, error) {
 	return v.base.Xattrs(at)
 }
 
-// ReadFile reads a regular file of at most limit bytes.
+// nothing is where a link leads that masks a file of the same name in a later
+// folder of a search path. It reads as empty, as the programs that mask find it,
+// whether or not the guest's root holds the device.
+//
+// Source: udev(7), systemd.unit(5), sysctl.d(5).
+const nothing = "/dev/null"
+
+// ReadFile reads a regular file of at most limit bytes; a masked file is empty.
 func (v *View) ReadFile(name string, limit int64) ([]byte, error) {
 	at, err := v.Resolve(name)
 	if err != nil {
 		return nil, err
+	}
+	if at == nothing {
+		return nil, nil
 	}
 	n, ok := v.nodes[at]
 	if !ok {
@@ -273,10 +283,13 @@ func StateOf(r Reader, name string) (State, error) {
 	return s, err
 }
 
-// Edit rewrites an existing text file. A file that is absent is left absent,
-// and an edit that changes nothing is not recorded. The file behind a symbolic
+// Edit rewrites an existing text file. A file that is absent is left absent, a
+// masked one masked, and an edit that changes nothing is not recorded. The file behind a symbolic
 // link is edited, the link stays.
 func (v *View) Edit(name string, edit func(old []byte) ([]byte, error)) error {
+	if at, err := v.Resolve(name); err != nil || at == nothing {
+		return err
+	}
 	old, err := v.ReadFile(name, MaxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -413,6 +426,9 @@ func (v *View) target(name string) (string, State, error) {
 	at, err := v.Resolve(name)
 	if err != nil {
 		return "", State{}, err
+	}
+	if at == nothing {
+		return "", State{}, fmt.Errorf("%s: is masked", name)
 	}
 	before, err := v.state(at)
 	if err != nil {

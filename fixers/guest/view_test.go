@@ -82,3 +82,21 @@ func TestAnEditByNobodyIsRefused(t *testing.T) {
 		t.Error("an edit without a fixer was recorded")
 	}
 }
+
+func TestAMaskedFileReadsAsEmpty(t *testing.T) {
+	v, _ := view(t)
+	if err := v.Link("/dev/null", "/etc/udev/rules.d/99-vmware.rules"); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := v.ReadFile("/etc/udev/rules.d/99-vmware.rules", 10); err != nil || len(data) > 0 {
+		t.Errorf("ReadFile of a masked file = %q, %v", data, err)
+	}
+	before := len(v.Changes())
+	edit := func([]byte) ([]byte, error) { return []byte("x"), nil }
+	if err := v.Edit("/etc/udev/rules.d/99-vmware.rules", edit); err != nil || len(v.Changes()) != before {
+		t.Errorf("Edit of a masked file: %v, changes %+v", err, v.Changes()[before:])
+	}
+	if err := v.Write("/etc/udev/rules.d/99-vmware.rules", []byte("x")); err == nil {
+		t.Error("a masked file was written: that would go to the device")
+	}
+}
