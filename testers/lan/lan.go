@@ -1,0 +1,97 @@
+// Package lan is the network that a guest under proof is plugged into: it
+// answers as every neighbour that the guest may look for, and it witnesses from
+// outside which addresses the guest answers for, so that a static address is
+// proved without any help from inside. Nothing is ever forwarded.
+//
+// Segment: the network of one NIC, a Unix socket that QEMU's stream netdev
+// connects to. Expect: what the NIC should do. Witness: what it was seen to do.
+package lan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Expect is what one NIC of the guest should do on its network.
+type Expect struct {
+	MAC     string         `json:"mac"` // lower case, colons
+	Static  []netip.Prefix `json:"static,omitempty"`
+	Gateway netip.Addr     `json:"gateway,omitzero"`
+	DHCP    bool           `json:"dhcp,omitempty"` // an IPv4 address must be leased
+	// Network is where leases come from: its first address is the router, the
+	// guest gets the fiftieth. The zero value is 192.0.2.0/24 (RFC 5737).
+	// Leases are given whether DHCP is expected or not: that a guest asks is
+	// worth knowing.
+	Network netip.Prefix `json:"network,omitzero"`
+}
+
+// Witness is what was seen of one NIC from outside.
+type Witness struct {
+	MAC       string       `json:"mac"`       // the expected one
+	Sources   []string     `json:"sources"`   // MACs that frames came from, at most 16
+	Frames    int64        `json:"frames"`    // that the guest sent
+	Malformed int64        `json:"malformed"` // of them, that could not be read
+	FirstSeen time.Time    `json:"first_seen,omitzero"`
+	LastSeen  time.Time    `json:"last_seen,omitzero"`
+	Answering []Answer     `json:"answering"` // addresses that answered us
+	Claimed   []netip.Addr `json:"claimed"`   // addresses that the guest said are its own
+	Wanted    []netip.Addr `json:"wanted"`    // neighbours that the guest looked for
+	Lease     *Lease       `json:"lease,omitempty"`
+	VLANs     []uint16     `json:"vlans,omitempty"` // tags seen
+}
+
+// Answer is an address that the guest proved to be its own by answering.
+type Answer struct {
+	Addr netip.Addr `json:"addr"`
+	MAC  string     `json:"mac"`
+	VLAN uint16     `json:"vlan,omitempty"`
+	How  string     `json:"how"` // arp, ndp, ping
+	At   time.Time  `json:"at"`
+}
+
+// Lease is an address that the guest asked for by DHCP and took.
+type Lease struct {
+	Addr     netip.Addr `json:"addr"`
+	Hostname string     `json:"hostname,omitempty"` // as the guest named itself
+	At       time.Time  `json:"at"`
+}
+
+// Missing says in sentences what is expected and was not witnessed.
+func (w Witness) Missing(e Expect) []string {
+	var missing []string
+	for _, p := range e.Static {
+		if !w.Answers(p.Addr()) {
+			missing = append(missing, fmt.Sprintf("%s does not answer for %v", e.MAC, p.Addr()))
+		}
+	}
+	if e.DHCP && w.Lease == nil {
+		missing = append(missing, fmt.Sprintf("%s did not take a lease", e.MAC))
+	}
+	if e.DHCP && w.Lease != nil && !w.Answers(w.Lease.Addr) {
+		missing = append(missing, fmt.Sprintf("%s does not answer for %v, which was leased to it", e.MAC, w.Lease.Addr))
+	}
+	return missing
+}
+
+// Answers tells whether the guest answered for an address.
+func (w Witness) Answers(a netip.Addr) bool {
+	return slices.ContainsFunc(w.Answering, func(seen Answer) bool { return seen.Addr == a })
+}
+
+// String is one line for people.
+func (w Witness) String() string {
+	var how []string
+	for _, a := range w.Answering {
+		how = append(how, fmt.Sprintf("%v (%s)", a.Addr, a.How))
+	}
+	if w.Lease != nil {
+		how = append(how, fmt.Sprintf("%v leased", w.Lease.Addr))
+	}
+	if len(how) == 0 {
+		return fmt.Sprintf("%s: silent after %d frames", w.MAC, w.Frames)
+	}
+	return w.MAC + ": " + strings.Join(how, ", ")
+}

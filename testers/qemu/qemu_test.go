@@ -1,0 +1,421 @@
+package qemu
+
+import (
+	"bytes"
+	"encoding/json"
+	"image"
+	"image/png"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/pipeline/disk/qmp"
+	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/lan"
+	"hyper2kvm/testers/probe"
+	"hyper2kvm/testers/probe/wire"
+)
+
+// described gathers QEMU's JSON options by the option's name.
+func described(t *testing.T, args []string) map[string][]props {
+	t.Helper()
+	found := map[string][]props{}
+	for i, a := range args {
+		if i == 0 || !strings.HasPrefix(a, "{") {
+			continue
+		}
+		var p props
+		if err := json.Unmarshal([]byte(a), &p); err != nil {
+			t.Fatalf("%s is not JSON: %v", a, err)
+		}
+		found[args[i-1]] = append(found[args[i-1]], p)
+	}
+	return found
+}
+
+// value is what follows an option.
+func value(args []string, option string) string {
+	i := slices.Index(args, option)
+	if i < 0 {
+		return ""
+	}
+	return args[i+1]
+}
+
+func guestMachine() machine.Machine {
+	return machine.Machine{
+		Name: "web,01", UUID: "564d7c1e-5f0b-4a1c-9d3a-2b7e8c41f0a6", CPUs: 4, CoresPerSocket: 2, Memory: 1 << 30, Firmware: machine.BIOS,
+		Disks: []machine.Disk{{Serial: "web01-disk0"}, {Serial: "web01-disk1"}},
+		NICs:  []machine.NIC{{MAC: "00:50:56:01:02:03"}},
+	}
+}
+
+func disks() []Disk { return []Disk{{"/run/a/nbd", "disk0"}, {"/run/a/nbd", "disk1"}} }
+
+func TestEveryBusAndCardIsAtTheAddressThatTheDomainPins(t *testing.T) {
+	nic := func(model string, port string) props {
+		return props{"driver": model, "id": "nic0", "bus": port, "netdev": "net0", "mac": "00:50:56:01:02:03", "romfile": ""}
+	}
+	for _, c := range []struct {
+		why    string
+		domain machine.Domain
+		want   []props
+	}{
+		{"virtio", machine.Target(guestMachine(), machine.Caps{DiskBus: "virtio", NICModel: "virtio", RNG: true, Balloon: true}), []props{
+			{"driver": "virtio-blk-pci", "id": "volume0", "drive": "disk0", "serial": "web01-disk0", "bootindex": 1., "bus": "port2"},
+			{"driver": "virtio-blk-pci", "id": "volume1", "drive": "disk1", "serial": "web01-disk1", "bootindex": 2., "bus": "port3"},
+			nic("virtio-net-pci", "port1"),
+			{"driver": "virtio-serial-pci", "id": "channel", "bus": "port4"},
+			{"driver": "virtserialport", "bus": "channel.0", "nr": 1., "chardev": "agent", "name": "org.qemu.guest_agent.0"},
+			{"driver": "virtserialport", "bus": "channel.0", "nr": 2., "chardev": "probe", "name": wire.Port},
+			{"driver": "virtio-balloon-pci", "bus": "port5"},
+			{"driver": "virtio-rng-pci", "bus": "port6"},
+		}},
+		{"VMware's", machine.Control(guestMachine()), []props{
+			{"driver": "pvscsi", "id": "scsi", "bus": "port3"},
+			{"driver": "scsi-hd", "id": "volume0", "drive": "disk0", "serial": "web01-disk0", "bootindex": 1., "bus": "scsi.0", "channel": 0., "scsi-id": 0., "lun": 0.},
+			{"driver": "scsi-hd", "id": "volume1", "drive": "disk1", "serial": "web01-disk1", "bootindex": 2., "bus": "scsi.0", "channel": 0., "scsi-id": 1., "lun": 0.},
+			nic("vmxnet3", "port2"),
+			{"driver": "virtio-serial-pci", "id": "channel", "bus": "port4"},
+			{"driver": "virtserialport", "bus": "channel.0", "nr": 1., "chardev": "agent", "name": "org.qemu.guest_agent.0"},
+			{"driver": "virtserialport", "bus": "channel.0", "nr": 2., "chardev": "probe", "name": wire.Port},
+		}},
+		{"SATA", machine.Target(guestMachine(), machine.Caps{DiskBus: "sata", NICModel: "e1000e"}), []props{
+			{"driver": "ide-hd", "id": "volume0", "drive": "disk0", "serial": "web01-disk0", "bootindex": 1., "bus": "ide.0", "unit": 0.},
+			{"driver": "ide-hd", "id": "volume1", "drive": "disk1", "serial": "web01-disk1", "bootindex": 2., "bus": "ide.1", "unit": 0.},
+			nic("e1000e", "port1"),
+			{"driver": "virtio-serial-pci", "id": "channel", "bus": "port2"},
+			{"driver": "virtserialport", "bus": "channel.0", "nr": 1., "chardev": "agent", "name": "org.qemu.guest_agent.0"},
+			{"driver": "virtserialport", "bus": "channel.0", "nr": 2., "chardev": "probe", "name": wire.Port},
+		}},
+	} {
+		args, err := arguments(Spec{Domain: c.domain, Disks: disks(), Accel: "tcg", Key: []byte("key")}, sockets{"/run/m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := described(t, args)["-device"]
+		fixed := c.domain.Ports + 3 // root ports, video, serial port, panic device
+		if diff := cmp.Diff(c.want, all[fixed:]); diff != "" {
+			t.Errorf("%s hardware (-want +got):\n%s", c.why, diff)
+		}
+	}
+}
+
+func TestRootPortsAreEightToASlot(t *testing.T) {
+	d := machine.Domain{Name: "m", Ports: 9}
+	args, err := arguments(Spec{Domain: d, Accel: "kvm"}, sockets{"/run/m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := described(t, args)["-device"]
+	for n, want := range map[int]string{1: "2.0", 2: "2.1", 8: "2.7", 9: "3.0"} {
+		if got := ports[n-1]; got["addr"] != want || got["chassis"] != float64(n) || got["multifunction"] != true {
+			t.Errorf("port %d = %v, want address %s", n, got, want)
+		}
+	}
+}
+
+func TestTheMachineFollowsTheAcceleratorAndTheFirmware(t *testing.T) {
+	d := machine.Control(guestMachine())
+	for _, c := range []struct {
+		accel  string
+		fw     machine.Firmware
+		secure bool
+		want   map[string]string
+		code   string
+	}{
+		{"kvm", machine.BIOS, false, map[string]string{"-accel": "kvm", "-cpu": "host", "-machine": "q35,usb=off,vmport=off"}, ""},
+		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi", "-cpu": "max",
+			"-machine": "q35,usb=off,vmport=off,pflash0=code,pflash1=vars"}, ovmfCode},
+		{"kvm", machine.UEFI, true, map[string]string{"-machine": "q35,usb=off,vmport=off,smm=on,pflash0=code,pflash1=vars",
+			"-global": "driver=cfi.pflash01,property=secure,value=on"}, ovmfSecureCode},
+	} {
+		d.Firmware, d.SecureBoot = c.fw, c.secure
+		args, err := arguments(Spec{Domain: d, Disks: disks(), Accel: c.accel}, sockets{"/run/m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.want["-name"], c.want["-smp"], c.want["-m"] = "guest=web,,01", "4,sockets=2,cores=2,threads=1", "1073741824B"
+		for option, want := range c.want {
+			if got := value(args, option); got != want {
+				t.Errorf("%s %s secure %v: %s %q, want %q", c.accel, c.fw, c.secure, option, got, want)
+			}
+		}
+		code := ""
+		for _, node := range described(t, args)["-blockdev"] {
+			if node["node-name"] == "code" {
+				code = node["file"].(map[string]any)["filename"].(string)
+			}
+		}
+		if code != c.code {
+			t.Errorf("%s secure %v: firmware %q, want %q", c.fw, c.secure, code, c.code)
+		}
+		if strings.Contains(strings.Join(args, " "), wire.Port) {
+			t.Error("a boot without the probe has the probe's port")
+		}
+	}
+}
+
+func TestWhatCannotBeBuiltIsRefused(t *testing.T) {
+	good := machine.Control(guestMachine())
+	for why, s := range map[string]Spec{
+		"a disk that is not served":       {Domain: good},
+		"a probe without a channel":       {Domain: machine.Domain{Name: "m"}, Key: []byte("key")},
+		"a bus that we do not know":       {Domain: machine.Domain{Disks: []machine.Volume{{Bus: "floppy"}}}, Disks: disks()[:1]},
+		"a SCSI disk without controller":  {Domain: machine.Domain{Disks: []machine.Volume{{Bus: "scsi"}}}, Disks: disks()[:1]},
+		"a network card of another world": {Domain: machine.Domain{NICs: []machine.Interface{{Model: "ne2000"}}}},
+		"a controller of another world":   {Domain: machine.Domain{SCSI: &machine.Controller{Model: "buslogic"}}},
+	} {
+		if args, err := arguments(s, sockets{"/run/m"}); err == nil {
+			t.Errorf("%s: %q, want an error", why, args)
+		}
+	}
+}
+
+func TestTextMemoryBecomesLines(t *testing.T) {
+	memory := bytes.Repeat([]byte{' ', 7}, textSize/2)
+	for row, text := range map[int]string{0: "GRUB loading.", 2: "error: no such device: 3f0e.", 200: "grub rescue> \xc4\xb3"} {
+		for i := range len(text) {
+			memory[2*(row*textColumns+i)] = text[i]
+		}
+	}
+	want := "GRUB loading.\nerror: no such device: 3f0e.\ngrub rescue>"
+	if got := decodeText(memory); got != want {
+		t.Errorf("decodeText = %q, want %q", got, want)
+	}
+	if got := decodeText(memory[:100]); got != "" {
+		t.Errorf("decodeText of less than a line = %q", got)
+	}
+}
+
+func TestATextScreenIsKnownByItsSize(t *testing.T) {
+	for _, c := range []struct {
+		w, h int
+		want bool
+	}{{720, 400, true}, {640, 400, true}, {640, 480, false}, {1280, 800, false}} {
+		var b bytes.Buffer
+		if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, c.w, c.h))); err != nil {
+			t.Fatal(err)
+		}
+		if got := isTextMode(b.Bytes()); got != c.want {
+			t.Errorf("%d by %d is a text screen: %v", c.w, c.h, got)
+		}
+	}
+	if isTextMode([]byte("no picture")) {
+		t.Error("what is no picture is a text screen")
+	}
+}
+
+func TestScreenshotsAreThinnedButTheFirstAndLastStay(t *testing.T) {
+	e, err := newEvidence(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	for i := range 100 {
+		if err := e.screen([]byte{byte(i)}, time.Duration(i)*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.screen([]byte{byte(i)}, time.Duration(i)*time.Second+time.Millisecond); err != nil {
+			t.Fatal(err) // the same picture again
+		}
+	}
+	files, err := os.ReadDir(e.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(e.screens)
+	if n > maxScreens || len(files) != n+2 || e.screens[0] != "screen-00000s.png" || e.screens[n-1] != "screen-00099s.png" {
+		t.Errorf("%d files, screens %q", len(files), e.screens)
+	}
+}
+
+const mac = "00:50:56:01:02:03"
+
+var start = time.Unix(1700000000, 0)
+
+func expectation() testers.Expect {
+	return testers.Expect{NICs: []lan.Expect{{MAC: mac, Static: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
+}
+
+func answers() []lan.Witness {
+	return []lan.Witness{{MAC: mac, Answering: []lan.Answer{{Addr: netip.MustParseAddr("192.0.2.10"), How: "arp", At: start.Add(30 * time.Second)}}}}
+}
+
+// up is a report of a guest that is fully up, its one disk and address included.
+func up(at time.Duration) probe.Received {
+	return probe.Received{At: start.Add(at), Report: wire.Report{Kind: wire.Reached, State: "running", BootID: "b",
+		Root: wire.Root{Disks: []string{"sda"}, Writable: true}, Disks: []wire.Disk{{Name: "sda", Serial: "d"}},
+		NICs: []wire.NIC{{Name: "e", MAC: mac, Driver: "vmxnet3", Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}}
+}
+
+func TestNextStep(t *testing.T) {
+	e := expectation()
+	e.Disks = []testers.Disk{{Serial: "d"}}
+	login := testers.Signs("web01 login: ", "screen", start.Add(40*time.Second))
+	panicked := testers.Signs("Kernel panic - not syncing", "serial", start.Add(40*time.Second))
+	starting, emergency := up(time.Minute), up(time.Minute)
+	starting.Kind, emergency.Kind = wire.Starting, wire.Emergency
+	late := up(time.Minute)
+	late.Gateways = nil
+	late.NICs = nil // the address never comes
+	for _, c := range []struct {
+		why     string
+		session testers.Session
+		alive   time.Duration // since power on
+		now     time.Duration
+		want    step // its detail is not compared
+	}{
+		{"a boot that goes on", testers.Session{Boots: []testers.Boot{{At: start}}}, time.Minute, time.Minute, step{}},
+		{"a first boot that has shown all", testers.Session{Probe: true, Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{up(time.Minute)}, Network: answers()}}}, time.Minute, time.Minute, step{reboot: true}},
+		{"a reboot that was asked for", testers.Session{Probe: true, RebootAsked: start.Add(time.Minute), Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{up(time.Minute)}, Network: answers()}}}, time.Minute, 90 * time.Second, step{}},
+		{"a reboot that never happens", testers.Session{Probe: true, RebootAsked: start.Add(time.Minute), Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{up(time.Minute)}, Network: answers()}}}, 7 * time.Minute, 7 * time.Minute, step{end: testers.Overdue}},
+		{"a second boot that has shown all", testers.Session{Probe: true, RebootAsked: start.Add(time.Minute), Boots: []testers.Boot{
+			{At: start}, {At: start.Add(time.Minute), Reports: []probe.Received{up(2 * time.Minute)}, Network: answers()}}},
+			2 * time.Minute, 2 * time.Minute, step{end: testers.Done}},
+		{"a boot target without the rest", testers.Session{Probe: true, Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 80 * time.Second, step{}},
+		{"a boot target without the rest for too long", testers.Session{Probe: true, Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 2 * time.Minute, step{reboot: true}},
+		{"a boot that only starts", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{starting}}}},
+			6 * time.Minute, 6 * time.Minute, step{end: testers.Overdue}},
+		{"emergency mode that the probe tells of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{emergency}}}},
+			time.Minute, time.Minute, step{end: testers.Failed}},
+		{"a panic, at once", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, 41 * time.Second, 41 * time.Second, step{}},
+		{"a panic, after its last words", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, time.Minute, 61 * time.Second, step{end: testers.Failed}},
+		{"a clean boot with network and login", testers.Session{Boots: []testers.Boot{{At: start, Network: answers(), Signs: login}}},
+			41 * time.Second, 41 * time.Second, step{end: testers.Done}},
+		{"a clean boot with network alone, at once", testers.Session{Boots: []testers.Boot{{At: start, Network: answers()}}},
+			31 * time.Second, 31 * time.Second, step{}},
+		{"a clean boot with network alone, after a while", testers.Session{Boots: []testers.Boot{{At: start, Network: answers()}}},
+			61 * time.Second, 61 * time.Second, step{end: testers.Done}},
+		{"a clean boot with login alone, after a while", testers.Session{Boots: []testers.Boot{{At: start, Signs: login}}},
+			time.Minute, 71 * time.Second, step{end: testers.Done}},
+		{"silence", testers.Session{Boots: []testers.Boot{{At: start}}}, time.Minute, 190 * time.Second, step{end: testers.Hung}},
+	} {
+		s := state{now: start.Add(c.now), alive: start.Add(c.alive), session: c.session, expect: e, limits: Spec{Accel: "kvm"}.limits()}
+		got := next(s)
+		if got.reboot != c.want.reboot || got.end != c.want.end || got.end != "" && got.detail == "" {
+			t.Errorf("%s: %+v, want %+v", c.why, got, c.want)
+		}
+	}
+}
+
+func TestDeadlinesGrowWithEmulationAndScale(t *testing.T) {
+	kvm, tcg := Spec{Accel: "kvm"}.limits(), Spec{Accel: "tcg"}.limits()
+	if tcg.boot <= kvm.boot || tcg.stall <= kvm.stall {
+		t.Errorf("limits are %+v emulated and %+v not", tcg, kvm)
+	}
+	if got := (Spec{Accel: "tcg", Scale: 2.5}).limits().boot; got != 25*time.Minute {
+		t.Errorf("boot limit scaled by 2.5 is %v", got)
+	}
+}
+
+// observed is a machine of which only what resets touch is there.
+func observed(t *testing.T) *run {
+	t.Helper()
+	e, err := newEvidence(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.close() })
+	return &run{evidence: e, serial: &serial{}, session: testers.Session{Probe: true, Boots: []testers.Boot{{At: start}}}}
+}
+
+func TestResetsMakeBoots(t *testing.T) {
+	type reset struct {
+		at    time.Duration
+		after func(r *run) // what happens before it
+	}
+	shows := func(r *run) { r.boot().Reports = append(r.boot().Reports, up(time.Minute)) }
+	asked := func(r *run) { shows(r); r.session.RebootAsked = start.Add(time.Minute) }
+	for _, c := range []struct {
+		why    string
+		resets []reset
+		boots  int
+		end    testers.End
+	}{
+		{"a reboot that was asked for", []reset{{2 * time.Minute, asked}}, 2, ""},
+		{"a reboot that tries every way at once", []reset{{2 * time.Minute, asked}, {2*time.Minute + 50*time.Millisecond, nil},
+			{2*time.Minute + 60*time.Millisecond, nil}, {2*time.Minute + 90*time.Millisecond, nil}}, 2, ""},
+		{"firmware that restarts once", []reset{{10 * time.Second, nil}}, 1, ""},
+		{"a guest that restarts by itself", []reset{{2 * time.Minute, shows}}, 2, testers.Failed},
+		{"a guest that restarts again after its reboot", []reset{{2 * time.Minute, asked}, {4 * time.Minute, shows}}, 3, testers.Failed},
+		{"a boot that restarts before it shows anything, again and again",
+			[]reset{{10 * time.Second, nil}, {20 * time.Second, nil}, {30 * time.Second, nil}}, 2, testers.Failed},
+	} {
+		r := observed(t)
+		for _, reset := range c.resets {
+			if reset.after != nil {
+				reset.after(r)
+			}
+			if err := r.event(qmp.Event{Name: "RESET", Data: json.RawMessage(`{"guest":true}`), At: start.Add(reset.at)}, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(r.session.Boots) != c.boots || r.session.End != c.end || len(r.session.Events) != len(c.resets) {
+			t.Errorf("%s: %d boots, end %q (%s), want %d and %q", c.why, len(r.session.Boots), r.session.End, r.session.Detail, c.boots, c.end)
+		}
+	}
+}
+
+func TestQEMUsEventsEndTheSession(t *testing.T) {
+	for name, want := range map[string]testers.End{
+		"SHUTDOWN": testers.Stopped, "GUEST_PANICKED": testers.Panicked, "BLOCK_IO_ERROR": testers.Failed, "RESUME": "",
+	} {
+		r := observed(t)
+		if err := r.event(qmp.Event{Name: name, At: start}, true); err != nil {
+			t.Fatal(err)
+		}
+		if r.session.End != want {
+			t.Errorf("%s ends the session as %q, want %q", name, r.session.End, want)
+		}
+	}
+}
+
+func TestSignsAreFoundAcrossReads(t *testing.T) {
+	r := observed(t)
+	for _, part := range []string{"[  1.0] Kernel pan", "ic - not sync", "ing: Attempted to kill init\r\nweb01 lo", "gin: "} {
+		r.serial.fresh = []byte(part)
+		r.readSerial(start)
+	}
+	var names []string
+	for _, s := range r.boot().Signs {
+		names = append(names, s.Name)
+	}
+	if want := []string{"kernel-panic", "login-prompt"}; !slices.Equal(names, want) {
+		t.Errorf("signs = %q, want %q", names, want)
+	}
+}
+
+func TestTheSerialLogIsBounded(t *testing.T) {
+	path := t.TempDir() + "/log"
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &serial{log: f}
+	chunk := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	for range 10 {
+		s.write(chunk)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() != maxSerial || s.written() != 10<<20 || len(s.last()) != maxTail || len(s.take()) != maxTail || s.err != nil {
+		t.Errorf("log of %d bytes for %d written, tail %d, err %v", info.Size(), s.written(), len(s.last()), s.err)
+	}
+}

@@ -1,0 +1,374 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hyper2kvm/pipeline/disk/qmp"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/lan"
+	"hyper2kvm/testers/probe"
+	"hyper2kvm/testers/probe/wire"
+)
+
+const (
+	// lookEvery is the time between two looks at the machine; the costly ones,
+	// at its screen and its disks' counters, come every tenth time.
+	lookEvery = time.Second
+	costly    = 10
+	// askEvery is the time from one report to the next challenge.
+	askEvery = 5 * time.Second
+	// askTime bounds one question to QEMU: a machine that is emulated on a busy
+	// host is slow, one that does not answer at all is broken.
+	askTime = time.Minute
+	// maxEvents and maxReports bound what one session keeps.
+	maxEvents  = 10_000
+	maxReports = 200
+	// firmwareResets is how many resets a boot may begin with: shim's fallback
+	// restarts a machine whose boot entries it has written (shim, fallback.c).
+	firmwareResets = 2
+	// burst is within what time several resets are one: Linux tries one way to
+	// restart after the other until it is gone (Linux, arch/x86/kernel/reboot.c),
+	// and four were seen within 90 ms.
+	burst = 5 * time.Second
+)
+
+// watch is what an observation remembers between two looks.
+type watch struct {
+	looks    int
+	partial  string    // the serial console's unfinished line
+	text     string    // the last text screen
+	early    int       // resets before this boot showed anything
+	reset    time.Time // the last one
+	asked    time.Time // the last challenge
+	said     string    // the last progress
+	alive    time.Time // the last sign of life
+	activity activity
+}
+
+// activity is what changes as long as a guest does anything.
+type activity struct {
+	serial, blocks, frames int64
+	text                   string
+}
+
+// observe follows the machine until its session has an end.
+func (r *run) observe(ctx context.Context) error {
+	r.watch.alive = time.Now()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var reports <-chan probe.Received
+	if r.port != nil {
+		reports = r.port.Reports()
+	}
+	for r.session.End == "" {
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case e, open := <-r.qmp.Events():
+			err = r.event(e, open)
+		case received := <-reports:
+			err = r.report(received)
+		case <-tick.C:
+			err = r.tick(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.finish(ctx)
+}
+
+func (r *run) boot() *testers.Boot { return &r.session.Boots[len(r.session.Boots)-1] }
+
+func (r *run) end(end testers.End, format string, args ...any) {
+	if r.session.End == "" {
+		r.session.End, r.session.Detail = end, fmt.Sprintf(format, args...)
+	}
+}
+
+// event follows what QEMU says.
+func (r *run) event(e qmp.Event, open bool) error {
+	if !open {
+		r.end(testers.Died, "QEMU ended: %s", strings.TrimSpace(r.server.Stderr()))
+		return nil
+	}
+	if len(r.session.Events) == maxEvents {
+		r.end(testers.Failed, "QEMU reported more than %d events", maxEvents)
+		return nil
+	}
+	r.session.Events = append(r.session.Events, e)
+	switch e.Name {
+	case "RESET":
+		return r.reset(e)
+	case "SHUTDOWN":
+		r.end(testers.Stopped, "the guest shut itself down")
+	case "GUEST_PANICKED", "GUEST_CRASHLOADED":
+		r.end(testers.Panicked, "the guest's kernel panicked")
+	case "BLOCK_IO_ERROR":
+		r.end(testers.Failed, "a disk's overlay could not be read or written: %s", e.Data)
+	}
+	return line(r.evidence.qmp, e)
+}
+
+// reset begins a new boot, unless only the firmware has run since the last.
+func (r *run) reset(e qmp.Event) error {
+	if err := line(r.evidence.qmp, e); err != nil {
+		return err
+	}
+	if err := r.drain(); err != nil {
+		return err
+	}
+	r.readSerial(e.At)
+	r.witness()
+	shown := len(r.boot().Reports) > 0 || slices.ContainsFunc(r.boot().Network, func(w lan.Witness) bool { return w.Frames > 0 })
+	for _, s := range r.segments {
+		s.Restart()
+	}
+	if r.port != nil {
+		r.port.Restart()
+	}
+	r.watch.partial, r.watch.text = "", ""
+	again := e.At.Sub(r.watch.reset) < burst
+	r.watch.reset = e.At
+	if !shown && again {
+		return nil
+	}
+	if !shown && r.watch.early < firmwareResets {
+		r.watch.early++
+		return nil
+	}
+	r.watch.early = 0
+	r.session.Boots = append(r.session.Boots, testers.Boot{At: e.At})
+	if r.session.RebootAsked.IsZero() || len(r.session.Boots) > 2 {
+		r.end(testers.Failed, "the guest restarted by itself")
+	}
+	r.say("the guest was reset")
+	return nil
+}
+
+// drain takes the reports of before a reset.
+func (r *run) drain() error {
+	for r.port != nil {
+		select {
+		case received := <-r.port.Reports():
+			if err := r.report(received); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// report keeps an authentic report. When there are too many, the newest
+// replaces the one before.
+func (r *run) report(received probe.Received) error {
+	if received.BootID == "" {
+		return nil // the port was closed
+	}
+	b := r.boot()
+	r.watch.alive = received.At
+	if len(b.Reports) == maxReports {
+		b.Reports[maxReports-1] = received
+		return nil
+	}
+	b.Reports = append(b.Reports, received)
+	state := fmt.Sprintf("boot %d: %s, system %s", len(r.session.Boots), received.Kind, received.State)
+	if state != r.watch.said {
+		r.watch.said = state
+		r.say("%s after %.0f s", state, received.Uptime)
+	}
+	return line(r.evidence.reports, received)
+}
+
+// tick looks at the machine and decides whether its session has an end.
+func (r *run) tick(ctx context.Context) error {
+	now := time.Now()
+	r.witness()
+	r.readSerial(now)
+	r.watch.looks++
+	if r.watch.looks%costly == 0 {
+		if err := r.lookAround(ctx, now); err != nil {
+			return r.orDied(err)
+		}
+	}
+	if err := r.ask(now); err != nil {
+		return r.orDied(err)
+	}
+	r.decide(now)
+	return nil
+}
+
+// orDied makes an end of the session out of a machine that is gone. Of its
+// connections, QMP's may be the last to end.
+func (r *run) orDied(err error) error {
+	select {
+	case <-r.qmp.Done():
+		r.end(testers.Died, "QEMU ended: %s", strings.TrimSpace(r.server.Stderr()))
+		return nil
+	case <-time.After(time.Second):
+		return err
+	}
+}
+
+func (r *run) witness() {
+	seen := make([]lan.Witness, 0, len(r.segments))
+	for _, s := range r.segments {
+		seen = append(seen, s.Witness())
+	}
+	r.boot().Network = seen
+}
+
+// readSerial finds the signs in what came over the serial port.
+func (r *run) readSerial(at time.Time) {
+	text := r.watch.partial + r.serial.take()
+	if text == r.watch.partial {
+		return
+	}
+	r.sign(testers.Signs(testers.Plain(text), "serial", at))
+	r.watch.partial = string(lastBytes([]byte(text[strings.LastIndexByte(text, '\n')+1:]), 1<<10))
+}
+
+func (r *run) sign(found []testers.Sign) {
+	b := r.boot()
+	for _, s := range found {
+		if !slices.ContainsFunc(b.Signs, func(o testers.Sign) bool { return o.Name == s.Name && o.Where == s.Where }) {
+			b.Signs = append(b.Signs, s)
+			r.say("boot %d: %v", len(r.session.Boots), s)
+		}
+	}
+}
+
+// lookAround looks at the screen and at what else shows that the guest lives.
+func (r *run) lookAround(ctx context.Context, now time.Time) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, askTime, fmt.Errorf("QEMU does not answer within %v", askTime))
+	defer cancel()
+	s, err := r.look(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.evidence.screen(s.png, now.Sub(r.session.Started)); err != nil {
+		return err
+	}
+	r.watch.text = s.text
+	r.sign(testers.Signs(s.text, "screen", now))
+	blocks, err := r.blocks(ctx)
+	if err != nil {
+		return err
+	}
+	is := activity{serial: r.serial.written(), blocks: blocks, text: s.text}
+	for _, w := range r.boot().Network {
+		is.frames += w.Frames
+	}
+	if is != r.watch.activity {
+		r.watch.activity, r.watch.alive = is, now
+	}
+	return nil
+}
+
+// blocks is how many operations the guest's disks have seen.
+func (r *run) blocks(ctx context.Context) (int64, error) {
+	var disks []struct {
+		Stats struct {
+			Reads  int64 `json:"rd_operations"`
+			Writes int64 `json:"wr_operations"`
+		} `json:"stats"`
+	}
+	if err := r.qmp.Execute(ctx, "query-blockstats", nil, &disks); err != nil {
+		return 0, err
+	}
+	var n int64
+	for _, d := range disks {
+		n += d.Stats.Reads + d.Stats.Writes
+	}
+	return n, nil
+}
+
+// ask challenges a probe that has reported before; the first challenge answers
+// its hello.
+func (r *run) ask(now time.Time) error {
+	if r.port == nil {
+		return nil
+	}
+	last, ok := r.boot().Last()
+	if !ok || now.Sub(last.At) < askEvery || now.Sub(r.watch.asked) < askEvery {
+		return nil
+	}
+	r.watch.asked = now
+	return r.port.Challenge()
+}
+
+// decide ends the session, or reboots the guest, when it is time.
+func (r *run) decide(now time.Time) {
+	verdict := next(r.state(now))
+	if verdict.reboot {
+		r.say("boot %d: rebooting the guest", len(r.session.Boots))
+		r.session.RebootAsked = now
+		if err := r.port.Do(wire.Reboot); err != nil {
+			r.end(testers.Failed, "the probe could not be told to reboot: %v", err)
+		}
+	}
+	if verdict.end != "" {
+		r.end(verdict.end, "%s", verdict.detail)
+	}
+}
+
+// finish takes the last look and writes the evidence down.
+func (r *run) finish(ctx context.Context) error {
+	now := time.Now()
+	r.session.Took = now.Sub(r.session.Started)
+	if r.session.End != testers.Died {
+		if err := r.lookAround(ctx, now); err != nil && r.orDied(err) != nil {
+			return err
+		}
+	}
+	r.witness()
+	r.readSerial(now)
+	if r.port != nil {
+		r.session.Forged = r.port.Forged()
+	}
+	r.session.LostEvents, r.session.SerialBytes = r.qmp.Lost(), r.serial.written()
+	r.session.Screens = r.evidence.screens
+	r.session.LastWords = lastWords(r.journal(), testers.Plain(r.serial.last()), r.watch.text)
+	var network [][]lan.Witness
+	for _, b := range r.session.Boots {
+		network = append(network, b.Network)
+	}
+	if err := r.evidence.json("lan.json", network); err != nil {
+		return err
+	}
+	if r.watch.text != "" {
+		if err := r.evidence.text("screen.txt", r.watch.text+"\n"); err != nil {
+			return err
+		}
+	}
+	if err := r.evidence.json("session.json", r.session); err != nil {
+		return err
+	}
+	r.say("%s after %.0f s: %s", r.session.End, r.session.Took.Seconds(), r.session.Detail)
+	return nil
+}
+
+// journal is what the probe sent of the guest's journal, in an emergency.
+func (r *run) journal() string {
+	last, _ := r.boot().Last()
+	return strings.Join(last.Journal, "\n")
+}
+
+// lastWords are the last lines of each of the texts that there are.
+func lastWords(texts ...string) string {
+	var words []string
+	for _, s := range texts {
+		if s = strings.TrimSpace(s); s != "" {
+			lines := strings.Split(s, "\n")
+			words = append(words, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		}
+	}
+	return strings.Join(words, "\n---\n")
+}
