@@ -181,3 +181,13 @@ func (s *Storage) release() error {
 	}
 	return errors.Join(append(failed, os.RemoveAll(s.dir))...)
 }
+
+// Commit writes an overlay's changes into the disk that it was made over. It
+// can be run again after it was interrupted. Nothing may serve either meanwhile.
+func Commit(ctx context.Context, overlay, base, format string) error {
+	if _, err := proc.Run(ctx, "qemu-img", "rebase", "-u", "-f", QCOW2, "-F", format, "-b", base, "--", overlay); err != nil {
+		return err
+	}
+	_, err := proc.Run(ctx, "qemu-img", "commit", "-q", "-d", "-f", QCOW2, "--", overlay)
+	return err
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/source"
+)
+
+// Exit statuses. They are part of the interface: scripts decide on them.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // the conversion, or anything else, went wrong
+	exitUsage       = 2
+	exitBadInput    = 3
+	exitBlocked     = 4
+	exitNotProved   = 5
+	exitInterrupted = 130
+)
+
+const exitHelp = `Exit status:
+    0  done; for migrate, rehearse, apply and test: proved to boot
+    1  failed: the conversion did not come to its end
+    2  the command line is wrong
+    3  bad input: the source or the folder cannot be used as given
+    4  blocked: a concern forbids the migration; nothing was converted
+    5  not proved: converted, but the result did not pass its boot test
+  130  interrupted; the same command goes on where it was`
+
+var errUsage = errors.New("wrong command line")
+
+// badInput are the errors that the operator ends by giving something else.
+var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, pipeline.ErrRecord, pipeline.ErrBusy,
+	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict}
+
+func exitStatus(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.Is(err, errUsage):
+		return exitUsage
+	case errors.Is(err, pipeline.ErrBlocked):
+		return exitBlocked
+	case errors.Is(err, pipeline.ErrNotProved):
+		return exitNotProved
+	}
+	for _, bad := range badInput {
+		if errors.Is(err, bad) {
+			return exitBadInput
+		}
+	}
+	return exitFailed
+}
+
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: %q is one argument too many", errUsage, args[0])
+	}
+	return nil
+}
+
+// oneArg takes exactly one argument and names it when it is missing.
+func oneArg(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%w: %s takes one %s, not %d: see hyper2kvm %s --help", errUsage, c.Name(), name, len(args), c.Name())
+		}
+		return nil
+	}
+}

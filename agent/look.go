@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/source"
+)
+
+func (a *app) inspect() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "inspect SOURCE", Short: "Tell what is installed on a guest's disks", Args: oneArg("SOURCE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.until(c.Context(), f, "inspect", args[0], func(r *pipeline.Run) error {
+				if f.output == "json" {
+					return a.json(r.Facts)
+				}
+				return a.print(pipeline.FactsText(*r.Facts, r.Machine))
+			})
+		},
+	}
+	f.addEngine(c)
+	f.addOutput(c)
+	return c
+}
+
+func (a *app) plan() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "plan SOURCE", Short: "Show every change that a migration would make, as a diff", Args: oneArg("SOURCE"),
+		Long: `Work out every change that a migration would make to the guest, touching nothing.
+As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.until(c.Context(), f, "plan", args[0], func(r *pipeline.Run) error {
+				if f.output == "json" {
+					return errors.Join(a.json(r.Plan), r.Blocker())
+				}
+				return errors.Join(a.print(pipeline.PlanText(*r.Plan)), r.Blocker())
+			})
+		},
+	}
+	f.addEngine(c)
+	f.addOutput(c)
+	return c
+}
+
+// until runs the first stages in a folder that is thrown away.
+func (a *app) until(ctx context.Context, f flags, stage, path string, show func(*pipeline.Run) error) (err error) {
+	if err := f.check(); err != nil {
+		return err
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(absolute); err != nil {
+		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
+	folder, err := os.MkdirTemp("", "hyper2kvm-"+stage+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log()},
+		pipeline.Options{Source: absolute, Format: "qcow2", Engine: f.engine, Until: stage})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := r.Go(ctx); err != nil {
+		return err
+	}
+	return show(r)
+}
+
+func (a *app) json(v any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+func (a *app) print(text string) error {
+	_, err := fmt.Fprint(a.stdout, text)
+	return err
+}
+
+func (a *app) probe() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "probe", Short: "Tell by trying what this host can run virtual machines with", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			choice, err := accel.Try(c.Context())
+			if err != nil {
+				return err
+			}
+			engines, missing := pipeline.Engines(c.Context()), missingPrograms()
+			if f.output == "json" {
+				return a.json(map[string]any{"accelerator": choice, "engines": engines, "missing": missing})
+			}
+			var b strings.Builder
+			fmt.Fprintf(&b, "%-14s%s\n%-14s%s\n%-14s%s\n", "accelerator", choice.Name, "because", choice.Reason, "tried for", round(choice.Took))
+			for _, e := range engines {
+				fmt.Fprintf(&b, "%-14s%s: %s\n", "engine", e.Name, e.Reason)
+			}
+			for _, m := range missing {
+				fmt.Fprintf(&b, "%-14s%s\n", "missing", m)
+			}
+			return a.print(b.String())
+		},
+	}
+	f.addOutput(c)
+	return c
+}
+
+// missingPrograms are the programs that migrations need and this host lacks.
+func missingPrograms() []string {
+	missing := []string{}
+	for _, p := range proc.Programs {
+		if _, err := proc.Look(p.Name); err != nil && !p.Build {
+			missing = append(missing, err.Error())
+		}
+	}
+	return missing
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/source"
+)
+
+// flags are what the commands that run the pipeline share.
+type flags struct {
+	to, format, engine, output string
+	noTest                     bool
+	plan                       string
+}
+
+func (f *flags) addTarget(c *cobra.Command) {
+	c.Flags().StringVar(&f.to, "to", ".", "folder in which the migration's own folder is made")
+	c.Flags().StringVar(&f.format, "format", "qcow2", "format of the converted disks: qcow2 or raw")
+}
+
+func (f *flags) addEngine(c *cobra.Command) {
+	c.Flags().StringVar(&f.engine, "engine", pipeline.Auto, "how to reach the guest's files: auto, direct or libguestfs")
+}
+
+func (f *flags) addOutput(c *cobra.Command) {
+	c.Flags().StringVar(&f.output, "output", "text", "text or json")
+}
+
+func (f *flags) check() error {
+	switch {
+	case f.format != "" && f.format != "qcow2" && f.format != "raw":
+		return fmt.Errorf("%w: --format %s: want qcow2 or raw", errUsage, f.format)
+	case f.engine != "" && f.engine != pipeline.Auto && f.engine != pipeline.Direct && f.engine != pipeline.Libguestfs:
+		return fmt.Errorf("%w: --engine %s: want auto, direct or libguestfs", errUsage, f.engine)
+	case f.output != "" && f.output != "text" && f.output != "json":
+		return fmt.Errorf("%w: --output %s: want text or json", errUsage, f.output)
+	}
+	return nil
+}
+
+func (a *app) migrate() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "migrate SOURCE", Short: "Convert a guest and prove that the result boots", Args: oneArg("SOURCE"),
+		Long: `Convert a guest to KVM and prove that the result boots.
+
+The result is a folder named after the source: the converted disks, the libvirt
+XML, the report and the screenshot of the proof. A run that was interrupted goes
+on where it was when the same command is given again.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			o := pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine, Skip: map[string]string{}}
+			if f.noTest {
+				o.Skip["test"] = "asked for with --no-test"
+			}
+			return a.inFolder(c.Context(), f, o)
+		},
+	}
+	f.addTarget(c)
+	f.addEngine(c)
+	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
+	return c
+}
+
+func (a *app) rehearse() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "rehearse SOURCE", Short: "Prove that a guest will boot on KVM before anything is copied", Args: oneArg("SOURCE"),
+		Long: `Do everything but CONVERT: the fixed guest boots from its overlay, reading from
+the source only the blocks that it touches. Nothing is left but the report.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			f.format = "qcow2"
+			return a.inFolder(c.Context(), f, pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine,
+				Skip: map[string]string{"convert": "this is a rehearsal: the proof boots from the overlay"}})
+		},
+	}
+	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
+	f.addEngine(c)
+	return c
+}
+
+func (a *app) apply() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use: "apply SOURCE --plan FILE", Short: "Convert a guest with a plan that was approved", Args: oneArg("SOURCE"),
+		Long: `Convert a guest, making exactly the changes of a plan that "hyper2kvm plan
+--output json" wrote. A guest that changed since is a conflict, and is left alone.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			plan, err := readPlan(f.plan)
+			if err != nil {
+				return err
+			}
+			return a.inFolder(c.Context(), f, pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine, Plan: &plan})
+		},
+	}
+	f.addTarget(c)
+	f.addEngine(c)
+	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
+	return c
+}
+
+func readPlan(path string) (fixers.Plan, error) {
+	if path == "" {
+		return fixers.Plan{}, fmt.Errorf("%w: --plan FILE is missing", errUsage)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fixers.Plan{}, fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
+	var plan fixers.Plan
+	if err := json.Unmarshal(text, &plan); err != nil {
+		return plan, fmt.Errorf("%w: %s is not a plan: %w", source.ErrBadInput, path, err)
+	}
+	return plan, nil
+}
+
+// inFolder runs a migration whose folder stays, and sums up what came of it.
+func (a *app) inFolder(ctx context.Context, f flags, o pipeline.Options) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	absolute, err := filepath.Abs(o.Source)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(absolute); err != nil {
+		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
+	o.Source = absolute
+	shown := newProgress(a.stderr)
+	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(f.to, pipeline.FolderName(absolute)), Version: version, Log: a.log(), Tell: shown.tell}, o)
+	if err != nil {
+		return err
+	}
+	err = r.Go(ctx)
+	err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
+	a.summary(r, err)
+	return errors.Join(err, r.Close())
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/transfer"
+)
+
+// progress shows a run while it works: one line a stage, and a copy's progress
+// redrawn in place on a terminal, every few seconds elsewhere.
+type progress struct {
+	mu       sync.Mutex
+	out      io.Writer
+	terminal bool
+	now      func() time.Time
+	began    time.Time // of the copy that is shown
+	shown    time.Time
+	disk     int
+	full     bool // the copy was told to be complete
+	open     bool // a line is drawn that can be redrawn
+}
+
+func newProgress(out io.Writer) *progress {
+	f, ok := out.(*os.File)
+	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: time.Now, disk: -1}
+}
+
+// How often a copy is told of: where lines cannot be redrawn, and where they can.
+const (
+	quiet  = 5 * time.Second
+	redraw = 100 * time.Millisecond
+)
+
+func (p *progress) tell(e pipeline.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case e.Progress != nil:
+		p.copying(e)
+	case e.State == pipeline.Running && e.Text != "":
+		p.line("%-9s%s", strings.ToUpper(e.Stage), e.Text)
+	case e.State == pipeline.Done && e.Took == 0:
+		p.line("%-9s%s", strings.ToUpper(e.Stage), e.Text)
+	case e.State == pipeline.Done:
+		p.line("%-9sdone in %s", "", round(e.Took))
+	case e.State == pipeline.Skipped:
+		p.line("%-9sskipped: %s", strings.ToUpper(e.Stage), e.Text)
+	case e.State == pipeline.Failed:
+		p.line("%-9sfailed after %s", "", round(e.Took))
+	}
+}
+
+func (p *progress) line(format string, args ...any) {
+	if p.open {
+		fmt.Fprintln(p.out)
+		p.open = false
+	}
+	fmt.Fprintf(p.out, format+"\n", args...)
+}
+
+func (p *progress) copying(e pipeline.Event) {
+	now := p.now()
+	if p.disk != e.Disk {
+		p.disk, p.began, p.shown, p.full = e.Disk, now, time.Time{}, false
+	}
+	wait := quiet
+	if p.terminal {
+		wait = redraw
+	}
+	last := e.Progress.Virtual == e.Progress.Total
+	if last && p.full || !last && now.Sub(p.shown) < wait {
+		return
+	}
+	p.shown, p.full = now, last
+	text := fmt.Sprintf("%-9sdisk %d  %s", "", e.Disk, describe(*e.Progress, now.Sub(p.began)))
+	if p.terminal {
+		fmt.Fprintf(p.out, "\r\x1b[K%s", text)
+		p.open = true
+		return
+	}
+	p.line("%s", text)
+}
+
+// describe names what is counted: holes are dealt with at no cost, so the rate
+// is that of the bytes that the target takes.
+func describe(t transfer.Progress, took time.Duration) string {
+	share := float64(t.Virtual) / float64(max(t.Total, 1))
+	text := fmt.Sprintf("%3.0f%% of %s virtual, %s written", 100*share, size(t.Total), size(t.Allocated))
+	if seconds := took.Seconds(); seconds >= 1 {
+		text += fmt.Sprintf(", %s/s", size(int64(float64(t.Allocated)/seconds)))
+		if share > 0.01 && share < 1 {
+			text += fmt.Sprintf(", about %s left", round(time.Duration(float64(took)*(1-share)/share)))
+		}
+	}
+	return text
+}
+
+// size is a number of bytes for people, in binary units.
+func size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/(1<<10), 0
+	for value >= 1000 && unit < len(units)-1 {
+		value, unit = value/(1<<10), unit+1
+	}
+	return fmt.Sprintf("%.3g %ciB", value, units[unit])
+}
+
+func round(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(time.Second / 10)
+}

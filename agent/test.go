@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/source"
+)
+
+func (a *app) test() *cobra.Command {
+	var f flags
+	var hardware string
+	c := &cobra.Command{
+		Use: "test FOLDER|SOURCE", Short: "Boot a converted guest, or any disk as it is, and judge what is seen", Args: oneArg("FOLDER or SOURCE"),
+		Long: `Boot a throwaway overlay and judge what is seen. Given the folder of a migration,
+its converted disks are tested again. Given a source, that is booted as it is,
+unfixed: on KVM's hardware, or with --hardware vmware on PVSCSI and VMXNET3, to
+tell whether a guest was healthy before its migration.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if hardware != "kvm" && hardware != pipeline.OnVMware {
+				return fmt.Errorf("%w: --hardware %s: want kvm or vmware", errUsage, hardware)
+			}
+			info, err := os.Stat(args[0])
+			if err != nil {
+				return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+			}
+			if info.IsDir() {
+				return a.retest(c.Context(), args[0])
+			}
+			asIs := "the guest is tested as it is"
+			o := pipeline.Options{Source: args[0], Format: "qcow2", Engine: f.engine, Skip: map[string]string{"plan": asIs, "fix": asIs, "convert": asIs}}
+			if hardware == pipeline.OnVMware {
+				o.Hardware = pipeline.OnVMware
+			}
+			return a.inFolder(c.Context(), f, o)
+		},
+	}
+	c.Flags().StringVar(&f.to, "to", ".", "folder in which the test's own folder is made")
+	c.Flags().StringVar(&hardware, "hardware", "kvm", "kvm or vmware")
+	f.addEngine(c)
+	return c
+}
+
+func (a *app) retest(ctx context.Context, folder string) error {
+	return a.reopen(folder, func(r *pipeline.Run) error {
+		err := r.Retest(ctx)
+		err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
+		a.summary(r, err)
+		return err
+	})
+}
+
+func (a *app) undo() *cobra.Command {
+	return &cobra.Command{
+		Use: "undo FOLDER", Short: "Take the changes back on a migration's converted disks", Args: oneArg("FOLDER"),
+		Long: `Restore content, owner, mode, attributes and times of every file that the
+migration changed, on its converted disks. The source was never changed.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.reopen(args[0], func(r *pipeline.Run) error {
+				if err := r.UndoAll(c.Context()); err != nil {
+					return err
+				}
+				return a.print(fmt.Sprintf("%s: %d changes taken back on %d disks\n", r.Name, len(r.Undo), len(r.Disks)))
+			})
+		},
+	}
+}
+
+// reopen works on the finished migration in a folder.
+func (a *app) reopen(folder string, work func(*pipeline.Run) error) (err error) {
+	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return work(r)
+}

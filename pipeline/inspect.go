@@ -1,0 +1,82 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"hyper2kvm/fixers/guest/direct"
+	"hyper2kvm/fixers/inspect"
+)
+
+// inspect reads the facts from the overlay, whose journals are replayed once.
+func (r *Run) inspect(ctx context.Context) (err error) {
+	if r.Accel, err = r.accel(ctx); err != nil {
+		return err
+	}
+	if err := r.openGuest(ctx); err != nil {
+		return err
+	}
+	facts, err := r.look(ctx)
+	if errors.Is(err, direct.ErrUnsupported) || errors.Is(err, inspect.ErrNoOS) || errors.Is(err, inspect.ErrMount) {
+		if again, failed := r.fallBack(ctx, err); failed != nil {
+			return failed
+		} else if again {
+			facts, err = r.look(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.Facts = &facts
+	if r.Machine.Firmware == "" {
+		r.Machine.Firmware = facts.Firmware.Used
+		r.Machine.Guesses = append(r.Machine.Guesses, "firmware: "+facts.Firmware.Source)
+	}
+	r.guessNICs()
+	return nil
+}
+
+// look mounts the guest afresh and reads its facts.
+func (r *Run) look(ctx context.Context) (inspect.Facts, error) {
+	if err := r.guest.UnmountAll(); err != nil {
+		return inspect.Facts{}, err
+	}
+	return inspect.Inspect(ctx, r.guest, r.Machine, r.log)
+}
+
+// mount brings back the guest as INSPECT mounted it, in a process that did not
+// inspect it.
+func (r *Run) mount(ctx context.Context) error {
+	if r.guest != nil {
+		return nil
+	}
+	if err := r.openGuest(ctx); err != nil {
+		return err
+	}
+	_, err := r.look(ctx)
+	return err
+}
+
+// guessNICs gives a machine without a record the NICs that its guest is
+// configured for by MAC address, or one if it is configured for any.
+func (r *Run) guessNICs() {
+	if len(r.Machine.NICs) > 0 || r.Machine.Source != "guess" {
+		return
+	}
+	seen := map[string]bool{"": true}
+	add := func(mac string) {
+		if !seen[mac] {
+			seen[mac] = true
+			r.Machine.NICs = append(r.Machine.NICs, nic(mac))
+		}
+	}
+	for _, p := range r.Facts.Network.Pins {
+		add(p.MAC)
+	}
+	for _, i := range r.Facts.Network.Interfaces {
+		add(i.MAC)
+	}
+	if len(r.Machine.NICs) == 0 && len(r.Facts.Network.Stacks) > 0 {
+		r.Machine.NICs = append(r.Machine.NICs, nic(madeUpMAC(r.Name)))
+	}
+}

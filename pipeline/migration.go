@@ -1,0 +1,209 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/testers"
+)
+
+// recordVersion is the version of the record that this program writes.
+const recordVersion = 1
+
+// Names in a migration's folder.
+const (
+	recordFile = "migration.json"
+	lockFile   = "lock"
+	workFolder = "work"
+)
+
+// Errors that callers decide on.
+var (
+	// ErrRecord is a record that cannot be gone on with.
+	ErrRecord = errors.New("cannot use the migration's record")
+	// ErrBusy is a migration on which another process works.
+	ErrBusy = errors.New("another process works on this migration")
+)
+
+// Migration is one guest's move: the record that survives every crash and that
+// the report is made of. It is saved whole after each stage.
+type Migration struct {
+	Version int               `json:"version"`
+	Program string            `json:"program"` // version of the program that began it
+	Name    string            `json:"name"`
+	Created time.Time         `json:"created"`
+	Options Options           `json:"options"`
+	Stages  []Record          `json:"stages"`
+	Machine machine.Machine   `json:"machine"`
+	Sources []Identity        `json:"sources"` // of the source's disks, as FETCH found them
+	Accel   accel.Choice      `json:"accelerator"`
+	Engine  Engine            `json:"engine"`
+	Facts   *inspect.Facts    `json:"facts,omitempty"`
+	Fixed   *inspect.Facts    `json:"fixed,omitempty"` // the facts after FIX
+	Plan    *fixers.Plan      `json:"plan,omitempty"`
+	Undo    []guest.Change    `json:"undo,omitempty"`   // the inverse of the plan's changes
+	Again   *fixers.Plan      `json:"again,omitempty"`  // what planning after FIX gave
+	Expect  *testers.Expect   `json:"expect,omitempty"` // what the proof asks for
+	Domain  *machine.Domain   `json:"domain,omitempty"`
+	Disks   []transfer.Result `json:"disks,omitempty"`
+	Outcome *testers.Outcome  `json:"proof,omitempty"`
+	Undone  bool              `json:"undone,omitempty"`
+}
+
+// Options is what the operator asked for.
+type Options struct {
+	Source   string            `json:"source"`
+	Format   string            `json:"format"`             // of the target: qcow2 or raw
+	Engine   string            `json:"engine"`             // auto, direct, libguestfs
+	Hardware string            `json:"hardware,omitempty"` // that TEST boots on: OnKVM or OnVMware
+	Until    string            `json:"until,omitempty"`    // the last stage to run; all if empty
+	Skip     map[string]string `json:"skip,omitempty"`     // stage to the reason
+	Plan     *fixers.Plan      `json:"plan,omitempty"`     // an approved plan, applied instead of a new one
+}
+
+// State of a stage.
+type State string
+
+// The states of a stage.
+const (
+	Pending State = "pending"
+	Running State = "running"
+	Done    State = "done"
+	Skipped State = "skipped"
+	Failed  State = "failed"
+)
+
+// Record is what became of one stage.
+type Record struct {
+	Name   string        `json:"name"`
+	State  State         `json:"state"`
+	Reason string        `json:"reason,omitempty"` // why it was skipped or failed
+	Began  time.Time     `json:"began,omitzero"`
+	Took   time.Duration `json:"took,omitempty"`
+}
+
+// Identity tells a source's disk from another that took its place.
+type Identity struct {
+	Path  string    `json:"path"`
+	Size  int64     `json:"size"` // of the file, bytes
+	MTime time.Time `json:"mtime"`
+}
+
+// Engine is the way that was taken to the guest's files.
+type Engine struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// Stage finds a stage's record.
+func (m *Migration) Stage(name string) *Record {
+	for i := range m.Stages {
+		if m.Stages[i].Name == name {
+			return &m.Stages[i]
+		}
+	}
+	return nil
+}
+
+// Finished tells whether no stage is left to run.
+func (m *Migration) Finished() bool {
+	for _, s := range m.Stages {
+		if s.State != Done && s.State != Skipped {
+			return false
+		}
+	}
+	return len(m.Stages) > 0
+}
+
+// LoadMigration reads the record in a migration's folder; fs.ErrNotExist if
+// there is none.
+func LoadMigration(folder string) (*Migration, error) {
+	text, err := os.ReadFile(filepath.Join(folder, recordFile))
+	if err != nil {
+		return nil, err
+	}
+	m := &Migration{}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("%w: %s is damaged: %w", ErrRecord, filepath.Join(folder, recordFile), err)
+	}
+	if m.Version != recordVersion {
+		return nil, fmt.Errorf("%w: %s is of version %d, this program writes version %d; finish it with the program that began it (%s)",
+			ErrRecord, filepath.Join(folder, recordFile), m.Version, recordVersion, m.Program)
+	}
+	return m, nil
+}
+
+// save replaces the record in the folder, whole or not at all.
+func (m *Migration) save(folder string) error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(folder, recordFile), append(text, '\n'))
+}
+
+// replaceFile puts a whole file in place of another, on stable storage.
+func replaceFile(path string, data []byte) (err error) {
+	temporary := path + ".new"
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// lock makes this process the only one to work on the folder's migration. The
+// kernel lets go of it when the process ends, however that is.
+func lock(folder string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(folder, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%w: %s", ErrBusy, folder)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// identify reads what tells a source's disk from another.
+func identify(path string) (Identity, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Identity{}, err
+	}
+	id := Identity{Path: path, Size: info.Size(), MTime: info.ModTime()}
+	if info.Mode()&fs.ModeDevice != 0 {
+		id.MTime = time.Time{} // a device node's time is not its data's
+	}
+	return id, nil
+}

@@ -1,0 +1,281 @@
+// Package pipeline moves one guest: FETCH, FLATTEN, INSPECT, PLAN, FIX, CONVERT,
+// TEST. The order is one list; stages are skipped, never reordered. Package
+// pipeline alone joins sources, fixers, targets and testers.
+//
+// Stage: one step of a migration. Migration: the record of one guest's move,
+// saved after each stage. Run: a migration at work in this process.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/qemu"
+)
+
+// Stage is one step of a migration.
+type Stage struct {
+	Name string
+	Does string
+	run  func(context.Context) error
+	// resume brings back what a stage that is done keeps in this process:
+	// servers and opened guests do not outlive the process that made them.
+	resume func(context.Context) error
+	// drop undoes what a stage left half made. It runs before the stage is
+	// run once more.
+	drop func(context.Context) error
+}
+
+// stages is the canonical pipeline; nothing else knows the order.
+func (r *Run) stages() []Stage {
+	return []Stage{
+		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil},
+		{"flatten", "put one writable overlay over every disk", r.flatten, r.openOverlays, r.dropOverlays},
+		{"inspect", "read what is installed on the disks", r.inspect, nil, nil},
+		{"plan", "work out every change, touching nothing", r.plan, nil, nil},
+		{"fix", "apply the planned changes to the overlay", r.fix, nil, r.renewOverlays},
+		{"convert", "copy to the target, once", r.convert, nil, r.dropTargets},
+		{"test", "boot a throwaway overlay and watch it come up", r.test, nil, nil},
+	}
+}
+
+// StageNames are the stages' names in their order.
+func StageNames() []string {
+	var names []string
+	for _, s := range (&Run{}).stages() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// Errors that tell how a migration ended short of a proof.
+var (
+	ErrBlocked   = errors.New("blocked")    // a concern forbids it
+	ErrNotProved = errors.New("not proved") // converted, and the boot proof failed
+)
+
+// Event is what a run tells while it works.
+type Event struct {
+	Stage    string
+	State    State              // when the stage's state changed
+	Text     string             // what is going on, for people
+	Progress *transfer.Progress // of a copy
+	Disk     int                // that the progress is of
+	Took     time.Duration
+}
+
+// Run is a migration at work in this process. Its folder holds the record, the
+// work files, and the results.
+type Run struct {
+	*Migration
+	Folder string
+
+	log     *slog.Logger
+	tell    func(Event)
+	copier  transfer.Copier
+	engine  engineFunc
+	boot    bootFunc
+	accel   func(context.Context) (accel.Choice, error)
+	fixers  func() []fixer.Fixer
+	version string
+	lock    *os.File
+	sources []*disk.Source
+	storage *disk.Storage
+	guest   guest.Guest
+}
+
+// engineFunc opens the guest on a storage's disks.
+type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error)
+
+// bootFunc runs one machine and observes it.
+type bootFunc func(ctx context.Context, s qemu.Spec) (testers.Session, error)
+
+// Config is what a run is made with.
+type Config struct {
+	Folder  string // of the migration; made if it does not exist
+	Version string // of the program
+	Log     *slog.Logger
+	Tell    func(Event) // called from one goroutine at a time; may be nil
+}
+
+// Open begins a migration in a folder, or goes on with the one that is there:
+// a run that was killed is gone on with at the stage where it was. A folder
+// with another migration, or with a finished one, is ErrRecord.
+func Open(c Config, o Options) (*Run, error) {
+	if err := os.MkdirAll(filepath.Join(c.Folder, workFolder), 0o755); err != nil {
+		return nil, fmt.Errorf("%w: %w", transfer.ErrTarget, err)
+	}
+	lock, err := lock(c.Folder)
+	if err != nil {
+		return nil, err
+	}
+	r := newRun(c, lock)
+	r.Migration, err = LoadMigration(c.Folder)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		err = r.begin(o)
+	case err == nil:
+		err = r.mayResume(o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return r, nil
+}
+
+func newRun(c Config, lock *os.File) *Run {
+	r := &Run{Folder: c.Folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, boot: qemu.Boot, accel: accel.Probe, version: c.Version, lock: lock}
+	if r.tell == nil {
+		r.tell = func(Event) {}
+	}
+	return r
+}
+
+func (r *Run) begin(o Options) error {
+	r.Migration = &Migration{Version: recordVersion, Program: r.version, Name: filepath.Base(r.Folder), Created: time.Now().UTC(), Options: o}
+	until := slices.Index(StageNames(), o.Until)
+	for i, s := range r.stages() {
+		record := Record{Name: s.Name, State: Pending}
+		if reason, ok := o.Skip[s.Name]; ok {
+			record.State, record.Reason = Skipped, reason
+		} else if until >= 0 && i > until {
+			record.State, record.Reason = Skipped, "only asked to go as far as "+o.Until
+		}
+		r.Stages = append(r.Stages, record)
+	}
+	return r.save(r.Folder)
+}
+
+func (r *Run) mayResume(o Options) error {
+	switch {
+	case r.Options.Source != o.Source:
+		return fmt.Errorf("%w: %s holds the migration of %s; choose another folder", ErrRecord, r.Folder, r.Options.Source)
+	case r.Finished():
+		return fmt.Errorf("%w: %s was migrated into %s already; choose another folder, or remove it to migrate again", ErrRecord, o.Source, r.Folder)
+	case r.Options.Until != o.Until || r.Options.Format != o.Format:
+		return fmt.Errorf("%w: %s holds an unfinished run with other options; finish it with those, or remove the folder", ErrRecord, r.Folder)
+	}
+	r.log.Info("going on with a migration", "migration", r.Name, "stage", r.unfinished())
+	return nil
+}
+
+func (r *Run) unfinished() string {
+	for _, s := range r.Stages {
+		if s.State != Done && s.State != Skipped {
+			return s.Name
+		}
+	}
+	return ""
+}
+
+// Go runs the stages that are not done, in order, and saves the record after
+// each. Its error is the stage's that failed.
+func (r *Run) Go(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, r.release(context.WithoutCancel(ctx))) }()
+	for _, s := range r.stages() {
+		record := r.Stage(s.Name)
+		switch record.State {
+		case Skipped:
+			r.tell(Event{Stage: s.Name, State: Skipped, Text: record.Reason})
+			continue
+		case Done:
+			if err := r.again(ctx, s); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.step(ctx, s, record); err != nil {
+			return err
+		}
+	}
+	return r.finish(ctx)
+}
+
+// again brings back a stage that an earlier process finished.
+func (r *Run) again(ctx context.Context, s Stage) error {
+	r.tell(Event{Stage: s.Name, State: Done, Text: "done before"})
+	if s.resume == nil {
+		return nil
+	}
+	if err := s.resume(ctx); err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return nil
+}
+
+func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
+	if record.State != Pending && s.drop != nil {
+		if err := s.drop(ctx); err != nil {
+			return fmt.Errorf("%s: clear what was half made: %w", s.Name, err)
+		}
+	}
+	*record = Record{Name: s.Name, State: Running, Began: time.Now().UTC()}
+	if err := r.save(r.Folder); err != nil {
+		return err
+	}
+	r.tell(Event{Stage: s.Name, State: Running, Text: s.Does})
+	err := s.run(ctx)
+	record = r.Stage(s.Name) // the stage may have replaced the records
+	record.Took = time.Since(record.Began)
+	if record.State == Running {
+		record.State = Done
+	}
+	if err != nil {
+		record.State, record.Reason = Failed, err.Error()
+	}
+	r.log.Info("stage ended", "migration", r.Name, "stage", s.Name, "state", record.State, "took", record.Took)
+	r.tell(Event{Stage: s.Name, State: record.State, Text: record.Reason, Took: record.Took})
+	if saved := r.save(r.Folder); saved != nil {
+		return errors.Join(err, saved)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return nil
+}
+
+// skip is what a stage calls that finds itself with nothing to do.
+func (r *Run) skip(stage, reason string) error {
+	record := r.Stage(stage)
+	record.State, record.Reason = Skipped, reason
+	return nil
+}
+
+// finish clears the work files of a migration that came to its end.
+func (r *Run) finish(ctx context.Context) error {
+	if err := r.release(ctx); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(r.Folder, workFolder))
+}
+
+// release lets go of everything that the run holds, in the order in which one
+// stands on the other.
+func (r *Run) release(ctx context.Context) error {
+	failed := []error{r.closeGuest()}
+	if r.storage != nil {
+		failed = append(failed, r.storage.Close(ctx))
+		r.storage = nil
+	}
+	failed = append(failed, closeAll(r.sources))
+	r.sources = nil
+	return errors.Join(failed...)
+}
+
+// Close lets other processes work on the migration.
+func (r *Run) Close() error { return r.lock.Close() }
+
+func (r *Run) work(name string) string { return filepath.Join(r.Folder, workFolder, name) }

@@ -1,0 +1,473 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/qemu"
+)
+
+func TestTheOrderIsSacred(t *testing.T) {
+	want := []string{"fetch", "flatten", "inspect", "plan", "fix", "convert", "test"}
+	if d := cmp.Diff(want, StageNames()); d != "" {
+		t.Error(d)
+	}
+}
+
+// small is a disk with just enough of a guest to be migrated: a file system
+// with a system's name and an fstab of VMware's names.
+func small(t *testing.T) string {
+	t.Helper()
+	needTools(t, "mke2fs", "sfdisk", "qemu-img", "qemu-nbd", "qemu-storage-daemon")
+	tree := t.TempDir()
+	for name, text := range map[string]string{
+		"etc/os-release":       "ID=debian\nVERSION_ID=12\nPRETTY_NAME=Debian\n",
+		"etc/hostname":         "small\n",
+		"etc/fstab":            "# made by the installer\n/dev/sda1\t/\text4\tdefaults 0 1\n",
+		"sbin/init":            "#!",
+		"lib/modules/6.1/here": "",
+	} {
+		path := filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw := filepath.Join(t.TempDir(), "small.raw")
+	if err := os.WriteFile(raw, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(raw, 32<<20); err != nil {
+		t.Fatal(err)
+	}
+	run := func(stdin, name string, args ...string) {
+		t.Helper()
+		if _, err := (proc.Command{Name: name, Args: args, Stdin: strings.NewReader(stdin)}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("label: dos\n2048,,83\n", "sfdisk", "-q", raw)
+	run("", "mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "offset=1048576", raw, "31m")
+	return raw
+}
+
+func needTools(t *testing.T, programs ...string) {
+	t.Helper()
+	if os.Getenv("NEED_TOOLS") == "" {
+		t.Skip("mounts disks as root: set NEED_TOOLS=1")
+	}
+	var why error
+	if os.Geteuid() != 0 {
+		why = errors.New("the direct engine needs root")
+	}
+	for _, p := range programs {
+		_, err := proc.Look(p)
+		why = errors.Join(why, err)
+	}
+	if why != nil {
+		t.Fatal(why)
+	}
+}
+
+// open begins or goes on with a migration of the disk with the direct engine,
+// on a host without KVM, with machines that the test plays.
+func open(t *testing.T, folder, source string, change func(*Options)) (*Run, error) {
+	t.Helper()
+	o := Options{Source: source, Format: disk.QCOW2, Engine: Direct}
+	if change != nil {
+		change(&o)
+	}
+	r, err := Open(Config{Folder: folder, Version: "test", Log: slog.New(slog.DiscardHandler)}, o)
+	if err != nil {
+		return nil, err
+	}
+	r.accel = func(context.Context) (accel.Choice, error) {
+		return accel.Choice{Name: accel.TCG, Reason: "this is a test"}, nil
+	}
+	r.boot = func(context.Context, qemu.Spec) (testers.Session, error) {
+		return testers.Session{}, errors.New("nothing was to be booted")
+	}
+	return r, nil
+}
+
+func noTest(o *Options) { o.Skip = map[string]string{"test": "not part of this"} }
+
+func TestAMigrationLeavesItsSourceAsItWas(t *testing.T) {
+	source, folder := small(t), filepath.Join(t.TempDir(), "small")
+	before := digest(t, source)
+	r := migrated(t, folder, source)
+	if got := digest(t, source); got != before {
+		t.Error("the source was written")
+	}
+	if r.Again == nil || len(r.Again.Changes) != 0 {
+		t.Errorf("planning again after FIX: %+v", r.Again)
+	}
+	fstab := fileOf(t, r.Disks[0].Path, "/etc/fstab")
+	if !strings.HasPrefix(fstab, "# made by the installer\nUUID=") || !strings.HasSuffix(fstab, "\t/\text4\tdefaults 0 1\n") {
+		t.Errorf("fstab on the converted disk is %q", fstab)
+	}
+	for _, name := range []string{"small.xml", "small-disk0.qcow2", recordFile} {
+		if _, err := os.Stat(filepath.Join(folder, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, workFolder)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("work files are left: %v", err)
+	}
+}
+
+func TestUndoGivesBackTheSourcesFiles(t *testing.T) {
+	source, folder := small(t), filepath.Join(t.TempDir(), "small")
+	migrated(t, folder, source)
+	r, err := Reopen(Config{Folder: folder, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.UndoAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fileOf(t, r.Disks[0].Path, "/etc/fstab"), fileOf(t, source, "/etc/fstab"); got != want {
+		t.Errorf("fstab is %q, want %q", got, want)
+	}
+	if err := r.UndoAll(t.Context()); !errors.Is(err, ErrRecord) {
+		t.Errorf("undo of what is undone: %v, want %v", err, ErrRecord)
+	}
+}
+
+func migrated(t *testing.T, folder, source string) *Run {
+	t.Helper()
+	r, err := open(t, folder, source, noTest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.WriteReport(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A stage that fails is run again, alone with what comes after it, and the
+// result is that of an undisturbed run.
+func TestARunGoesOnWhereItFailed(t *testing.T) {
+	source := small(t)
+	for _, stage := range []string{"inspect", "plan", "fix", "convert"} {
+		t.Run(stage, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "small")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			reason := errors.New("operator left")
+			r, err := open(t, folder, source, noTest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.tell = func(e Event) {
+				if e.Stage == stage && e.State == Running {
+					cancel(reason)
+				}
+			}
+			if err := r.Go(ctx); !errors.Is(err, reason) {
+				t.Fatalf("Go = %v, want %v", err, reason)
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ran := []string{}
+			if r, err = open(t, folder, source, noTest); err != nil {
+				t.Fatal(err)
+			}
+			r.tell = func(e Event) {
+				if e.State == Running && !slices.Contains(ran, e.Stage) {
+					ran = append(ran, e.Stage)
+				}
+			}
+			if err := r.Go(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			names := StageNames()
+			if d := cmp.Diff(names[slices.Index(names, stage):6], ran); d != "" {
+				t.Errorf("stages that ran again:\n%s", d)
+			}
+			if fstab := fileOf(t, r.Disks[0].Path, "/etc/fstab"); !strings.Contains(fstab, "UUID=") {
+				t.Errorf("fstab is %q", fstab)
+			}
+		})
+	}
+}
+
+// childEnv tells the test binary to be the migration that is killed.
+const childEnv = "HYPER2KVM_TEST_MIGRATE"
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childEnv); spec != "" {
+		os.Exit(child(spec))
+	}
+	os.Exit(m.Run())
+}
+
+// child migrates and stops still when it reaches a stage, to be killed there.
+func child(spec string) int {
+	var s struct{ Source, Folder, Stage string }
+	if err := json.Unmarshal([]byte(spec), &s); err != nil {
+		return 2
+	}
+	r, err := Open(Config{Folder: s.Folder, Version: "test", Log: slog.New(slog.DiscardHandler), Tell: func(e Event) {
+		if e.Stage == s.Stage && e.State == Running && (s.Stage != "convert" || e.Progress != nil) {
+			fmt.Println("here")
+			never := make(chan os.Signal, 1)
+			signal.Notify(never, syscall.SIGWINCH)
+			<-never
+		}
+	}}, Options{Source: s.Source, Format: disk.QCOW2, Engine: Direct, Skip: map[string]string{"test": "not part of this"}})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if err := r.Go(context.Background()); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func TestAKilledRunLeavesItsSourceAndGoesOn(t *testing.T) {
+	source := small(t)
+	before := digest(t, source)
+	for _, stage := range []string{"fetch", "flatten", "inspect", "plan", "fix", "convert"} {
+		t.Run(stage, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "small")
+			killAt(t, stage, source, folder)
+			if got := digest(t, source); got != before {
+				t.Error("the source was written")
+			}
+			if _, err := os.Stat(filepath.Join(folder, "small-disk0.qcow2")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("half a result has the final name: %v", err)
+			}
+			nothingLeft(t, folder)
+			r := migrated(t, folder, source)
+			if fstab := fileOf(t, r.Disks[0].Path, "/etc/fstab"); !strings.Contains(fstab, "UUID=") {
+				t.Errorf("fstab is %q", fstab)
+			}
+			if got := digest(t, source); got != before {
+				t.Error("the source was written")
+			}
+		})
+	}
+}
+
+// killAt runs a migration in another process and kills it in a stage.
+func killAt(t *testing.T, stage, source, folder string) {
+	t.Helper()
+	spec, err := json.Marshal(map[string]string{"Source": source, "Folder": folder, "Stage": stage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := make(chan struct{})
+	said := &announcer{here: here}
+	attr := &os.ProcAttr{Env: append(os.Environ(), childEnv+"="+string(spec)), Files: []*os.File{nil, said.pipe(t), os.Stderr}}
+	p, err := os.StartProcess(self, []string{self}, attr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-here:
+	case <-time.After(time.Minute):
+		t.Errorf("%s was not reached: %s", stage, said.text())
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// nothingLeft tells of what a killed run left mounted or running. The kernel
+// ends the children a moment after their parent.
+func nothingLeft(t *testing.T, folder string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		left := leftovers(t, folder)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("left running or mounted: %q", left)
+		}
+		<-time.Tick(20 * time.Millisecond)
+	}
+}
+
+func leftovers(t *testing.T, folder string) []string {
+	t.Helper()
+	var left []string
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		line, err := os.ReadFile(p)
+		if err == nil && bytes.Contains(line, []byte(folder)) {
+			left = append(left, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, folder) || strings.Contains(line, "/h2k-") {
+			left = append(left, line)
+		}
+	}
+	return left
+}
+
+func TestAMigrationIsOneProcessAlone(t *testing.T) {
+	source, folder := small(t), filepath.Join(t.TempDir(), "small")
+	r, err := open(t, folder, source, noTest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := open(t, folder, source, noTest); !errors.Is(err, ErrBusy) {
+		t.Errorf("a second process may work on it: %v, want %v", err, ErrBusy)
+	}
+}
+
+func TestASourceThatChangedIsNotGoneOnWith(t *testing.T) {
+	source, folder := small(t), filepath.Join(t.TempDir(), "small")
+	r, err := open(t, folder, source, noTest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.copier = failing{}
+	if err := r.Go(t.Context()); !errors.Is(err, errCopy) {
+		t.Fatalf("Go = %v, want %v", err, errCopy)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Minute)
+	if err := os.Chtimes(source, later, later); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = open(t, folder, source, noTest); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Go(t.Context()); !errors.Is(err, ErrSourceChanged) {
+		t.Errorf("Go = %v, want %v", err, ErrSourceChanged)
+	}
+}
+
+var errCopy = errors.New("the storage caught fire")
+
+type failing struct{}
+
+func (failing) Copy(context.Context, disk.Export, transfer.Target, func(transfer.Progress)) (transfer.Result, error) {
+	return transfer.Result{}, errCopy
+}
+
+func TestAGuestThatDoesNotComeUpIsNotProved(t *testing.T) {
+	source, folder := small(t), filepath.Join(t.TempDir(), "small")
+	r, err := open(t, folder, source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	booted := 0
+	r.boot = func(_ context.Context, s qemu.Spec) (testers.Session, error) {
+		booted++
+		if s.Key == nil || len(s.Disks) != 1 {
+			t.Errorf("booted with key %v and %d disks", s.Key, len(s.Disks))
+		}
+		return testers.Session{Probe: true, End: testers.Hung, LastWords: "Waiting for root"}, nil
+	}
+	if err := r.Go(t.Context()); !errors.Is(err, ErrNotProved) {
+		t.Errorf("Go = %v, want %v", err, ErrNotProved)
+	}
+	if booted != 1 || r.Outcome == nil || r.Outcome.Proved || r.Outcome.LastWords != "Waiting for root" {
+		t.Errorf("booted %d times, outcome %+v", booted, r.Outcome)
+	}
+}
+
+func TestAnApprovedPlanMeetsAChangedGuest(t *testing.T) {
+	source := small(t)
+	first, err := open(t, filepath.Join(t.TempDir(), "plan"), source, func(o *Options) { o.Until = "plan" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if err := first.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Plan.Changes) == 0 {
+		t.Fatal("nothing is planned")
+	}
+	stale := *first.Plan
+	stale.Changes = slices.Clone(stale.Changes)
+	stale.Changes[0].Before.SHA256 = strings.Repeat("0", 64)
+	for _, c := range []struct {
+		name string
+		want error
+		plan func() Options
+	}{
+		{"the guest as it was planned for", nil, func() Options { return Options{Plan: first.Plan} }},
+		{"a file that changed since", errConflict, func() Options { return Options{Plan: &stale} }},
+	} {
+		r, err := open(t, filepath.Join(t.TempDir(), "small"), source, func(o *Options) { noTest(o); o.Plan = c.plan().Plan })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Go(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("%s: Go = %v, want %v", c.name, err, c.want)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func digest(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data))
+}

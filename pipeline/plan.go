@@ -1,0 +1,34 @@
+package pipeline
+
+import (
+	"context"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/fixers/inspect"
+)
+
+// plan works out every change, or takes the plan that was approved. A blocker
+// ends the migration here, before anything is written.
+func (r *Run) plan(ctx context.Context) error {
+	if r.Options.Plan != nil {
+		r.Plan = r.Options.Plan
+		return nil
+	}
+	plan, err := r.makePlan(ctx, *r.Facts)
+	if err != nil {
+		return err
+	}
+	r.Plan = &plan
+	if r.Options.Until == "plan" {
+		return nil // whoever asked for the plan reads the blockers in it
+	}
+	return r.Blocker()
+}
+
+func (r *Run) makePlan(ctx context.Context, facts inspect.Facts) (fixers.Plan, error) {
+	if err := r.mount(ctx); err != nil {
+		return fixers.Plan{}, err
+	}
+	return fixers.Make(ctx, r.fixers(), r.guest, fixer.Input{Facts: facts, Machine: r.Machine}, r.log)
+}

@@ -1,0 +1,134 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/disk"
+)
+
+// Reopen takes up the finished migration in a folder, to test or undo it.
+func Reopen(c Config) (*Run, error) {
+	lock, err := lock(c.Folder)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	m, err := LoadMigration(c.Folder)
+	if err == nil && len(m.Disks) == 0 {
+		err = fmt.Errorf("%w: %s has no converted disks", ErrRecord, c.Folder)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrRecord, err), lock.Close())
+	}
+	r := newRun(c, lock)
+	r.Migration = m
+	return r, os.MkdirAll(r.work(""), 0o755)
+}
+
+// UndoAll takes the changes back on the converted disks: content, owner, mode,
+// attributes and times of every file that was touched are as in the source. The
+// inverse is applied to overlays first and committed when it is whole, so that
+// an undo that is interrupted can be run again.
+func (r *Run) UndoAll(ctx context.Context) (err error) {
+	if r.Undone {
+		return fmt.Errorf("%w: it was undone already", ErrRecord)
+	}
+	ready := r.work("undo.ready")
+	if _, err := os.Stat(ready); errors.Is(err, fs.ErrNotExist) {
+		if err := r.undoInOverlays(ctx); err != nil {
+			return err
+		}
+		if err := replaceFile(ready, nil); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	for i, d := range r.Disks {
+		if err := disk.Commit(ctx, r.undoOverlay(i), d.Path, d.Format); err != nil {
+			return fmt.Errorf("disk %d is half undone; run undo again: %w", i, err)
+		}
+	}
+	r.Undone = true
+	if err := r.save(r.Folder); err != nil {
+		return err
+	}
+	return os.RemoveAll(r.work(""))
+}
+
+func (r *Run) undoOverlay(i int) string { return r.work(fmt.Sprintf("undo%d.qcow2", i)) }
+
+func (r *Run) undoInOverlays(ctx context.Context) error {
+	storage, release, err := r.overTargets(ctx, r.undoOverlay)
+	if err != nil {
+		return err
+	}
+	err = r.inGuest(ctx, storage, func(g guest.Guest) error {
+		_, err := guest.Apply(g, r.Undo)
+		return err
+	})
+	return errors.Join(err, release(ctx))
+}
+
+// overTargets puts new overlays over the converted disks.
+func (r *Run) overTargets(ctx context.Context, overlay func(int) string) (*disk.Storage, func(context.Context) error, error) {
+	var sources []*disk.Source
+	var exports []disk.Export
+	for i, d := range r.Disks {
+		s, err := disk.OpenSource(ctx, d.Path, d.Format)
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), closeAll(sources))
+		}
+		sources = append(sources, s)
+		exports = append(exports, s.Export)
+	}
+	storage, err := r.overlays(ctx, exports, overlay)
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll(sources))
+	}
+	return storage, func(ctx context.Context) error {
+		return errors.Join(storage.Close(ctx), closeAll(sources))
+	}, nil
+}
+
+// overlays makes new overlays over exports of the machine's disks and serves
+// them; those that an earlier attempt left are thrown away.
+func (r *Run) overlays(ctx context.Context, exports []disk.Export, overlay func(int) string) (*disk.Storage, error) {
+	var layers []disk.Layer
+	for i, e := range exports {
+		if err := os.RemoveAll(overlay(i)); err != nil {
+			return nil, err
+		}
+		if err := disk.CreateOverlay(ctx, overlay(i), r.Machine.Disks[i].Size); err != nil {
+			return nil, err
+		}
+		layers = append(layers, disk.Layer{Overlay: overlay(i), Backing: e})
+	}
+	return disk.OpenStorage(ctx, layers)
+}
+
+func closeAll(sources []*disk.Source) error {
+	var failed []error
+	for _, s := range sources {
+		failed = append(failed, s.Close())
+	}
+	return errors.Join(failed...)
+}
+
+// inGuest opens the guest on a storage, mounts it as it mounts itself, lets do
+// work on it, and writes everything through.
+func (r *Run) inGuest(ctx context.Context, s *disk.Storage, do func(guest.Guest) error) error {
+	g, err := r.engine(ctx, r.Engine.Name, s, r.Accel, r.log)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrEngine, r.Engine.Name, err)
+	}
+	if _, err := inspect.Inspect(ctx, g, r.Machine, r.log); err != nil {
+		return errors.Join(err, g.Close())
+	}
+	return errors.Join(do(g), g.Close())
+}
