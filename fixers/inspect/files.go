@@ -58,7 +58,7 @@ func (t *files) read(name string, limit int64) (data []byte, ok bool) {
 		t.problem(name, "not read, for more was read of this guest than expected")
 		return nil, false
 	}
-	data, err := t.ReadFile(name, limit)
+	data, err := t.view.ReadFile(name, limit)
 	t.total += int64(len(data))
 	return data, t.note(name, err)
 }
