@@ -19,6 +19,10 @@ type Sign struct {
 // String is a sentence for people.
 func (s Sign) String() string { return fmt.Sprintf("%s on %s: %q", s.Name, s.Where, s.Line) }
 
+// Emergency tells whether the guest's systemd waits for an administrator: the
+// probe then runs, and can tell why.
+func (s Sign) Emergency() bool { return s.Name == "emergency-mode" || s.Name == "maintenance-prompt" }
+
 // LoginPrompt is the sign of a guest that came up. It proves nothing: anyone
 // can print it.
 const LoginPrompt = "login-prompt"

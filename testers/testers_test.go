@@ -241,3 +241,17 @@ func TestPlainDropsWhatATerminalWouldObey(t *testing.T) {
 		t.Errorf("Plain = %q, want %q", got, want)
 	}
 }
+
+func TestEmergencyModeIsExplainedByTheJournal(t *testing.T) {
+	r := goodReport("one")
+	r.Kind, r.Failed = wire.Emergency, []string{"fsck.service"}
+	r.Journal = []string{
+		"Nov 23 02:08:40 web01 kernel: EXT4-fs (sda1): mounted",
+		"Nov 23 02:08:41 web01 systemd[1]: Timed out waiting for device dev-lost.device - /dev/lost.",
+		"Nov 23 02:08:41 web01 systemd[1]: Dependency failed for srv.mount - /srv.",
+	}
+	want := "the guest is in emergency mode: Timed out waiting for device dev-lost.device - /dev/lost.; Dependency failed for srv.mount - /srv.; fsck.service"
+	if got := Cause(Boot{Reports: []probe.Received{r}}); got != want {
+		t.Errorf("Cause = %q, want %q", got, want)
+	}
+}

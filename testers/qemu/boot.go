@@ -40,21 +40,22 @@ type Spec struct {
 type limits struct {
 	boot   time.Duration // from power on or reset until all is seen
 	settle time.Duration // from the boot target until all else is seen
+	linger time.Duration // that a guest's network is watched when it shows no login prompt
 	stall  time.Duration // without any sign of life
-	words  time.Duration // from a fatal sign to the end, for the cause to be said
+	words  time.Duration // from emergency mode to the end, for the probe to tell the cause
 }
 
 func (s Spec) limits() limits {
-	l := limits{boot: 5 * time.Minute, settle: 30 * time.Second, stall: 2 * time.Minute, words: 20 * time.Second}
+	l := limits{boot: 5 * time.Minute, settle: 30 * time.Second, linger: 10 * time.Second, stall: 2 * time.Minute, words: 20 * time.Second}
 	if s.Accel != "kvm" {
 		// A Debian 12 takes 20 to 60 s emulated, with its disks warm.
-		l = limits{boot: 10 * time.Minute, settle: 2 * time.Minute, stall: 4 * time.Minute, words: time.Minute}
+		l = limits{boot: 10 * time.Minute, settle: 2 * time.Minute, linger: 40 * time.Second, stall: 4 * time.Minute, words: time.Minute}
 	}
 	scale := s.Scale
 	if scale == 0 {
 		scale = 1
 	}
-	for _, d := range []*time.Duration{&l.boot, &l.settle, &l.stall, &l.words} {
+	for _, d := range []*time.Duration{&l.boot, &l.settle, &l.linger, &l.stall, &l.words} {
 		*d = time.Duration(float64(*d) * scale)
 	}
 	return l

@@ -65,7 +65,11 @@ func (s state) failed(b testers.Boot) (step, bool) {
 		return step{end: testers.Failed, detail: testers.Cause(b)}, true
 	}
 	sign, fatal := testers.Fatal(b.Signs)
-	if !fatal || s.now.Sub(sign.At) < s.limits.words {
+	wait := s.limits.words
+	if !s.session.Probe || !sign.Emergency() {
+		wait /= 4 // no report will tell the cause
+	}
+	if !fatal || s.now.Sub(sign.At) < wait {
 		return step{}, false
 	}
 	return step{end: testers.Failed, detail: sign.String()}, true
@@ -93,7 +97,7 @@ func (s state) cameUp(b testers.Boot) bool {
 	if i >= 0 {
 		return s.now.Sub(b.Signs[i].At) > s.limits.settle
 	}
-	return !seen.IsZero() && s.now.Sub(seen) > s.limits.settle
+	return !seen.IsZero() && s.now.Sub(seen) > s.limits.linger
 }
 
 func (s state) late(b testers.Boot, rebooting bool) string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,14 +29,17 @@ type evidence struct {
 	qmp     *os.File
 	reports *os.File
 	screens []string // file names, oldest first
-	last    [sha256.Size]byte
+	seen    map[[sha256.Size]byte]bool
 }
 
 func newEvidence(dir string) (*evidence, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("evidence: %w", err)
 	}
-	e := &evidence{dir: dir}
+	e := &evidence{dir: dir, seen: map[[sha256.Size]byte]bool{}}
+	if err := e.clear(); err != nil {
+		return nil, fmt.Errorf("evidence: %w", err)
+	}
 	var err error
 	if e.qmp, err = os.OpenFile(e.path("qmp.jsonl"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
 		return nil, fmt.Errorf("evidence: %w", err)
@@ -48,13 +52,28 @@ func newEvidence(dir string) (*evidence, error) {
 
 func (e *evidence) path(name string) string { return filepath.Join(e.dir, name) }
 
-// screen keeps a screenshot if it differs from the one before.
+// clear removes what a session of before left in the folder and this one may
+// not write again.
+func (e *evidence) clear() error {
+	old, err := filepath.Glob(e.path("screen-*.png"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(old, e.path("screen.txt"), e.path("lan.json"), e.path("session.json")) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// screen keeps a screenshot unless the same was there before: a cursor blinks.
 func (e *evidence) screen(picture []byte, since time.Duration) error {
 	sum := sha256.Sum256(picture)
-	if len(picture) == 0 || sum == e.last {
+	if len(picture) == 0 || e.seen[sum] {
 		return nil
 	}
-	e.last = sum
+	e.seen[sum] = true
 	name := fmt.Sprintf("screen-%05.0fs.png", since.Seconds())
 	if err := os.WriteFile(e.path(name), picture, 0o600); err != nil {
 		return fmt.Errorf("evidence: %w", err)

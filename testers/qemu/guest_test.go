@@ -225,3 +225,26 @@ func TestAGuestWithoutDriversIsNotProvedAndSaysWhy(t *testing.T) {
 		t.Errorf("proved %v, cause %q, last words %q; want the initrd's shell", o.Proved, o.Cause, o.LastWords)
 	}
 }
+
+// TestAGuestInEmergencyModeSaysWhy boots a guest that waits for a disk which is
+// not there, as one does whose fstab names the old controller's path.
+func TestAGuestInEmergencyModeSaysWhy(t *testing.T) {
+	machines(t)
+	m, e, source := web01(t)
+	key, dir := newKey(t), evidenceDir(t)
+	lost := func(raw string) {
+		inject(t, key)(raw)
+		fstab := filepath.Join(t.TempDir(), "fstab")
+		text := debugfs(t, raw, "cat /etc/fstab") + "/dev/lost /srv ext4 x-systemd.device-timeout=5s 0 0\n"
+		if err := os.WriteFile(fstab, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		debugfs(t, raw, "rm /etc/fstab", "write "+fstab+" /etc/fstab", "mkdir /srv")
+	}
+	probed := Spec{Domain: machine.Control(m), Disks: []Disk{overlay(t, source, lost)}, Accel: "tcg", Key: key, Expect: e,
+		Dir: filepath.Join(dir, "probe"), Progress: progress(t)}
+	o := prove(t, probed, Spec{})
+	if o.Proved || !strings.Contains(o.Cause, "waiting for device") || !strings.Contains(o.LastWords, "lost") {
+		t.Errorf("proved %v, cause %q, last words:\n%s", o.Proved, o.Cause, o.LastWords)
+	}
+}

@@ -218,6 +218,12 @@ func TestScreenshotsAreThinnedButTheFirstAndLastStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.close()
+	if err := os.WriteFile(e.path("screen-00007s.png"), nil, 0o600); err != nil { // of another session
+		t.Fatal(err)
+	}
+	if e, err = newEvidence(e.dir); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 100 {
 		if err := e.screen([]byte{byte(i)}, time.Duration(i)*time.Second); err != nil {
 			t.Fatal(err)
@@ -260,6 +266,7 @@ func TestNextStep(t *testing.T) {
 	e.Disks = []testers.Disk{{Serial: "d"}}
 	login := testers.Signs("web01 login: ", "screen", start.Add(40*time.Second))
 	panicked := testers.Signs("Kernel panic - not syncing", "serial", start.Add(40*time.Second))
+	stuck := testers.Signs("You are in emergency mode.", "serial", start.Add(40*time.Second))
 	starting, emergency := up(time.Minute), up(time.Minute)
 	starting.Kind, emergency.Kind = wire.Starting, wire.Emergency
 	late := up(time.Minute)
@@ -291,7 +298,9 @@ func TestNextStep(t *testing.T) {
 		{"emergency mode that the probe tells of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{emergency}}}},
 			time.Minute, time.Minute, step{end: testers.Failed}},
 		{"a panic, at once", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, 41 * time.Second, 41 * time.Second, step{}},
-		{"a panic, after its last words", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, time.Minute, 61 * time.Second, step{end: testers.Failed}},
+		{"a panic, after its last words", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, 46 * time.Second, 46 * time.Second, step{end: testers.Failed}},
+		{"emergency mode, before the probe tells of it", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Signs: stuck}}}, 46 * time.Second, 46 * time.Second, step{}},
+		{"emergency mode that the probe does not tell of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Signs: stuck}}}, time.Minute, 61 * time.Second, step{end: testers.Failed}},
 		{"a clean boot with network and login", testers.Session{Boots: []testers.Boot{{At: start, Network: answers(), Signs: login}}},
 			41 * time.Second, 41 * time.Second, step{end: testers.Done}},
 		{"a clean boot with network alone, at once", testers.Session{Boots: []testers.Boot{{At: start, Network: answers()}}},

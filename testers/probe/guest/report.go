@@ -73,7 +73,8 @@ func units(r *wire.Report, trouble func(error)) {
 	trouble(err)
 	r.Jobs = lines(jobs)
 	if r.Kind == wire.Emergency {
-		journal, err := output("journalctl", "-b", "-n", maxJournal, "--no-pager")
+		// What happened since pushes the cause out of the last lines of everything.
+		journal, err := output("journalctl", "-b", "-p", "warning", "-n", maxJournal, "--no-pager")
 		trouble(err)
 		r.Journal = lines(journal)
 	}
