@@ -21,7 +21,7 @@ RACE_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestI
 
 STAGES := fmt-check vet staticcheck test-unit test-nocgo test-race test-vms
 
-.PHONY: help setup build migrate guest guest-binaries fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms fuzz bench clean
+.PHONY: help setup build migrate guest guest-binaries fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -72,6 +72,9 @@ test-tools: guest-binaries ## also tests that need root and programs; a missing 
 
 test-vms: guest-binaries ## also tests that start machines; one package at a time
 	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags appliance ./...
+
+test-matrix: guest-binaries ## also every variant of tests of which test-vms starts a chosen few; an hour
+	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 3h -tags appliance ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

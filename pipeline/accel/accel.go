@@ -47,6 +47,14 @@ func (c Choice) Scale(d time.Duration) time.Duration {
 	return 15 * d
 }
 
+// QEMU is the choice as options of QEMU's. The emulator has no host model.
+func (c Choice) QEMU() []string {
+	if c.Name == KVM {
+		return []string{"-accel", "kvm", "-cpu", "host"}
+	}
+	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+}
+
 // deadline bounds the probe's guest: with working KVM it needs under 2 s.
 const deadline = 15 * time.Second
 
@@ -146,15 +154,10 @@ func judge(accelerator string, answered bool, err error) Choice {
 // guestArgs is a machine with a serial port and nothing else. -no-reboot ends
 // QEMU when the kernel panics, and panic=-1 makes it do so at once.
 func guestArgs(accelerator, kernel, initrd, nonce string) []string {
-	cpu := "host"
-	if accelerator == TCG {
-		cpu = "max"
-	}
-	return []string{
-		"-machine", "q35,accel=" + accelerator, "-cpu", cpu, "-m", "256", "-nodefaults", "-no-user-config",
+	return append(Choice{Name: accelerator}.QEMU(),
+		"-machine", "q35", "-m", "256", "-nodefaults", "-no-user-config",
 		"-display", "none", "-no-reboot", "-serial", "stdio", "-sandbox", "on",
-		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 nonce=" + nonce,
-	}
+		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 nonce="+nonce)
 }
 
 // findKernel is the newest kernel of this host that can be read.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"hyper2kvm/pipeline/accel"
 )
 
 // ErrNotRoot is a build by somebody who cannot own a guest's files.
@@ -30,6 +32,7 @@ type build struct {
 	dir     string // scratch, and the guest to be
 	baseTar string
 	mirror  mirror
+	accel   accel.Choice
 }
 
 // Dir is the folder of all guests: hyper2kvm/guests in the user's cache.
@@ -107,9 +110,13 @@ func makeGuest(ctx context.Context, r Recipe, cache, dir string, log *slog.Logge
 		return Guest{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	choice, err := accel.Probe(ctx)
+	if err != nil {
+		return Guest{}, err
+	}
 	b := &build{
 		Guest: Guest{Recipe: r, Took: map[string]string{}}.in(filepath.Join(scratch, "guest")),
-		log:   log, cache: cache, debs: filepath.Join(cache, "packages"), dir: scratch,
+		log:   log, cache: cache, debs: filepath.Join(cache, "packages"), dir: scratch, accel: choice,
 	}
 	if err := b.run(ctx); err != nil {
 		return Guest{}, err

@@ -45,7 +45,7 @@ func (b *build) control(ctx context.Context) (err error) {
 	began := time.Now()
 	machine, err := proc.Start(ctx, proc.Service{
 		Command: proc.Command{
-			Name: "qemu-system-x86_64", Args: controlArgs(b.Recipe, b.VMDK, socket),
+			Name: "qemu-system-x86_64", Args: append(b.accel.QEMU(), controlArgs(b.Recipe, b.VMDK, socket)...),
 			Env: []string{"TMPDIR=" + b.dir}, // what the guest writes goes there
 		},
 		NoSocket: true,

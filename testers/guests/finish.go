@@ -67,7 +67,7 @@ echo %[6]s
 func machineArgs(r Recipe, drive, netdev string) []string {
 	return []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", // KVM may open and yet hang guests
+		"-machine", "q35",
 		"-smp", fmt.Sprint(r.CPUs), "-m", fmt.Sprint(r.MemoryMB), "-uuid", r.UUID,
 		"-vga", "std",
 		"-device", "pcie-root-port,id=port1,chassis=1,slot=1",
@@ -114,7 +114,7 @@ func (b *build) finish(ctx context.Context) error {
 	defer cancel()
 	said := filepath.Join(b.cache, b.Name+"-finish.log") // outlives a failure
 	k := kernel{Image: filepath.Join(b.dir, "vmlinuz"), Initrd: filepath.Join(b.dir, "initrd.img")}
-	_, err := proc.Run(ctx, "qemu-system-x86_64", finishArgs(b.Recipe, b.raw(), said, k)...)
+	_, err := proc.Run(ctx, "qemu-system-x86_64", append(b.accel.QEMU(), finishArgs(b.Recipe, b.raw(), said, k)...)...)
 	serial, read := os.ReadFile(said)
 	if err := errors.Join(err, read); err != nil {
 		return fmt.Errorf("%w; see %s", err, said)

@@ -134,7 +134,7 @@ func TestArguments(t *testing.T) {
 		}},
 		"machine": {machineArgs(web01, "DRIVE", "NET"), []string{
 			"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-			"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max",
+			"-machine", "q35",
 			"-smp", "2", "-m", "1024", "-uuid", "564d7c1e-5f0b-4a1c-9d3a-2b7e8c41f0a6", "-vga", "std",
 			"-device", "pcie-root-port,id=port1,chassis=1,slot=1",
 			"-device", "pcie-root-port,id=port2,chassis=2,slot=2",

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers/probe/wire"
 )
@@ -48,18 +49,10 @@ func arguments(s Spec, at sockets) ([]string, error) {
 	if s.Memory != 0 {
 		memory = s.Memory
 	}
-	cpu := "max" // the emulator has no host model
-	if s.Accel == "kvm" {
-		cpu = "host"
-	}
-	accel := s.Accel
-	if accel == "tcg" {
-		accel = "tcg,thread=multi"
-	}
 	args := []string{
 		"-nodefaults", "-no-user-config",
 		"-name", "guest=" + comma(d.Name), "-uuid", d.UUID,
-		"-machine", machineType(d), "-accel", accel, "-cpu", cpu,
+		"-machine", machineType(d),
 		"-smp", fmt.Sprintf("%d,sockets=%d,cores=%d,threads=1", d.Sockets*d.Cores, d.Sockets, d.Cores),
 		"-m", fmt.Sprintf("%dB", memory),
 		"-rtc", "base=utc", "-boot", "strict=on,menu=off",
@@ -71,6 +64,7 @@ func arguments(s Spec, at sockets) ([]string, error) {
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", "socket,id=serial,path=" + comma(at.serial()),
 	}
+	args = append(args, accel.Choice{Name: s.Accel}.QEMU()...)
 	if s.Key != nil {
 		args = append(args, "-chardev", "socket,id=probe,path="+comma(at.probe()))
 	}
