@@ -196,7 +196,6 @@ func TestAnEmptyDiskFailsWithTheFirmwaresOwnWords(t *testing.T) {
 	}
 }
 
-// TestAGuestIsProvedOnControlHardware takes about 6 minutes emulated.
 // matrix skips a test whose like package e2e has in every run, by way of the
 // whole pipeline.
 func matrix(t *testing.T) {
@@ -206,6 +205,7 @@ func matrix(t *testing.T) {
 	}
 }
 
+// TestAGuestIsProvedOnControlHardware takes about 4 minutes emulated.
 func TestAGuestIsProvedOnControlHardware(t *testing.T) {
 	matrix(t)
 	machines(t)
