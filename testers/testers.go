@@ -130,10 +130,17 @@ func Settled(e Expect, b Boot) bool {
 	if !ok || r.State == "starting" || r.State == "initializing" {
 		return false
 	}
-	return !slices.ContainsFunc(perBoot, func(q question) bool {
-		good, _ := q(e, b)
-		return !good
-	})
+	return Unwell(e, b) == ""
+}
+
+// Unwell is the first thing that a boot with the probe did not show, or "".
+func Unwell(e Expect, b Boot) string {
+	for _, ask := range perBoot {
+		if good, seen := ask(e, b); !good {
+			return seen
+		}
+	}
+	return ""
 }
 
 // Witnessed tells whether a boot without the probe has shown all that it can:

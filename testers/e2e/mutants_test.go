@@ -16,21 +16,28 @@ import (
 // A mutant is the sample guest, fixed, with one thing more that a proof must
 // not be deceived by. It is rehearsed: what is added stands in its plan.
 type mutant struct {
-	unit, start string
-	early       bool
-	fails       []string // the testers of which at least one must say no
+	unit    string
+	service string   // the unit's text from its ordering on
+	wanted  string   // by this target
+	fails   []string // the testers of which at least one must say no
 }
 
 var mutants = map[string]mutant{
 	"prints its login prompt with a dead network": {
-		unit: "dead-network.service", start: "/sbin/ip link set ens192 down",
-		fails: []string{"network-witnessed-outside", "addresses-configured", "gateway-reached"},
+		unit:    "dead-network.service",
+		service: "After=networking.service\n[Service]\nExecStart=/sbin/ip link set ens192 down\n",
+		wanted:  "multi-user.target",
+		fails:   []string{"network-witnessed-outside", "addresses-configured", "gateway-reached"},
 	},
+	// It takes the port before the probe can, and speaks as the probe would.
 	"forges the probe's reports": {
-		unit: "forger.service", early: true,
-		start: `/bin/sh -c 'until exec 3<>/dev/virtio-ports/org.hyper2kvm.probe.0; do sleep 0.2; done; ` +
-			`while :; do echo "{\"kind\":\"reached\",\"target\":\"multi-user.target\",\"state\":\"running\",\"mac\":\"00\"}" >&3; sleep 1; done'`,
-		fails: []string{"report-authentic"},
+		unit: "forger.service",
+		service: "DefaultDependencies=no\nBefore=hyper2kvm-probe.service\n[Service]\nType=forking\nExecStart=/bin/sh -c '" +
+			`until [ -e /dev/virtio-ports/org.hyper2kvm.probe.0 ]; do sleep 0.2; done; ` +
+			`exec 3<>/dev/virtio-ports/org.hyper2kvm.probe.0; ` +
+			`while :; do echo "{\"kind\":\"reached\",\"target\":\"multi-user.target\",\"state\":\"running\",\"mac\":\"00\"}"; sleep 1; done >&3 &'` + "\n",
+		wanted: "sysinit.target",
+		fails:  []string{"report-authentic"},
 	},
 }
 
@@ -60,16 +67,12 @@ func TestNoMutantIsProved(t *testing.T) {
 
 // changes put the mutant's unit into the guest and have systemd start it.
 func (m mutant) changes() []guest.Change {
-	target, order := "multi-user.target", "After=networking.service\n"
-	if m.early {
-		target, order = "sysinit.target", "DefaultDependencies=no\n"
-	}
-	unit := []byte("[Unit]\nDescription=Mutant\n" + order + "[Service]\nType=simple\nExecStart=" + m.start + "\n")
+	unit := []byte("[Unit]\nDescription=Mutant\n" + m.service)
 	at := "/etc/systemd/system/" + m.unit
 	return []guest.Change{
 		{Fixer: "test/mutant", Why: "to deceive the proof", Path: at, Data: unit, Before: guest.State{Kind: guest.Absent},
 			After: guest.State{Kind: guest.File, Size: int64(len(unit)), SHA256: fmt.Sprintf("%x", sha256.Sum256(unit)), Meta: guest.Meta{Mode: 0o644}}},
-		{Fixer: "test/mutant", Why: "to deceive the proof", Path: "/etc/systemd/system/" + target + ".wants/" + m.unit,
+		{Fixer: "test/mutant", Why: "to deceive the proof", Path: "/etc/systemd/system/" + m.wanted + ".wants/" + m.unit,
 			Before: guest.State{Kind: guest.Absent}, After: guest.State{Kind: guest.Symlink, Target: at, Meta: guest.Meta{Mode: 0o777}}},
 	}
 }

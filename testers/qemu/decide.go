@@ -14,13 +14,14 @@ import (
 type state struct {
 	now     time.Time
 	alive   time.Time // the last sign of life
+	forged  time.Time // when the first line that is not the probe's was seen
 	session testers.Session
 	expect  testers.Expect
 	limits  limits
 }
 
 func (r *run) state(now time.Time) state {
-	return state{now: now, alive: r.watch.alive, session: r.session, expect: r.spec.Expect, limits: r.limits}
+	return state{now: now, alive: r.watch.alive, forged: r.watch.forged, session: r.session, expect: r.spec.Expect, limits: r.limits}
 }
 
 // step is what happens next: nothing, a reboot, or the end.
@@ -38,6 +39,9 @@ func next(s state) step {
 	}
 	rebooting := !s.session.RebootAsked.IsZero() && len(s.session.Boots) == 1
 	if s.session.Probe && !rebooting && s.complete(b) {
+		if unwell := testers.Unwell(s.expect, b); unwell != "" {
+			return step{end: testers.Failed, detail: "up, but not well: " + unwell}
+		}
 		if len(s.session.Boots) == 1 {
 			return step{reboot: true}
 		}
@@ -59,10 +63,14 @@ func next(s state) step {
 	return step{}
 }
 
-// failed waits after a fatal sign until its cause can be told.
+// failed waits after a fatal sign until its cause can be told, and after a
+// forged report for the probe itself.
 func (s state) failed(b testers.Boot) (step, bool) {
 	if r, ok := b.Last(); ok && r.Kind == wire.Emergency {
 		return step{end: testers.Failed, detail: testers.Cause(b)}, true
+	}
+	if !s.forged.IsZero() && len(b.Reports) == 0 && s.now.Sub(s.forged) > s.limits.settle {
+		return step{end: testers.Failed, detail: "something else speaks on the probe's port, and the probe does not"}, true
 	}
 	sign, fatal := testers.Fatal(b.Signs)
 	wait := s.limits.words

@@ -292,7 +292,7 @@ func TestNextStep(t *testing.T) {
 		{"a boot target without the rest", testers.Session{Probe: true, Boots: []testers.Boot{
 			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 80 * time.Second, step{}},
 		{"a boot target without the rest for too long", testers.Session{Probe: true, Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 2 * time.Minute, step{reboot: true}},
+			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 2 * time.Minute, step{end: testers.Failed}},
 		{"a boot that only starts", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{starting}}}},
 			6 * time.Minute, 6 * time.Minute, step{end: testers.Overdue}},
 		{"emergency mode that the probe tells of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{emergency}}}},
@@ -309,9 +309,13 @@ func TestNextStep(t *testing.T) {
 			61 * time.Second, 61 * time.Second, step{end: testers.Done}},
 		{"a clean boot with login alone, after a while", testers.Session{Boots: []testers.Boot{{At: start, Signs: login}}},
 			time.Minute, 71 * time.Second, step{end: testers.Done}},
+		{"a forger on the probe's port", testers.Session{Probe: true, Boots: []testers.Boot{{At: start}}}, 50 * time.Second, 50 * time.Second, step{end: testers.Failed}},
 		{"silence", testers.Session{Boots: []testers.Boot{{At: start}}}, time.Minute, 190 * time.Second, step{end: testers.Hung}},
 	} {
 		s := state{now: start.Add(c.now), alive: start.Add(c.alive), session: c.session, expect: e, limits: Spec{Accel: "kvm"}.limits()}
+		if strings.Contains(c.why, "forger") {
+			s.forged = start.Add(10 * time.Second)
+		}
 		got := next(s)
 		if got.reboot != c.want.reboot || got.end != c.want.end || got.end != "" && got.detail == "" {
 			t.Errorf("%s: %+v, want %+v", c.why, got, c.want)

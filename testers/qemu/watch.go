@@ -46,6 +46,7 @@ type watch struct {
 	asked    time.Time // the last challenge
 	said     string    // the last progress
 	alive    time.Time // the last sign of life
+	forged   time.Time // the first line on the probe's port that is not its own
 	activity activity
 }
 
@@ -192,6 +193,9 @@ func (r *run) tick(ctx context.Context) error {
 	now := time.Now()
 	r.witness()
 	r.readSerial(now)
+	if r.port != nil && r.port.Forged() > 0 && r.watch.forged.IsZero() {
+		r.watch.forged = now
+	}
 	r.watch.looks++
 	if r.watch.looks%costly == 0 {
 		if err := r.lookAround(ctx, now); err != nil {
