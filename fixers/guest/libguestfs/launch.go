@@ -93,3 +93,15 @@ func isChild(pid int) bool {
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	return len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid())
 }
+
+// deadline is how long a launch may take. Emulated ones take 25 to 55 s on an
+// idle machine, and the first one on a machine also builds the appliance.
+func (o Options) deadline() time.Duration {
+	switch {
+	case o.Deadline > 0:
+		return o.Deadline
+	case o.TCG:
+		return 10 * time.Minute
+	}
+	return 2 * time.Minute
+}

@@ -32,18 +32,6 @@ type Options struct {
 	Deadline time.Duration // for the launch; 2 minutes, 10 with TCG, if zero
 }
 
-// deadline is how long a launch may take. Emulated ones take 25 to 55 s on an
-// idle machine, and the first one on a machine also builds the appliance.
-func (o Options) deadline() time.Duration {
-	switch {
-	case o.Deadline > 0:
-		return o.Deadline
-	case o.TCG:
-		return 10 * time.Minute
-	}
-	return 2 * time.Minute
-}
-
 // Open launches the virtual machine with a guest's disks in the machine's
 // order. When ctx or the launch's deadline ends first, the machine is killed
 // and the error is the context's cause. ctx does not bound what follows.

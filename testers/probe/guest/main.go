@@ -23,10 +23,9 @@ import (
 const again = time.Second
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "hyper2kvm-probe:", err)
-		os.Exit(1)
-	}
+	err := run(os.Args[1:]) // which ends only when it cannot go on
+	fmt.Fprintln(os.Stderr, "hyper2kvm-probe:", err)
+	os.Exit(1)
 }
 
 func run(args []string) error {
