@@ -14,6 +14,13 @@ import (
 // ID that follows tells whether a folder's owner still lives.
 const privatePrefix = "h2k-"
 
+// A Unix socket's path has 107 bytes and a zero; ours keep some for a name.
+// Source: unix(7), sun_path.
+const (
+	socketPath = 107
+	socketName = len("/monitor.sock")
+)
+
 // PrivateDir makes a 0700 folder for sockets and other short-lived files, with
 // a name short enough for a Unix socket's 107 bytes. The caller removes it;
 // what an agent that was killed left behind is removed here.
@@ -21,7 +28,12 @@ func PrivateDir() (string, error) {
 	if err := sweep(os.TempDir()); err != nil {
 		return "", err
 	}
-	return os.MkdirTemp("", fmt.Sprintf("%s%d-", privatePrefix, os.Getpid()))
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", privatePrefix, os.Getpid()))
+	if err != nil || len(dir) <= socketPath-socketName {
+		return dir, err
+	}
+	err = fmt.Errorf("%s is too long a name for the folder of a Unix socket: set TMPDIR to a shorter one", dir)
+	return "", errors.Join(err, os.Remove(dir))
 }
 
 // sweep removes the private folders of processes that are gone. Another user's

@@ -21,8 +21,9 @@ import (
 )
 
 // grace is how long a program may take to end after SIGTERM: QEMU's tools flush
-// their images within it, and an operator who pressed Ctrl-C still waits.
-const grace = 5 * time.Second
+// their images within it, and an operator who pressed Ctrl-C still waits. It is
+// a variable for tests alone.
+var grace = 5 * time.Second
 
 // stderrTail is how much of a program's last words an Error keeps.
 const stderrTail = 4 << 10
@@ -48,6 +49,7 @@ type Error struct {
 // Error prints one line: the program, how it ended and its last words.
 func (e *Error) Error() string {
 	words := strings.Join(strings.Fields(lastLines(e.Stderr, 4)), " ")
+	words = strings.TrimPrefix(words, e.Argv[0]+": ")
 	if words == "" {
 		return fmt.Sprintf("%s: %v", e.Argv[0], e.Err)
 	}
@@ -79,23 +81,42 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = attributes()
+	began := time.Now()
 	err = pinned(cmd.Run)
+	c.log(ctx, "program ran", began)
 	if err == nil {
 		return out.Bytes(), nil
 	}
 	if ctx.Err() != nil {
+		killGroup(cmd)
 		return nil, fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
 	}
 	return nil, c.failure(err, said)
 }
+
+// attributes tie a program to the agent's life, and keep a terminal's Ctrl-C
+// from it: the agent alone decides how its programs end.
+func attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
+
+// killGroup ends what a program that has ended left running. A group without
+// processes is none, so there is no error to tell of.
+func killGroup(cmd *exec.Cmd) {
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+}
+
+func (c Command) argv() []string { return append([]string{c.Name}, c.Args...) }
 
 func (c Command) failure(err error, said *tail) error {
 	exit := -1
 	if status, ok := errors.AsType[*exec.ExitError](err); ok {
 		exit = status.ExitCode()
 	}
-	return &Error{Argv: append([]string{c.Name}, c.Args...), Exit: exit, Stderr: said.String(), Err: err}
+	return &Error{Argv: c.argv(), Exit: exit, Stderr: said.String(), Err: err}
 }
 
 func lastLines(s string, n int) string {

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,12 +44,13 @@ func Start(ctx context.Context, s Service) (*Server, error) {
 	cmd := exec.Command(path, s.Args...)
 	cmd.Env = append(cmd.Environ(), s.Env...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Dir, s.Stdin, s.Stdout, said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.WaitDelay = grace // a child of the server may hold its standard error open
+	cmd.SysProcAttr = attributes()
 	if s.PrivateMounts {
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
 	server := &Server{cmd: cmd, said: said, spec: s.Command, done: make(chan struct{})}
-	started := make(chan error, 1)
+	began, started := time.Now(), make(chan error, 1)
 	go func() {
 		err := pinned(func() error {
 			err := cmd.Start()
@@ -58,20 +60,36 @@ func Start(ctx context.Context, s Service) (*Server, error) {
 			}
 			return cmd.Wait()
 		})
+		killGroup(cmd)
 		server.err = err
 		close(server.done)
 	}()
 	if err := <-started; err != nil {
-		return nil, s.failure(err, said)
+		return nil, s.startFailure(err, said)
 	}
-	if s.NoSocket {
-		return server, nil
+	if !s.NoSocket {
+		if err := server.awaitSocket(ctx, s); err != nil {
+			return nil, errors.Join(err, server.Stop())
+		}
 	}
-	if err := server.awaitSocket(ctx, s); err != nil {
-		return nil, errors.Join(err, server.Stop())
-	}
+	s.log(ctx, "program started", began)
 	return server, nil
 }
+
+// errNoMounts explains the EINVAL of a root that is a folder of another file
+// system: the kernel makes only mount points private.
+// Source: mount(2), MS_PRIVATE; mount_namespaces(7).
+var errNoMounts = errors.New("its mounts cannot be kept apart from the host's: / is no mount point, as in a plain chroot; run outside of it, or bind-mount its root on itself first")
+
+func (s Service) startFailure(err error, said *tail) error {
+	if s.PrivateMounts && errors.Is(err, syscall.EINVAL) {
+		err = fmt.Errorf("%w (%w)", errNoMounts, err)
+	}
+	return s.failure(err, said)
+}
+
+// errEarlyEnd is a server that came to its end before its socket answered.
+var errEarlyEnd = errors.New("ended before it was ready")
 
 func (s *Server) awaitSocket(ctx context.Context, spec Service) error {
 	limit := spec.Ready
@@ -83,15 +101,15 @@ func (s *Server) awaitSocket(ctx context.Context, spec Service) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := net.Dial("unix", spec.Socket)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", spec.Socket)
 		if err == nil {
 			return conn.Close()
 		}
 		select {
 		case <-s.done:
-			return s.Err()
+			return spec.failure(cmp.Or(s.err, errEarlyEnd), s.said)
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", spec.Name, context.Cause(ctx))
+			return spec.failure(context.Cause(ctx), s.said)
 		case <-tick.C:
 		}
 	}
