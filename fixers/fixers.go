@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
@@ -60,7 +61,10 @@ func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.
 		}
 		mark, before := view.Mark(), len(view.Changes())
 		view.As(f.Name, f.Why)
-		concerns, err := f.Plan(ctx, view, in)
+		concerns, err := planned(ctx, f, view, in, log)
+		if ctx.Err() != nil { // a plan that lacks what this fixer was about must not pass for one
+			return Plan{}, context.Cause(ctx)
+		}
 		plan.Concerns = append(plan.Concerns, concerns...)
 		if err != nil {
 			view.Rollback(mark)
@@ -74,6 +78,18 @@ func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.
 	}
 	plan.Changes = append(plan.Changes, view.Changes()...)
 	return plan, nil
+}
+
+// planned is what a fixer plans. A panic over a guest's odd file is a failure of
+// that fixer, not the end of every other migration in this process.
+func planned(ctx context.Context, f fixer.Fixer, view *guest.View, in fixer.Input, log *slog.Logger) (concerns []fixer.Concern, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("fixer panicked", "fixer", f.Name, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("this is a bug, please report it: %v", p)
+		}
+	}()
+	return f.Plan(ctx, view, in)
 }
 
 func failed(f fixer.Fixer, err error) fixer.Concern {

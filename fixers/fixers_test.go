@@ -136,6 +136,31 @@ func TestAFixerThatFailsLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+func TestAFixerThatPanicsIsAFixerThatFails(t *testing.T) {
+	odd := fixer.Fixer{Name: "test/odd", Why: "test", Vital: true, Applies: func(fixer.Input) bool { return true },
+		Plan: func(_ context.Context, g *guest.View, in fixer.Input) ([]fixer.Concern, error) {
+			return nil, g.Write("/etc/odd", []byte(in.Facts.Kernels[1].Version))
+		}}
+	plan := makePlan(t, []fixer.Fixer{odd}, tree.New(), fixer.Input{})
+	if len(plan.Changes) > 0 || !plan.Blocked() || !strings.Contains(plan.Concerns[0].Text, "index out of range") {
+		t.Errorf("plan = %+v", plan)
+	}
+}
+
+// A plan that lacks its last fixer's changes would be applied as if it were whole.
+func TestAPlanThatIsCancelledInItsLastFixerIsNone(t *testing.T) {
+	why := errors.New("the operator said so")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	last := fixer.Fixer{Name: "test/last", Why: "test", Applies: func(fixer.Input) bool { return true },
+		Plan: func(ctx context.Context, _ *guest.View, _ fixer.Input) ([]fixer.Concern, error) {
+			cancel(why)
+			return nil, context.Cause(ctx)
+		}}
+	if plan, err := Make(ctx, []fixer.Fixer{last}, tree.New(), fixer.Input{}, quiet); !errors.Is(err, why) {
+		t.Errorf("Make = %+v, %v, want %v", plan, err, why)
+	}
+}
+
 func TestAPlanThatIsCancelledSaysWhy(t *testing.T) {
 	why := errors.New("the operator said so")
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -19,22 +19,47 @@ func (r *Run) convert(ctx context.Context) error {
 	if err := r.closeGuest(); err != nil {
 		return err
 	}
-	r.Disks = nil
-	for i, d := range r.Machine.Disks {
-		from, err := r.storage.Export(ctx, i)
-		if err != nil {
-			return err
-		}
-		to := transfer.Target{Path: r.diskPath(i), Format: r.Options.Format, Size: d.Size}
-		result, err := r.copier.Copy(ctx, from, to, func(p transfer.Progress) {
-			r.tell(Event{Stage: "convert", State: Running, Progress: &p, Disk: i})
-		})
+	var disks []transfer.Result
+	for i := range r.Machine.Disks {
+		result, err := r.copyDisk(ctx, i)
 		if err != nil {
 			return fmt.Errorf("disk %d: %w", i, err)
 		}
-		r.Disks = append(r.Disks, result)
+		disks = append(disks, result)
 	}
-	return r.writeXML()
+	if err := r.sameSources(); err != nil { // what was copied is then no disk that ever was
+		return errors.Join(err, r.dropTargets(ctx))
+	}
+	r.Disks = disks
+	if err := r.writeXML(); err != nil {
+		return err
+	}
+	r.Claimed = nil
+	return nil
+}
+
+// copyDisk copies disk i to a name that is free, and that the record claims
+// before anything has it: dropTargets removes what is claimed, nothing else.
+func (r *Run) copyDisk(ctx context.Context, i int) (transfer.Result, error) {
+	from, err := r.storage.Export(ctx, i)
+	if err != nil {
+		return transfer.Result{}, err
+	}
+	to := transfer.Target{Path: r.diskPath(i), Format: r.Options.Format, Size: r.Machine.Disks[i].Size}
+	if err := transfer.Vacant(to.Path); err != nil {
+		return transfer.Result{}, err
+	}
+	r.Claimed = append(r.Claimed, i)
+	if err := r.save(r.Folder); err != nil {
+		return transfer.Result{}, err
+	}
+	result, err := r.copier.Copy(ctx, from, to, func(p transfer.Progress) {
+		r.tell(Event{Stage: "convert", State: Running, Progress: &p, Disk: i})
+	})
+	if err != nil { // it left nothing
+		r.Claimed = r.Claimed[:len(r.Claimed)-1]
+	}
+	return result, err
 }
 
 func (r *Run) diskPath(i int) string {
@@ -49,11 +74,7 @@ func (r *Run) writeXML() error {
 	r.Domain = &domain
 	var disks []target.Disk
 	for _, d := range r.Disks {
-		path, err := filepath.Abs(d.Path)
-		if err != nil {
-			return err
-		}
-		disks = append(disks, target.Disk{Path: path, Format: d.Format})
+		disks = append(disks, target.Disk{Path: d.Path, Format: d.Format})
 	}
 	text, err := target.LibvirtXML(domain, disks)
 	if err != nil {
@@ -71,7 +92,7 @@ func (r *Run) domain() machine.Domain {
 
 // facts are those of the guest as it is now.
 func (r *Run) facts() inspect.Facts {
-	if r.Fixed != nil {
+	if r.Fixed != nil && !r.Undone {
 		return *r.Fixed
 	}
 	return *r.Facts
@@ -86,8 +107,11 @@ func capsOf(f inspect.Facts, m machine.Machine) machine.Caps {
 	ever := func(driver string) bool {
 		return everyKernel(f, driver, inspect.Builtin, inspect.InInitrd, inspect.OnDisk)
 	}
-	if early("virtio_pci") && early("virtio_blk") {
+	switch {
+	case early("virtio_pci") && early("virtio_blk"):
 		caps.DiskBus = "virtio"
+	case early("virtio_pci") && early("virtio_scsi") && early("sd_mod"):
+		caps.DiskBus = "scsi"
 	}
 	if ever("virtio_pci") && ever("virtio_net") {
 		caps.NICModel = "virtio"
@@ -112,9 +136,13 @@ func everyKernel(f inspect.Facts, driver string, places ...inspect.Where) bool {
 // dropTargets removes what an interrupted CONVERT finished or left half made;
 // the copies that it did finish are part of no result yet.
 func (r *Run) dropTargets(context.Context) error {
-	failed := []error{os.RemoveAll(r.XMLPath())}
-	for i := range r.Machine.Disks {
-		failed = append(failed, os.RemoveAll(r.diskPath(i)))
+	if len(r.Claimed) == 0 {
+		return nil
 	}
+	failed := []error{os.RemoveAll(r.XMLPath())}
+	for _, i := range r.Claimed {
+		failed = append(failed, transfer.Discard(r.diskPath(i)))
+	}
+	r.Claimed, r.Disks = nil, nil
 	return errors.Join(failed...)
 }

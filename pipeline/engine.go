@@ -36,6 +36,8 @@ func chooseEngine(asked string, choice accel.Choice, direct error, packaged bool
 		return Engine{asked, "asked for"}, nil
 	case choice.Name == accel.KVM && packaged:
 		return Engine{Libguestfs, "KVM works, so libguestfs is fast, and keeps the guest's file systems away from this kernel"}, nil
+	case direct == nil && !packaged:
+		return Engine{Direct, "this kernel can mount the guest's file systems, and this build has no libguestfs"}, nil
 	case direct == nil:
 		return Engine{Direct, "this kernel can mount the guest's file systems; libguestfs would have to emulate a machine: " + choice.Reason}, nil
 	case packaged:

@@ -20,11 +20,17 @@ func (r *Run) fetch(ctx context.Context) error {
 	}
 	r.Machine, r.Sources = m, nil
 	for _, d := range m.Disks {
-		id, err := identify(d.Path)
+		files, err := disk.Files(ctx, d.Path, d.Format)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 		}
-		r.Sources = append(r.Sources, id)
+		for _, f := range files {
+			id, err := identify(f)
+			if err != nil {
+				return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+			}
+			r.Sources = append(r.Sources, id)
+		}
 	}
 	return r.openSources(ctx)
 }
@@ -50,7 +56,7 @@ func (r *Run) sameSources() error {
 	for _, was := range r.Sources {
 		now, err := identify(was.Path)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrSourceChanged, err)
 		}
 		if now.Size != was.Size || !now.MTime.Equal(was.MTime) {
 			return fmt.Errorf("%w: %s was written at %v; power the source off, remove %s and migrate again", ErrSourceChanged, was.Path, now.MTime, r.Folder)

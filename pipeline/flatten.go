@@ -40,8 +40,8 @@ func (r *Run) dropOverlays(context.Context) error {
 	return errors.Join(failed...)
 }
 
-// renewOverlays throws half-made changes away: a FIX that was interrupted
-// starts over from the source.
+// renewOverlays throws away what an interrupted stage wrote: changes half made by
+// FIX, a journal half replayed by INSPECT. The stage starts over from the source.
 func (r *Run) renewOverlays(ctx context.Context) error {
 	if err := r.closeGuest(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/inspect"
@@ -19,7 +20,7 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 	facts, err := r.look(ctx)
 	if errors.Is(err, direct.ErrUnsupported) || errors.Is(err, inspect.ErrNoOS) || errors.Is(err, inspect.ErrMount) {
 		if again, failed := r.fallBack(ctx, err); failed != nil {
-			return failed
+			return fmt.Errorf("%w (and before it the direct engine: %w)", failed, err)
 		} else if again {
 			facts, err = r.look(ctx)
 		}
@@ -57,6 +58,10 @@ func (r *Run) mount(ctx context.Context) error {
 	return err
 }
 
+// maxNICs is how many NICs a virtual machine of VMware has at most.
+// Source: VMware Configuration Maximums, vSphere 8.
+const maxNICs = 10
+
 // guessNICs gives a machine without a record the NICs that its guest is
 // configured for by MAC address, or one if it is configured for any.
 func (r *Run) guessNICs() {
@@ -65,7 +70,7 @@ func (r *Run) guessNICs() {
 	}
 	seen := map[string]bool{"": true}
 	add := func(mac string) {
-		if !seen[mac] {
+		if !seen[mac] && len(r.Machine.NICs) < maxNICs {
 			seen[mac] = true
 			r.Machine.NICs = append(r.Machine.NICs, nic(mac))
 		}

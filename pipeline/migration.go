@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +50,7 @@ type Migration struct {
 	Options Options           `json:"options"`
 	Stages  []Record          `json:"stages"`
 	Machine machine.Machine   `json:"machine"`
-	Sources []Identity        `json:"sources"` // of the source's disks, as FETCH found them
+	Sources []Identity        `json:"sources"` // of the files of the source's disks, as FETCH found them
 	Accel   accel.Choice      `json:"accelerator"`
 	Engine  Engine            `json:"engine"`
 	Facts   *inspect.Facts    `json:"facts,omitempty"`
@@ -58,7 +60,8 @@ type Migration struct {
 	Again   *fixers.Plan      `json:"again,omitempty"`  // what planning after FIX gave
 	Expect  *testers.Expect   `json:"expect,omitempty"` // what the proof asks for
 	Domain  *machine.Domain   `json:"domain,omitempty"`
-	Disks   []transfer.Result `json:"disks,omitempty"`
+	Claimed []int             `json:"claimed,omitempty"` // disks whose targets CONVERT is making
+	Disks   []transfer.Result `json:"disks,omitempty"`   // all of them, once CONVERT came to its end
 	Outcome *testers.Outcome  `json:"proof,omitempty"`
 	Undone  bool              `json:"undone,omitempty"`
 }
@@ -95,10 +98,10 @@ type Record struct {
 	Took   time.Duration `json:"took,omitempty"`
 }
 
-// Identity tells a source's disk from another that took its place.
+// Identity tells a file of a source's disk from another that took its place.
 type Identity struct {
 	Path  string    `json:"path"`
-	Size  int64     `json:"size"` // of the file, bytes
+	Size  int64     `json:"size"` // of the file or the device, bytes
 	MTime time.Time `json:"mtime"`
 }
 
@@ -143,6 +146,9 @@ func LoadMigration(folder string) (*Migration, error) {
 		return nil, fmt.Errorf("%w: %s is of version %d, this program writes version %d; finish it with the program that began it (%s)",
 			ErrRecord, filepath.Join(folder, recordFile), m.Version, recordVersion, m.Program)
 	}
+	if !slices.EqualFunc(m.Stages, StageNames(), func(r Record, name string) bool { return r.Name == name }) {
+		return nil, fmt.Errorf("%w: %s is damaged: its stages are not this program's", ErrRecord, filepath.Join(folder, recordFile))
+	}
 	return m, nil
 }
 
@@ -155,10 +161,12 @@ func (m *Migration) save(folder string) error {
 	return replaceFile(filepath.Join(folder, recordFile), append(text, '\n'))
 }
 
+// temporary is what a file's name ends in until it is whole.
+const temporary = ".new"
+
 // replaceFile puts a whole file in place of another, on stable storage.
 func replaceFile(path string, data []byte) (err error) {
-	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path+temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -167,9 +175,9 @@ func replaceFile(path string, data []byte) (err error) {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(path+temporary))
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := os.Rename(path+temporary, path); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
@@ -204,6 +212,16 @@ func identify(path string) (Identity, error) {
 	id := Identity{Path: path, Size: info.Size(), MTime: info.ModTime()}
 	if info.Mode()&fs.ModeDevice != 0 {
 		id.MTime = time.Time{} // a device node's time is not its data's
+		id.Size, err = deviceSize(path)
 	}
-	return id, nil
+	return id, err
+}
+
+func deviceSize(path string) (size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return f.Seek(0, io.SeekEnd)
 }

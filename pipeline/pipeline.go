@@ -13,10 +13,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/accel"
@@ -44,8 +42,8 @@ func (r *Run) stages() []Stage {
 	return []Stage{
 		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil},
 		{"flatten", "put one writable overlay over every disk", r.flatten, r.openOverlays, r.dropOverlays},
-		{"inspect", "read what is installed on the disks", r.inspect, nil, nil},
-		{"plan", "work out every change, touching nothing", r.plan, nil, nil},
+		{"inspect", "read what is installed on the disks", r.inspect, nil, r.renewOverlays},
+		{"plan", "work out every change, touching nothing", r.plan, nil, r.renewOverlays},
 		{"fix", "apply the planned changes to the overlay", r.fix, nil, r.renewOverlays},
 		{"convert", "copy to the target, once", r.convert, nil, r.dropTargets},
 		{"test", "boot a throwaway overlay and watch it come up", r.test, nil, nil},
@@ -103,84 +101,6 @@ type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.
 // bootFunc runs one machine and observes it.
 type bootFunc func(ctx context.Context, s qemu.Spec) (testers.Session, error)
 
-// Config is what a run is made with.
-type Config struct {
-	Folder  string // of the migration; made if it does not exist
-	Version string // of the program
-	Log     *slog.Logger
-	Tell    func(Event) // called from one goroutine at a time; may be nil
-}
-
-// Open begins a migration in a folder, or goes on with the one that is there:
-// a run that was killed is gone on with at the stage where it was. A folder
-// with another migration, or with a finished one, is ErrRecord.
-func Open(c Config, o Options) (*Run, error) {
-	if err := os.MkdirAll(filepath.Join(c.Folder, workFolder), 0o755); err != nil {
-		return nil, fmt.Errorf("%w: %w", transfer.ErrTarget, err)
-	}
-	lock, err := lock(c.Folder)
-	if err != nil {
-		return nil, err
-	}
-	r := newRun(c, lock)
-	r.Migration, err = LoadMigration(c.Folder)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		err = r.begin(o)
-	case err == nil:
-		err = r.mayResume(o)
-	}
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return r, nil
-}
-
-func newRun(c Config, lock *os.File) *Run {
-	r := &Run{Folder: c.Folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, boot: qemu.Boot, accel: accel.Probe, version: c.Version, lock: lock}
-	if r.tell == nil {
-		r.tell = func(Event) {}
-	}
-	return r
-}
-
-func (r *Run) begin(o Options) error {
-	r.Migration = &Migration{Version: recordVersion, Program: r.version, Name: filepath.Base(r.Folder), Created: time.Now().UTC(), Options: o}
-	until := slices.Index(StageNames(), o.Until)
-	for i, s := range r.stages() {
-		record := Record{Name: s.Name, State: Pending}
-		if reason, ok := o.Skip[s.Name]; ok {
-			record.State, record.Reason = Skipped, reason
-		} else if until >= 0 && i > until {
-			record.State, record.Reason = Skipped, "only asked to go as far as "+o.Until
-		}
-		r.Stages = append(r.Stages, record)
-	}
-	return r.save(r.Folder)
-}
-
-func (r *Run) mayResume(o Options) error {
-	switch {
-	case r.Options.Source != o.Source:
-		return fmt.Errorf("%w: %s holds the migration of %s; choose another folder", ErrRecord, r.Folder, r.Options.Source)
-	case r.Finished():
-		return fmt.Errorf("%w: %s was migrated into %s already; choose another folder, or remove it to migrate again", ErrRecord, o.Source, r.Folder)
-	case r.Options.Until != o.Until || r.Options.Format != o.Format:
-		return fmt.Errorf("%w: %s holds an unfinished run with other options; finish it with those, or remove the folder", ErrRecord, r.Folder)
-	}
-	r.log.Info("going on with a migration", "migration", r.Name, "stage", r.unfinished())
-	return nil
-}
-
-func (r *Run) unfinished() string {
-	for _, s := range r.Stages {
-		if s.State != Done && s.State != Skipped {
-			return s.Name
-		}
-	}
-	return ""
-}
-
 // Go runs the stages that are not done, in order, and saves the record after
 // each. Its error is the stage's that failed.
 func (r *Run) Go(ctx context.Context) (err error) {
@@ -207,7 +127,7 @@ func (r *Run) Go(ctx context.Context) (err error) {
 // again brings back a stage that an earlier process finished.
 func (r *Run) again(ctx context.Context, s Stage) error {
 	r.tell(Event{Stage: s.Name, State: Done, Text: "done before"})
-	if s.resume == nil {
+	if s.resume == nil || r.Stage("convert").State == Done { // what follows needs the result alone
 		return nil
 	}
 	if err := s.resume(ctx); err != nil {
@@ -228,11 +148,7 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 	}
 	r.tell(Event{Stage: s.Name, State: Running, Text: s.Does})
 	err := s.run(ctx)
-	record = r.Stage(s.Name) // the stage may have replaced the records
-	record.Took = time.Since(record.Began)
-	if record.State == Running {
-		record.State = Done
-	}
+	record.Took, record.State = time.Since(record.Began), Done
 	if err != nil {
 		record.State, record.Reason = Failed, err.Error()
 	}
@@ -244,13 +160,6 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
-	return nil
-}
-
-// skip is what a stage calls that finds itself with nothing to do.
-func (r *Run) skip(stage, reason string) error {
-	record := r.Stage(stage)
-	record.State, record.Reason = Skipped, reason
 	return nil
 }
 

@@ -242,21 +242,55 @@ func child(spec string) int {
 	}
 	r, err := Open(Config{Folder: s.Folder, Version: "test", Log: slog.New(slog.DiscardHandler), Tell: func(e Event) {
 		if e.Stage == s.Stage && e.State == Running && (s.Stage != "convert" || e.Progress != nil) {
-			fmt.Println("here")
-			never := make(chan os.Signal, 1)
-			signal.Notify(never, syscall.SIGWINCH)
-			<-never
+			standStill()
 		}
 	}}, Options{Source: s.Source, Format: disk.QCOW2, Engine: Direct, Skip: map[string]string{"test": "not part of this"}})
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
+	if s.Stage == published {
+		r.copier = stopping{r.copier}
+	}
 	if err := r.Go(context.Background()); err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	return 0
+}
+
+func standStill() {
+	fmt.Println("here")
+	never := make(chan os.Signal, 1)
+	signal.Notify(never, syscall.SIGWINCH)
+	<-never
+}
+
+// published is the moment at which a target has its final name and the record
+// does not say so yet.
+const published = "published"
+
+type stopping struct{ transfer.Copier }
+
+func (s stopping) Copy(ctx context.Context, from disk.Export, to transfer.Target, report func(transfer.Progress)) (transfer.Result, error) {
+	result, err := s.Copier.Copy(ctx, from, to, report)
+	if err == nil {
+		standStill()
+	}
+	return result, err
+}
+
+func TestARunKilledAfterItsCopyGoesOn(t *testing.T) {
+	source, folder := small(t), filepath.Join(t.TempDir(), "small")
+	killAt(t, published, source, folder)
+	if _, err := os.Stat(filepath.Join(folder, "small-disk0.qcow2")); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, folder)
+	r := migrated(t, folder, source)
+	if fstab := fileOf(t, r.Disks[0].Path, "/etc/fstab"); !strings.Contains(fstab, "UUID=") {
+		t.Errorf("fstab is %q", fstab)
+	}
 }
 
 func TestAKilledRunLeavesItsSourceAndGoesOn(t *testing.T) {

@@ -12,8 +12,9 @@ import (
 // ends the migration here, before anything is written.
 func (r *Run) plan(ctx context.Context) error {
 	if r.Options.Plan != nil {
-		r.Plan = r.Options.Plan
-		return nil
+		approved := *r.Options.Plan // FIX adds concerns to its copy
+		r.Plan = &approved
+		return r.Blocker()
 	}
 	plan, err := r.makePlan(ctx, *r.Facts)
 	if err != nil {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,8 +18,6 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/inspect"
-	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -30,8 +29,11 @@ func FolderName(source string) string {
 	if name == "" {
 		return "guest"
 	}
-	return name
+	return name[:min(len(name), maxName)]
 }
+
+// maxName leaves room in a file's 255 bytes for what is added to the name.
+const maxName = 100
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
@@ -122,13 +124,13 @@ func (r Report) Markdown() string {
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Name, r.verdict())
 	fmt.Fprintf(&b, "| | |\n|---|---|\n")
 	for _, row := range [][2]string{
-		{"source", "`" + r.Options.Source + "`"},
-		{"guest", systemName(r.Facts)},
-		{"engine", r.Engine.Name + ": " + r.Engine.Reason},
-		{"accelerator", r.Accel.Name + ": " + r.Accel.Reason},
+		{"source", code(r.Options.Source)},
+		{"guest", cell(systemName(r.Facts))},
+		{"engine", cell(r.Engine.Name + ": " + r.Engine.Reason)},
+		{"accelerator", cell(r.Accel.Name + ": " + r.Accel.Reason)},
 		{"began", r.Created.Format(time.RFC3339)},
 	} {
-		fmt.Fprintf(&b, "| %s | %s |\n", row[0], cell(row[1]))
+		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
 	fmt.Fprintf(&b, "\n## Stages\n\n| stage | state | took | |\n|---|---|---|---|\n")
 	for _, s := range r.Stages {
@@ -138,35 +140,42 @@ func (r Report) Markdown() string {
 	if len(r.Disks) > 0 {
 		fmt.Fprintf(&b, "\n## Disks\n\n| file | format | virtual bytes | bytes on storage | SHA-256 |\n|---|---|---|---|---|\n")
 		for _, d := range r.Disks {
-			fmt.Fprintf(&b, "| `%s` | %s | %d | %d | `%s` |\n", d.Path, d.Format, d.Size, d.Allocated, d.SHA256)
+			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s |\n", code(d.Path), d.Format, d.Size, d.Allocated, cmp.Or(d.SHA256, "changed since"))
 		}
 	}
 	if r.Facts != nil {
-		fmt.Fprintf(&b, "\n## Facts\n\n```\n%s```\n", FactsText(*r.Facts, r.Machine))
+		fmt.Fprintf(&b, "\n## Facts\n\n%s", fenced("", FactsText(*r.Facts, r.Machine)))
 	}
 	if r.Plan != nil {
-		fmt.Fprintf(&b, "\n## Plan\n\n```diff\n%s```\n", PlanText(*r.Plan))
+		fmt.Fprintf(&b, "\n## Plan\n\n%s", fenced("diff", PlanText(*r.Plan)))
 	}
 	if r.Again != nil {
 		fmt.Fprintf(&b, "\nPlanning again after FIX gave %d changes.\n", len(r.Again.Changes))
 	}
 	fmt.Fprintf(&b, "\n## Versions\n\n")
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
-		fmt.Fprintf(&b, "- %s: %s\n", name, r.Versions[name])
+		fmt.Fprintf(&b, "- %s: %s\n", name, cell(r.Versions[name]))
 	}
 	return b.String()
 }
 
 func (r Report) verdict() string {
+	if r.Undone {
+		return "**Undone**: the disks hold the source's files again. " + r.proved()
+	}
+	return r.proved()
+}
+
+func (r Report) proved() string {
 	switch {
 	case r.Outcome != nil && r.Outcome.Proved:
 		return "**Proved** to boot on the hardware that the libvirt XML describes."
 	case r.Outcome != nil:
-		return "**Not proved** to boot: " + r.Outcome.Cause
+		return "**Not proved** to boot: " + cell(r.Outcome.Cause)
 	}
 	for _, s := range r.Stages {
 		if s.State == Failed {
-			return fmt.Sprintf("**Failed** in %s: %s", s.Name, s.Reason)
+			return fmt.Sprintf("**Failed** in %s: %s", s.Name, cell(s.Reason))
 		}
 	}
 	return "**Not tested.**"
@@ -185,92 +194,8 @@ func (r Report) proof(b *strings.Builder) {
 		fmt.Fprintf(b, "| %s | %s | %s |\n", p.Name, holds, cell(p.Evidence))
 	}
 	if !r.Outcome.Proved && r.Outcome.LastWords != "" {
-		fmt.Fprintf(b, "\nThe last words of its console:\n\n```\n%s\n```\n", strings.ReplaceAll(r.Outcome.LastWords, "```", "'''"))
+		fmt.Fprintf(b, "\nThe last words of its console:\n\n%s", fenced("", r.Outcome.LastWords))
 	}
-}
-
-// cell fits a text into one cell of a Markdown table.
-func cell(text string) string {
-	return strings.NewReplacer("|", "\\|", "\n", " ").Replace(strings.TrimSpace(text))
-}
-
-func systemName(f *inspect.Facts) string {
-	if f == nil {
-		return "not inspected"
-	}
-	return fmt.Sprintf("%s %s (%s, %s, read from %s)", f.OS.Name, f.OS.Arch, f.Firmware.Used, f.Init.Value, f.OS.Source)
-}
-
-// FactsText is what inspection found, for people; every line ends with where
-// it was read.
-func FactsText(f inspect.Facts, m machine.Machine) string {
-	var b strings.Builder
-	line := func(what, value, source string) {
-		fmt.Fprintf(&b, "%-12s%s", what, value)
-		if source != "" {
-			fmt.Fprintf(&b, "  [%s]", source)
-		}
-		b.WriteByte('\n')
-	}
-	line("machine", fmt.Sprintf("%s: %d CPUs, %d MiB, %d disks, %d NICs", m.Name, m.CPUs, m.Memory>>20, len(m.Disks), len(m.NICs)), m.Source)
-	line("system", fmt.Sprintf("%s %s", f.OS.Name, f.OS.Arch), f.OS.Source)
-	line("firmware", string(f.Firmware.Used), f.Firmware.Source)
-	line("init", f.Init.Value, f.Init.Source)
-	for _, v := range f.Topology.Filesystems {
-		line("filesystem", fmt.Sprintf("%s %s %s %q", v.Device, v.Type, v.UUID, v.Label), "")
-	}
-	for _, v := range f.Mounts {
-		line("mount", fmt.Sprintf("%s on %s (%s)", v.Device, v.Path, v.Spec), v.Source)
-	}
-	for _, v := range f.Bootloaders {
-		line("bootloader", v.Kind+" "+v.Config, v.Source)
-	}
-	for _, v := range f.Kernels {
-		line("kernel", fmt.Sprintf("%s, initrd by %s, virtio_blk in %s", v.Version, v.Generator, v.Drivers["virtio_blk"]), v.Source)
-	}
-	for _, v := range f.Network.Interfaces {
-		line("interface", fmt.Sprintf("%s %s %v via %v (%s)", v.Name, v.Method, v.Addresses, v.Gateway, v.Stack), v.Source)
-	}
-	for _, v := range f.Network.Pins {
-		line("pin", fmt.Sprintf("%s: %s %s %s", v.Name, v.MAC, v.Driver, v.Path), v.Source)
-	}
-	for _, v := range f.VMware {
-		line("vmware", v.Kind+" "+v.Name, v.Source)
-	}
-	for _, v := range f.Problems {
-		line("problem", v.Value, v.Source)
-	}
-	return b.String()
-}
-
-// PlanText is a plan for people: the concerns, then every change with its
-// reason and diff.
-func PlanText(p fixers.Plan) string {
-	var b strings.Builder
-	for _, c := range p.Concerns {
-		fmt.Fprintf(&b, "%s %s: %s\n", strings.ToUpper(string(c.Level)), c.Code, c.Text)
-		if c.Try != "" {
-			fmt.Fprintf(&b, "  try: %s\n", c.Try)
-		}
-	}
-	fixer := ""
-	for _, c := range p.Changes {
-		if c.Fixer != fixer {
-			fixer = c.Fixer
-			fmt.Fprintf(&b, "\n# %s: %s\n", c.Fixer, c.Why)
-		}
-		if strings.HasPrefix(c.Diff, "diff ") || strings.Contains(c.Diff, "\n--- ") {
-			b.WriteString(c.Diff)
-			continue
-		}
-		fmt.Fprintf(&b, "%s: %s\n", c.Path, c.Diff)
-	}
-	fmt.Fprintf(&b, "\n%d changes", len(p.Changes))
-	for _, s := range p.Skipped {
-		fmt.Fprintf(&b, "\n# %s: %s", s.Fixer, s.Reason)
-	}
-	b.WriteByte('\n')
-	return b.String()
 }
 
 // Blocker is ErrBlocked when a concern of the plan forbids the migration.

@@ -25,13 +25,9 @@ const (
 
 // test boots throwaway overlays of the result and judges what is seen: once
 // with the probe inside, with one reboot, and once as it will be delivered.
-func (r *Run) test(ctx context.Context) error {
-	if r.Accel.Name == "" {
-		choice, err := r.accel(ctx)
-		if err != nil {
-			return err
-		}
-		r.Accel = choice
+func (r *Run) test(ctx context.Context) (err error) {
+	if r.Accel, err = r.accel(ctx); err != nil { // the host may be another than INSPECT's
+		return err
 	}
 	if err := os.RemoveAll(r.evidence()); err != nil {
 		return err
@@ -188,6 +184,9 @@ func (r *Run) keepScreenshot(s testers.Session) error {
 
 // Retest boots the converted disks of a finished migration once more.
 func (r *Run) Retest(ctx context.Context) error {
+	if r.halfUndone() {
+		return fmt.Errorf("%w: an undo of it was interrupted; run undo again first", ErrRecord)
+	}
 	record := r.Stage("test")
 	*record = Record{Name: "test", State: Running, Began: time.Now().UTC()}
 	err := r.test(ctx)

@@ -4,30 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"path/filepath"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
 )
 
-// Reopen takes up the finished migration in a folder, to test or undo it.
+// undoReady names the file that says that the overlays of an undo are whole.
+const undoReady = "undo.ready"
+
+// Reopen takes up a migration that was converted, to test or undo it.
 func Reopen(c Config) (*Run, error) {
-	lock, err := lock(c.Folder)
+	folder, err := filepath.Abs(c.Folder)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+		return nil, err
 	}
-	m, err := LoadMigration(c.Folder)
-	if err == nil && len(m.Disks) == 0 {
-		err = fmt.Errorf("%w: %s has no converted disks", ErrRecord, c.Folder)
+	if _, err := os.Stat(filepath.Join(folder, recordFile)); err != nil {
+		return nil, fmt.Errorf("%w: %s holds no migration: %w", ErrRecord, folder, err)
 	}
+	lock, err := lock(folder)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrRecord, err), lock.Close())
+		return nil, err
 	}
-	r := newRun(c, lock)
-	r.Migration = m
-	return r, os.MkdirAll(r.work(""), 0o755)
+	r := newRun(c, folder, lock)
+	if err := r.reload(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return r, nil
+}
+
+func (r *Run) reload() (err error) {
+	if err = r.load(); err != nil {
+		return err
+	}
+	if r.Stage("convert").State != Done {
+		return fmt.Errorf("%w: %s has no converted disks", ErrRecord, r.Folder)
+	}
+	return os.MkdirAll(r.work(""), 0o755)
 }
 
 // UndoAll takes the changes back on the converted disks: content, owner, mode,
@@ -38,27 +53,34 @@ func (r *Run) UndoAll(ctx context.Context) (err error) {
 	if r.Undone {
 		return fmt.Errorf("%w: it was undone already", ErrRecord)
 	}
-	ready := r.work("undo.ready")
-	if _, err := os.Stat(ready); errors.Is(err, fs.ErrNotExist) {
+	if !r.halfUndone() {
 		if err := r.undoInOverlays(ctx); err != nil {
 			return err
 		}
-		if err := replaceFile(ready, nil); err != nil {
+		if err := replaceFile(r.work(undoReady), nil); err != nil {
 			return err
 		}
-	} else if err != nil {
-		return err
 	}
 	for i, d := range r.Disks {
 		if err := disk.Commit(ctx, r.undoOverlay(i), d.Path, d.Format); err != nil {
 			return fmt.Errorf("disk %d is half undone; run undo again: %w", i, err)
 		}
 	}
-	r.Undone = true
+	r.Undone, r.Outcome = true, nil
+	for i := range r.Disks {
+		r.Disks[i].SHA256 = "" // of a file that is no more
+	}
 	if err := r.save(r.Folder); err != nil {
 		return err
 	}
 	return os.RemoveAll(r.work(""))
+}
+
+// halfUndone tells whether an undo has begun to write to the disks, which are
+// then whole only once it was run to its end.
+func (r *Run) halfUndone() bool {
+	_, err := os.Stat(r.work(undoReady))
+	return err == nil && !r.Undone
 }
 
 func (r *Run) undoOverlay(i int) string { return r.work(fmt.Sprintf("undo%d.qcow2", i)) }

@@ -14,6 +14,9 @@ func Check(r Reader, changes []Change) error {
 	now := map[string]State{}
 	var conflicts []error
 	for _, c := range changes {
+		if err := c.valid(); err != nil {
+			return err
+		}
 		was, seen := now[c.Path]
 		if !seen {
 			var err error
@@ -27,6 +30,17 @@ func Check(r Reader, changes []Change) error {
 		now[c.Path] = c.After
 	}
 	return errors.Join(conflicts...)
+}
+
+// valid refuses what no View records: a plan may have been written by hand.
+func (c Change) valid() error {
+	if !path.IsAbs(c.Path) || path.Clean(c.Path) != c.Path || c.Path == "/" && c.After.Kind != Folder {
+		return fmt.Errorf("%q is not the full name of a file: %w", c.Path, fs.ErrInvalid)
+	}
+	if c.Keep < 0 || c.Keep > max(c.Before.Size, 0) || c.Keep > MaxFile || len(c.Data) > MaxFile {
+		return fmt.Errorf("%s: keeps %d of %d bytes: %w", c.Path, c.Keep, c.Before.Size, fs.ErrInvalid)
+	}
+	return nil
 }
 
 // Apply makes the changes, exactly these, in order, after Check found the guest

@@ -248,7 +248,7 @@ func (v *View) ReadDir(name string) ([]Info, error) {
 	return list, nil
 }
 
-// State is everything that stands at a resolved name.
+// state is everything that stands at a resolved name.
 func (v *View) state(at string) (State, error) {
 	if n, ok := v.nodes[at]; ok {
 		return n.state, nil
@@ -284,8 +284,8 @@ func StateOf(r Reader, name string) (State, error) {
 }
 
 // Edit rewrites an existing text file. A file that is absent is left absent, a
-// masked one masked, and an edit that changes nothing is not recorded. The file behind a symbolic
-// link is edited, the link stays.
+// masked one masked, and an edit that changes nothing is not recorded. The file
+// behind a symbolic link is edited, the link stays.
 func (v *View) Edit(name string, edit func(old []byte) ([]byte, error)) error {
 	if at, err := v.Resolve(name); err != nil || at == nothing {
 		return err
@@ -305,8 +305,8 @@ func (v *View) Edit(name string, edit func(old []byte) ([]byte, error)) error {
 }
 
 // Write makes a file's content data. A file that exists keeps owner, mode and
-// attributes; a new one is root's with mode 0644, and folders that it needs are
-// made with mode 0755.
+// attributes, and must not be larger than MaxText; a new one is root's with mode
+// 0644, and folders that it needs are made with mode 0755.
 func (v *View) Write(name string, data []byte) error {
 	at, before, err := v.target(name)
 	if err != nil {
@@ -318,7 +318,7 @@ func (v *View) Write(name string, data []byte) error {
 	}
 	old := []byte{}
 	if before.Kind == File {
-		if old, err = v.ReadFile(at, MaxFile); err != nil {
+		if old, err = v.ReadFile(at, MaxText); err != nil { // undo keeps it
 			return err
 		}
 	} else if before.Kind != Absent {
@@ -379,7 +379,8 @@ func (v *View) Link(target, name string) error {
 	return v.record(at, State{Kind: Absent}, after, Change{Diff: "symbolic link to " + target}, &node{})
 }
 
-// Remove removes a file or a symbolic link; one that is absent stays so.
+// Remove removes a symbolic link or a file of at most MaxText bytes; one that is
+// absent stays so.
 func (v *View) Remove(name string) error {
 	at, err := v.resolve(name, false)
 	if err != nil {
@@ -394,7 +395,7 @@ func (v *View) Remove(name string) error {
 	}
 	c := Change{Diff: "symbolic link to " + before.Target + " removed"}
 	if before.Kind == File {
-		old, err := v.ReadFile(at, MaxFile)
+		old, err := v.ReadFile(at, MaxText) // undo keeps it
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,9 @@
 package guest_test
 
 import (
+	"encoding/json"
 	"errors"
+	"io/fs"
 	"testing"
 
 	"golang.org/x/tools/txtar"
@@ -98,5 +100,77 @@ func TestAMaskedFileReadsAsEmpty(t *testing.T) {
 	}
 	if err := v.Write("/etc/udev/rules.d/99-vmware.rules", []byte("x")); err == nil {
 		t.Error("a masked file was written: that would go to the device")
+	}
+}
+
+// A plan is a file that people keep and may edit; what no View records is
+// refused before anything is touched.
+func TestAChangeThatNoViewRecordsIsRefused(t *testing.T) {
+	_, f := view(t)
+	fstab, err := guest.StateOf(f, "/etc/fstab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]guest.Change{
+		"keeps less than nothing":  {Path: "/etc/fstab", Before: fstab, After: fstab, Keep: -1},
+		"keeps more than there is": {Path: "/etc/fstab", Before: fstab, After: fstab, Keep: 1 << 40},
+		"a relative name":          {Path: "etc/fstab", Before: fstab, After: fstab},
+		"a name that climbs":       {Path: "/etc/../etc/fstab", Before: fstab, After: fstab},
+		"the root away":            {Path: "/", Before: guest.State{Kind: guest.Folder}, After: guest.State{Kind: guest.Absent}},
+	} {
+		if _, err := guest.Apply(f, []guest.Change{c}); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%s: Apply = %v, want %v", name, err, fs.ErrInvalid)
+		}
+	}
+}
+
+// Several edits of one file by several fixers, of its folder too, come back as
+// one: content, mode and times.
+func TestAChainOfEditsOnOneNameIsUndone(t *testing.T) {
+	v, f := view(t)
+	before := f.Clone()
+	err := errors.Join(
+		v.Append("/boot/kernel", []byte("+1"), "one"), v.SetMode("/boot/kernel", 0o400), v.Append("/boot/kernel", []byte("+2"), "two"),
+		v.SetMode("/boot", 0o700), v.Write("/boot/new/deep", []byte("x")),
+		v.Write("/etc/fstab", []byte("new")), v.Remove("/etc/fstab"), v.Write("/etc/fstab", []byte("again")), v.Append("/etc/fstab", []byte("!"), "more"),
+		v.Remove("/usr/lib/x"), v.Link("/etc/fstab", "/usr/lib/x"), v.Remove("/usr/lib/x"), v.Write("/usr/lib/x", []byte("file")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inverse, err := guest.Apply(f, v.Changes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := f.ReadFile("/boot/kernel", 100); err != nil || string(data) != "kernel\n+1+2" {
+		t.Errorf("kernel = %q, %v", data, err)
+	}
+	// as the record keeps it
+	text, err := json.Marshal(inverse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []guest.Change
+	if err := json.Unmarshal(text, &kept); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.Apply(f, kept); err != nil {
+		t.Fatal(err)
+	}
+	if d := tree.Diff(before, f); d != "" {
+		t.Errorf("undo leaves a difference:\n%s", d)
+	}
+}
+
+// The record keeps what undo brings back: a guest must not fill it.
+func TestAHugeFileIsNeitherReplacedNorRemoved(t *testing.T) {
+	v, f := view(t)
+	if err := f.WriteFile("/etc/huge", 0, make([]byte, guest.MaxText+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Write("/etc/huge", []byte("small")); !errors.Is(err, guest.ErrTooBig) {
+		t.Errorf("Write = %v, want %v", err, guest.ErrTooBig)
+	}
+	if err := v.Remove("/etc/huge"); !errors.Is(err, guest.ErrTooBig) {
+		t.Errorf("Remove = %v, want %v", err, guest.ErrTooBig)
 	}
 }

@@ -160,7 +160,7 @@ func guestArgs(accelerator, kernel, initrd, nonce string) []string {
 		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 nonce="+nonce)
 }
 
-// findKernel is the newest kernel of this host that can be read.
+// findKernel is the last by name of this host's kernels that can be read.
 func findKernel() (string, error) {
 	var found []string
 	for _, pattern := range []string{"/boot/vmlinuz-*", "/lib/modules/*/vmlinuz", "/boot/vmlinuz"} {

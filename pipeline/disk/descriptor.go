@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,20 +54,22 @@ func descriptorText(f io.ReaderAt) ([]byte, error) {
 	if n, err := f.ReadAt(head, 0); err != nil && n < 64 {
 		return nil, fmt.Errorf("%w: %d bytes are too few for a VMDK", ErrNotADisk, n)
 	}
-	offset, size := int64(0), int64(maxDescriptor)
+	offset := int64(0)
 	if bytes.HasPrefix(head, []byte("KDMV")) {
 		const sector = 512
-		offset = int64(binary.LittleEndian.Uint64(head[28:])) * sector
-		size = int64(binary.LittleEndian.Uint64(head[36:])) * sector
-		if offset == 0 || size == 0 { // an extent without a descriptor of its own
+		first := binary.LittleEndian.Uint64(head[28:])
+		if first == 0 { // an extent without a descriptor of its own
 			return nil, nil
 		}
+		if first > math.MaxInt64/sector-maxDescriptor {
+			return nil, fmt.Errorf("%w: its descriptor claims to be at sector %d", ErrNotADisk, first)
+		}
+		offset = int64(first) * sector
 	}
-	if offset < 0 || size < 0 || size > maxDescriptor {
-		return nil, fmt.Errorf("%w: its descriptor claims %d bytes at offset %d", ErrNotADisk, size, offset)
-	}
-	text, err := io.ReadAll(io.NewSectionReader(f, offset, size))
-	return bytes.TrimRight(text, "\x00"), err
+	// As QEMU reads it: up to the first zero byte, whatever length the header claims.
+	text, err := io.ReadAll(io.NewSectionReader(f, offset, maxDescriptor))
+	text, _, _ = bytes.Cut(text, []byte{0})
+	return text, err
 }
 
 // ParseDescriptor reads a VMDK descriptor's text.
@@ -120,27 +123,65 @@ func checkDescriptor(path string) error {
 		if e.File == "" {
 			continue
 		}
-		if e.File != filepath.Base(e.File) || strings.Contains(e.File, ":") && !fileExists(filepath.Join(filepath.Dir(path), e.File)) {
-			return fmt.Errorf("%s: %w: extent %q is outside the descriptor's folder", path, ErrChain, e.File)
+		if e.File != filepath.Base(e.File) || strings.Contains(e.File, ":") { // QEMU takes "nbd:…" for a protocol
+			return fmt.Errorf("%s: %w: extent %q is outside the descriptor's folder; move it there and name it so in the descriptor", path, ErrChain, e.File)
 		}
 		extent := filepath.Join(filepath.Dir(path), e.File)
 		info, err := os.Lstat(extent)
 		if errors.Is(err, os.ErrNotExist) && d.CreateType != "monolithicFlat" && d.CreateType != "vmfs" {
 			continue // a sparse disk that was renamed names its old self; QEMU reads the file given
 		}
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%s: its data are in %s, which does not exist; put it beside the descriptor", path, e.File)
+		}
 		if err != nil {
-			return fmt.Errorf("%s: its extent is missing: %w", path, err)
+			return err
 		}
 		if info.Mode()&os.ModeSymlink != 0 {
-			return fmt.Errorf("%s: %w: extent %q is a symbolic link", path, ErrChain, e.File)
+			return fmt.Errorf("%s: %w: extent %q is a symbolic link; put the file itself there", path, ErrChain, e.File)
 		}
 	}
 	return nil
 }
 
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// checkOpened refuses a VMDK of which QEMU opened a file outside the
+// descriptor's folder. QEMU parses descriptors with sscanf, which takes a line
+// break for a space and "8FLAT" for two words: what it opened is the truth, and
+// what checkDescriptor read only the better error.
+//
+// Source: QEMU, block/vmdk.c, vmdk_parse_extents.
+func checkOpened(path string, specific json.RawMessage) error {
+	files, err := opened(specific)
+	if err != nil || len(files) == 0 {
+		return errors.Join(fmt.Errorf("%s: %w: QEMU does not say what it is made of", path, ErrNotADisk), err)
+	}
+	for _, file := range files {
+		if file == path {
+			continue
+		}
+		info, err := os.Lstat(file)
+		if err != nil || filepath.Dir(file) != filepath.Dir(path) || !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: %w: extent %q is not a file in the descriptor's folder", path, ErrChain, file)
+		}
+	}
+	return nil
+}
+
+// opened are the extents of which QEMU says that a VMDK is made.
+func opened(specific json.RawMessage) ([]string, error) {
+	var s struct {
+		Data struct {
+			Extents []struct {
+				Filename string `json:"filename"`
+			} `json:"extents"`
+		} `json:"data"`
+	}
+	err := json.Unmarshal(specific, &s)
+	var files []string
+	for _, e := range s.Data.Extents {
+		files = append(files, e.Filename)
+	}
+	return files, err
 }
 
 // external tells whether a qcow2's data are in a file of their own.

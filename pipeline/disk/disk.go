@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"hyper2kvm/pipeline/proc"
@@ -36,6 +37,13 @@ var ErrNotADisk = errors.New("not a disk in a known format")
 // block device or a name that ends in .raw or .img is taken as raw: guessing
 // raw would let a guest choose the format of its own disk by what it writes.
 func Sniff(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if kind := info.Mode().Type(); kind != 0 && kind != os.ModeDevice { // opening a pipe would wait for ever
+		return "", fmt.Errorf("%s: %w: it is neither a file nor a block device", path, ErrNotADisk)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -43,11 +51,10 @@ func Sniff(path string) (string, error) {
 	defer f.Close()
 	head := make([]byte, 512)
 	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return "", fmt.Errorf("%s: %w: it is empty or cannot be read", path, ErrNotADisk)
+	if errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("%s: %w: it is empty; copy it from the source again", path, ErrNotADisk)
 	}
-	info, err := f.Stat()
-	if err != nil {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", err
 	}
 	return format(path, info.Mode(), head[:n])
@@ -63,12 +70,14 @@ func format(path string, mode os.FileMode, head []byte) (string, error) {
 	}
 	extension := strings.ToLower(filepath.Ext(path))
 	switch {
+	case extension == ".img" && found != "" && mode.IsRegular():
+		return "", fmt.Errorf("%s: %w: it begins like %s: name it .%s if it is that, or .raw if a guest wrote it", path, ErrNotADisk, found, found)
 	case mode&os.ModeDevice != 0, extension == ".raw", extension == ".img":
 		return Raw, nil
 	case found == "":
 		return "", fmt.Errorf("%s: %w: give a VMDK or qcow2 file, or raw data in a file that ends in .raw", path, ErrNotADisk)
 	case extension == ".vmdk" && found != VMDK, extension == ".qcow2" && found != QCOW2:
-		return "", fmt.Errorf("%s: %w: it holds %s, not what its name says", path, ErrNotADisk, found)
+		return "", fmt.Errorf("%s: %w: it holds %s, not what its name says; rename it to end in .%s", path, ErrNotADisk, found, found)
 	}
 	return found, nil
 }
@@ -95,9 +104,37 @@ func Describe(ctx context.Context, path, format string) (Image, error) {
 	return image, nil
 }
 
+// Files are the files that hold a disk's bytes: the one that names it, and a
+// VMDK's extents.
+func Files(ctx context.Context, path, format string) ([]string, error) {
+	files := []string{path}
+	if format != VMDK {
+		return files, nil
+	}
+	image, err := Describe(ctx, path, format)
+	if err != nil {
+		return nil, err
+	}
+	extents, err := opened(image.Specific)
+	for _, e := range extents {
+		if !slices.Contains(files, e) {
+			files = append(files, e)
+		}
+	}
+	return files, err
+}
+
+// leaked is qemu-img check's exit status for clusters that nothing uses: what a
+// daemon that was killed leaves. They cost room and harm nothing.
+// Source: qemu-img(1), check.
+const leaked = 3
+
 // Check verifies a qcow2 file's own structure.
 func Check(ctx context.Context, path string) error {
 	_, err := proc.Run(ctx, "qemu-img", "check", "-q", "-f", QCOW2, "--", path)
+	if e, ok := errors.AsType[*proc.Error](err); ok && e.Exit == leaked {
+		return nil
+	}
 	return err
 }
 

@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,8 @@ func TestFormatIsNeverGuessedFromRawData(t *testing.T) {
 		{"a block device on which the guest wrote a VMDK header", "/dev/sdb", os.ModeDevice, vmdk, Raw, false},
 		{"flat data under a name that tells nothing", "a.bin", 0, make([]byte, 512), "", true},
 		{"qcow2 that calls itself VMDK", "a.vmdk", 0, qcow2, "", true},
+		{"a raw disk under a name that others give to qcow2", "a.img", 0, make([]byte, 512), Raw, false},
+		{"qcow2 under a name that may mean raw", "a.img", 0, qcow2, "", true},
 		{"text", "a.vmdk", 0, []byte("hello"), "", true},
 	} {
 		got, err := format(c.path, c.mode, c.head)
@@ -217,4 +220,25 @@ func folderDigest(t *testing.T, dir string) string {
 		h.Write(must(os.ReadFile(filepath.Join(dir, e.Name())))(t))
 	}
 	return string(h.Sum(nil))
+}
+
+// A daemon that was killed may leave clusters that nothing uses; what is lost is
+// told apart from that.
+func TestCheckTellsLeaksFromDamage(t *testing.T) {
+	need(t, "qemu-img")
+	for name, c := range map[string]struct {
+		l1   byte // first byte of the first entry of the table of tables
+		good bool
+	}{"leaked clusters": {0, true}, "a table outside the file": {0x81, false}} {
+		raw, path := filepath.Join(t.TempDir(), "a.raw"), filepath.Join(t.TempDir(), "a.qcow2")
+		writeFile(t, raw, strings.Repeat("x", 1<<20))
+		must(proc.Run(t.Context(), "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path))(t)
+		data := must(os.ReadFile(path))(t)
+		entry := data[binary.BigEndian.Uint64(data[40:]):][:8]
+		copy(entry, []byte{c.l1, c.l1, 0, 0, 0, 0, 0, 0})
+		writeFile(t, path, string(data))
+		if err := Check(t.Context(), path); (err == nil) != c.good {
+			t.Errorf("%s: Check = %v", name, err)
+		}
+	}
 }

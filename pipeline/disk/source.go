@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"hyper2kvm/pipeline/proc"
 )
@@ -20,7 +22,10 @@ type Export struct {
 }
 
 // URI names the export to other programs.
-func (e Export) URI() string { return fmt.Sprintf("nbd+unix:///%s?socket=%s", e.Name, e.Socket) }
+func (e Export) URI() string {
+	query := strings.ReplaceAll(url.QueryEscape(e.Socket), "+", "%20") // QEMU takes a plus as it is
+	return "nbd+unix:///" + url.PathEscape(e.Name) + "?socket=" + query
+}
 
 // Source is a disk opened for reading alone.
 type Source struct {
@@ -35,7 +40,7 @@ type Source struct {
 // file, so that the disk's own header cannot make QEMU open another file.
 func sourceArgs(path, format, socket string) []string {
 	node := blockdev{"driver": format, "read-only": true, "file": blockdev{"driver": protocol(path), "filename": path, "read-only": true}}
-	if format == QCOW2 {
+	if format != Raw {
 		node["backing"] = nil
 	}
 	return []string{"--read-only", "--persistent", "--shared=0", "--cache=writeback", "--discard=ignore", "--socket=" + socket, "--export-name=disk", "json:" + node.String()}
@@ -55,20 +60,26 @@ func OpenSource(ctx context.Context, path, format string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if format == VMDK {
-		if err := checkDescriptor(path); err != nil {
-			return nil, err
-		}
+	if err := SelfContained(path, format); err != nil {
+		return nil, err
 	}
 	image, err := Describe(ctx, path, format)
 	if err != nil {
 		return nil, err
 	}
 	if image.Backing != "" {
-		return nil, fmt.Errorf("%s: %w: its backing file is %q; flatten it first: qemu-img convert", path, ErrChain, image.Backing)
+		return nil, fmt.Errorf("%s: %w: its backing file is %q; flatten it first: qemu-img convert -O qcow2 %s NEW.qcow2", path, ErrChain, image.Backing, filepath.Base(path))
+	}
+	if format == VMDK {
+		if err := checkOpened(path, image.Specific); err != nil {
+			return nil, err
+		}
 	}
 	if external(image.Specific) {
-		return nil, fmt.Errorf("%s: %w: its data are in another file", path, ErrChain)
+		return nil, fmt.Errorf("%s: %w: its data are in another file; flatten it first: qemu-img convert -O qcow2 %s NEW.qcow2", path, ErrChain, filepath.Base(path))
+	}
+	if err := whole(ctx, path, format); err != nil {
+		return nil, err
 	}
 	dir, err := proc.PrivateDir()
 	if err != nil {

@@ -43,7 +43,7 @@ type Storage struct {
 
 func storageArgs(dir string, layers []Layer) []string {
 	args := []string{
-		"--chardev", "socket,id=qmp,path=" + filepath.Join(dir, "qmp.sock") + ",server=on,wait=off",
+		"--chardev", "socket,id=qmp,path=" + strings.ReplaceAll(filepath.Join(dir, "qmp.sock"), ",", ",,") + ",server=on,wait=off",
 		"--monitor", "chardev=qmp",
 		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, "nbd.sock")}, "max-connections": 0}.String(),
 	}
@@ -185,9 +185,13 @@ func (s *Storage) release() error {
 // Commit writes an overlay's changes into the disk that it was made over. It
 // can be run again after it was interrupted. Nothing may serve either meanwhile.
 func Commit(ctx context.Context, overlay, base, format string) error {
+	base, err := filepath.Abs(base) // QEMU takes it as relative to the overlay
+	if err != nil {
+		return err
+	}
 	if _, err := proc.Run(ctx, "qemu-img", "rebase", "-u", "-f", QCOW2, "-F", format, "-b", base, "--", overlay); err != nil {
 		return err
 	}
-	_, err := proc.Run(ctx, "qemu-img", "commit", "-q", "-d", "-f", QCOW2, "--", overlay)
+	_, err = proc.Run(ctx, "qemu-img", "commit", "-q", "-d", "-f", QCOW2, "--", overlay)
 	return err
 }

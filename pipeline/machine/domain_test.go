@@ -54,7 +54,21 @@ func TestDiskNamesFollowTheKernel(t *testing.T) {
 
 func TestSerialFitsVirtioBlk(t *testing.T) {
 	got := Serial("Web Server_01 (production, Frankfurt)", 11)
-	if want := "webserver01pro-disk11"; got != want || len(Serial("abcdefghijklmnopqrstuvwxyz", 7)) > 20 {
+	if want := "webserver01pr-disk11"; got != want || len(got) > maxSerial {
 		t.Errorf("Serial = %q, want %q", got, want)
+	}
+}
+
+func TestTheSerialsOfManyDisksDiffer(t *testing.T) {
+	seen := map[string]int{}
+	for i := range 60 {
+		s := Serial("A machine with a long name", i)
+		if other, ok := seen[s[:min(len(s), maxSerial)]]; ok {
+			t.Errorf("disks %d and %d are both %q to the guest", other, i, s)
+		}
+		seen[s[:min(len(s), maxSerial)]] = i
+	}
+	if got := Serial("web01", 0); got != "web01-disk0" {
+		t.Errorf("Serial = %q", got)
 	}
 }

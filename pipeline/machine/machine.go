@@ -68,9 +68,13 @@ type Caps struct {
 	Balloon    bool     `json:"balloon"`
 }
 
-// Serial is the serial number that disk i of a machine has on the target, at
-// most virtio-blk's 20 bytes. It depends on nothing that a migration changes,
-// so a plan made twice names the same disks.
+// maxSerial is what virtio-blk keeps of a serial number, in bytes.
+// Source: VIRTIO 1.2, 5.2.6, VIRTIO_BLK_T_GET_ID.
+const maxSerial = 20
+
+// Serial is the serial number that disk i of a machine has on the target. It
+// depends on nothing that a migration changes, so a plan made twice names the
+// same disks.
 func Serial(machine string, i int) string {
 	kept := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
@@ -78,5 +82,6 @@ func Serial(machine string, i int) string {
 		}
 		return -1
 	}, strings.ToLower(machine))
-	return fmt.Sprintf("%.14s-disk%d", kept, i)
+	suffix := fmt.Sprintf("-disk%d", i)
+	return kept[:min(len(kept), maxSerial-len(suffix))] + suffix
 }

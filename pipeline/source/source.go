@@ -7,12 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/proc"
 )
 
 // ErrBadInput is a source that cannot be migrated as it was given. Its text
@@ -34,7 +37,7 @@ func Read(ctx context.Context, path string) (machine.Machine, error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return machine.Machine{}, fmt.Errorf("%w: %w", ErrBadInput, err)
+		return machine.Machine{}, fmt.Errorf("%w: %w", ErrBadInput, absent(err, path))
 	}
 	if info.IsDir() {
 		return machine.Machine{}, fmt.Errorf("%w: %s is a folder; give a VMX file or a disk in it", ErrBadInput, path)
@@ -44,11 +47,14 @@ func Read(ctx context.Context, path string) (machine.Machine, error) {
 		return machine.Machine{}, fmt.Errorf("%w: %w", ErrBadInput, err)
 	}
 	if len(m.Disks) == 0 {
-		return machine.Machine{}, fmt.Errorf("%w: %s names no disk", ErrBadInput, path)
+		return machine.Machine{}, fmt.Errorf("%w: %s names no disk; give the guest's disk itself, or a VMX file with its disks", ErrBadInput, path)
 	}
 	for i := range m.Disks {
 		if err := complete(ctx, &m.Disks[i]); err != nil {
 			return machine.Machine{}, fmt.Errorf("%w: %w", ErrBadInput, err)
+		}
+		if m.Source == path && m.Disks[i].Format != disk.VMDK { // a stranger's VMX that names /dev/sda means this host's
+			return machine.Machine{}, fmt.Errorf("%w: %s names %s, which is not a VMDK", ErrBadInput, path, m.Disks[i].Path)
 		}
 		m.Disks[i].Serial = machine.Serial(m.Name, i)
 	}
@@ -76,17 +82,34 @@ func guess(path string) machine.Machine {
 
 // complete reads a disk's format and size from the disk itself.
 func complete(ctx context.Context, d *machine.Disk) error {
+	if !utf8.ValidString(d.Path) {
+		return fmt.Errorf("%q: the name is not UTF-8, so the programs that open the disk would look for another: rename it", d.Path)
+	}
 	format, err := disk.Sniff(d.Path)
 	if err != nil {
+		return absent(err, d.Path)
+	}
+	if err := disk.SelfContained(d.Path, format); err != nil {
 		return err
 	}
 	image, err := disk.Describe(ctx, d.Path, format)
+	if failure, ok := errors.AsType[*proc.Error](err); ok {
+		return fmt.Errorf("%s cannot be read as %s; copy it from the source again, whole: %w", d.Path, format, failure)
+	}
 	if err != nil {
 		return err
 	}
 	if image.VirtualSize == 0 {
-		return fmt.Errorf("%s: the disk is empty", d.Path)
+		return fmt.Errorf("%s: the disk has no bytes; give the guest's disk", d.Path)
 	}
 	d.Format, d.Size = format, image.VirtualSize
 	return nil
+}
+
+// absent says of a file that is not there what to do about it.
+func absent(err error, path string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s does not exist; copy it there, or give the file that it is now", path)
+	}
+	return err
 }

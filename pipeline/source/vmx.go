@@ -3,8 +3,10 @@ package source
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,6 +111,9 @@ func (v VMX) machine(path string) (machine.Machine, error) {
 	if err != nil {
 		return m, err
 	}
+	if memoryMB == 0 {
+		return m, errors.New("memsize is 0: the machine has no memory")
+	}
 	m.Memory = int64(memoryMB) << 20
 	if m.Disks, err = v.disks(filepath.Dir(path)); err != nil {
 		return m, err
@@ -184,16 +189,34 @@ func (v VMX) nics() ([]machine.NIC, error) {
 		if kind := strings.ToLower(v[device+".addresstype"]); kind == "static" || kind == "vpx" {
 			mac = cmp.Or(v[device+".address"], v[device+".generatedaddress"])
 		}
-		nics = append(nics, machine.NIC{MAC: strings.ToLower(mac), Network: v[device+".networkname"],
+		if mac, err = macAddress(mac); err != nil {
+			return nil, fmt.Errorf("%s: %w", device, err)
+		}
+		nics = append(nics, machine.NIC{MAC: mac, Network: v[device+".networkname"],
 			Model: v[device+".virtualdev"], Slot: slot})
 	}
 	return nics, nil
 }
 
+// macAddress is an address in machine.NIC's form; a NIC that was never started
+// has none yet.
+func macAddress(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 {
+		return "", fmt.Errorf("%q is not a MAC address", text)
+	}
+	return mac.String(), nil
+}
+
+var uuidDigits = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
 // vmxUUID turns VMware's "56 4d 12 …-…" into a UUID, or nothing.
 func vmxUUID(text string) string {
 	digits := strings.ToLower(strings.NewReplacer(" ", "", "-", "").Replace(text))
-	if len(digits) != 32 {
+	if !uuidDigits.MatchString(digits) {
 		return ""
 	}
 	return strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-")

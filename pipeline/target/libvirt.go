@@ -151,7 +151,7 @@ func diskOf(v machine.Volume, disk Disk) libvirtxml.DomainDisk {
 		Serial: v.Serial,
 		Boot:   &libvirtxml.DomainDeviceBoot{Order: uint(v.Boot)},
 	}
-	if strings.HasPrefix(disk.Path, "/dev/") {
+	if strings.HasPrefix(disk.Path, "/dev/") && !strings.HasPrefix(disk.Path, "/dev/shm/") {
 		x.Source = &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: disk.Path}}
 	}
 	switch v.Bus {

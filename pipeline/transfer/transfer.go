@@ -73,7 +73,7 @@ func convertArgs(from disk.Export, to Target) []string {
 // Copy implements Copier.
 func (QemuImg) Copy(ctx context.Context, from disk.Export, to Target, report func(Progress)) (_ Result, err error) {
 	start := time.Now()
-	if err := vacant(to.Path); err != nil {
+	if err := Vacant(to.Path); err != nil {
 		return Result{}, err
 	}
 	temporary := to.Path + partial
@@ -101,7 +101,19 @@ func (QemuImg) Copy(ctx context.Context, from disk.Export, to Target, report fun
 	return Result{Path: to.Path, Format: to.Format, Size: to.Size, Allocated: allocated(to.Path), SHA256: sum, Took: time.Since(start)}, nil
 }
 
-func vacant(path string) error {
+// Discard removes what a copy that was killed left of a target which was vacant
+// when it began. As long as the temporary name is there, the final one was never
+// given, and a file that has it is somebody else's.
+func Discard(path string) error {
+	err := os.Remove(path + partial)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.RemoveAll(path)
+	}
+	return err
+}
+
+// Vacant is ErrTarget when a file already has the target's name.
+func Vacant(path string) error {
 	_, err := os.Lstat(path)
 	switch {
 	case err == nil:
@@ -149,7 +161,7 @@ func settle(ctx context.Context, path string) (sum string, err error) {
 func publish(temporary, final string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, temporary, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) { // a file system that cannot: exFAT, NFS
-		if err = vacant(final); err == nil {
+		if err = Vacant(final); err == nil {
 			err = os.Rename(temporary, final)
 		}
 	}

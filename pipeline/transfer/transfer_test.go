@@ -132,3 +132,37 @@ func TestACopyOfADeadSourceLeavesNothing(t *testing.T) {
 		t.Errorf("half a result has the final name: %v", err)
 	}
 }
+
+// Only a copy that was renamed leaves no temporary file, so only then is a file
+// under the final name the copy's own.
+func TestDiscardTakesOnlyWhatTheCopyMade(t *testing.T) {
+	for name, c := range map[string]struct {
+		left, want []string
+	}{
+		"killed before the rename, and somebody took the name": {[]string{"a", "a.partial"}, []string{"a"}},
+		"killed before the rename":                             {[]string{"a.partial"}, nil},
+		"killed after the rename":                              {[]string{"a"}, nil},
+		"killed before it began":                               {nil, nil},
+	} {
+		dir := t.TempDir()
+		for _, file := range c.left {
+			if err := os.WriteFile(filepath.Join(dir, file), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Discard(filepath.Join(dir, "a")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range entries {
+			got = append(got, e.Name())
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s: (-want +got):\n%s", name, d)
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/source"
+	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/testers/qemu"
+)
+
+// Config is what a run is made with.
+type Config struct {
+	Folder  string // of the migration; made if it does not exist
+	Name    string // of the domain and of the results' files; the folder's name if empty
+	Version string // of the program
+	Log     *slog.Logger
+	Tell    func(Event) // called from one goroutine at a time; may be nil
+}
+
+// Open begins a migration in a folder, or goes on with the one that is there:
+// a run that was killed is gone on with at the stage where it was. A folder
+// with another migration, with a finished one, or with other files is ErrRecord.
+func Open(c Config, o Options) (*Run, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	folder, err := newFolder(c.Folder)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lock(folder)
+	if err != nil {
+		return nil, err
+	}
+	r := newRun(c, folder, lock)
+	err = r.load()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = r.begin(c.Name, o)
+	case err == nil:
+		err = r.mayResume(o)
+	}
+	if err == nil {
+		err = os.MkdirAll(r.work(""), 0o755)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return r, nil
+}
+
+// check refuses options that would be taken for something else.
+func (o Options) check() error {
+	if o.Until != "" && !slices.Contains(StageNames(), o.Until) {
+		return fmt.Errorf("%w: there is no stage %q", source.ErrBadInput, o.Until)
+	}
+	for name := range o.Skip {
+		if !slices.Contains(StageNames(), name) {
+			return fmt.Errorf("%w: there is no stage %q", source.ErrBadInput, name)
+		}
+	}
+	if !slices.Contains([]string{"", Auto, Direct, Libguestfs}, o.Engine) {
+		return fmt.Errorf("%w: there is no engine %q", source.ErrBadInput, o.Engine)
+	}
+	if o.Plan != nil && o.Plan.Changes == nil { // a plan without changes has an empty list
+		return fmt.Errorf("%w: the plan has no list of changes", source.ErrBadInput)
+	}
+	return nil
+}
+
+// newFolder makes the migration's folder, or finds that it is one already or
+// is empty. Files of others stay: the folder may be the source's own.
+func newFolder(name string) (string, error) {
+	folder, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	if !utf8.ValidString(folder) {
+		return "", fmt.Errorf("%w: the folder's name %q is not UTF-8", transfer.ErrTarget, folder)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", fmt.Errorf("%w: %w", transfer.ErrTarget, err)
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", transfer.ErrTarget, err)
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	for _, e := range entries {
+		if !has(recordFile) && e.Name() != lockFile && e.Name() != recordFile+temporary {
+			return "", fmt.Errorf("%w: %s holds other files (%q) and no migration; choose another folder", ErrRecord, folder, e.Name())
+		}
+	}
+	return folder, nil
+}
+
+func newRun(c Config, folder string, lock *os.File) *Run {
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, boot: qemu.Boot, accel: accel.Probe, version: c.Version, lock: lock}
+	if r.tell == nil {
+		r.tell = func(Event) {}
+	}
+	return r
+}
+
+// load reads the folder's record. The disks are where the folder is now.
+func (r *Run) load() (err error) {
+	if r.Migration, err = LoadMigration(r.Folder); err != nil {
+		return err
+	}
+	for i := range r.Disks {
+		r.Disks[i].Path = r.diskPath(i)
+	}
+	return nil
+}
+
+func (r *Run) begin(name string, o Options) error {
+	if name == "" {
+		name = filepath.Base(r.Folder)
+	}
+	r.Migration = &Migration{Version: recordVersion, Program: r.version, Name: name, Created: time.Now().UTC(), Options: o}
+	until := slices.Index(StageNames(), o.Until)
+	for i, s := range r.stages() {
+		record := Record{Name: s.Name, State: Pending}
+		if reason, ok := o.Skip[s.Name]; ok {
+			record.State, record.Reason = Skipped, reason
+		} else if until >= 0 && i > until {
+			record.State, record.Reason = Skipped, "only asked to go as far as "+o.Until
+		}
+		r.Stages = append(r.Stages, record)
+	}
+	return r.save(r.Folder)
+}
+
+func (r *Run) mayResume(o Options) error {
+	if r.Stage("inspect").State != Done {
+		r.Options.Engine, r.Engine = o.Engine, Engine{} // the operator may have chosen it to get on
+	}
+	switch {
+	case r.Options.Source != o.Source:
+		return fmt.Errorf("%w: %s holds the migration of %s; choose another folder", ErrRecord, r.Folder, r.Options.Source)
+	case r.Undone || r.halfUndone():
+		return fmt.Errorf("%w: the migration in %s was undone; choose another folder, or remove it to migrate again", ErrRecord, r.Folder)
+	case r.Finished():
+		return fmt.Errorf("%w: %s holds a finished run of %s; choose another folder, or remove it to begin again", ErrRecord, r.Folder, o.Source)
+	case !r.Options.same(o):
+		return fmt.Errorf("%w: %s holds an unfinished run with other options; finish it with those, or remove the folder", ErrRecord, r.Folder)
+	}
+	r.log.Info("going on with a migration", "migration", r.Name, "stage", r.unfinished())
+	return nil
+}
+
+// same compares options as they are recorded.
+func (o Options) same(p Options) bool {
+	was, err := json.Marshal(o)
+	now, failed := json.Marshal(p)
+	return err == nil && failed == nil && bytes.Equal(was, now)
+}
+
+func (r *Run) unfinished() string {
+	for _, s := range r.Stages {
+		if s.State != Done && s.State != Skipped {
+			return s.Name
+		}
+	}
+	return ""
+}

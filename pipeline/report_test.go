@@ -1,0 +1,297 @@
+package pipeline
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/lan"
+)
+
+func TestTheEngineIsChosenWithAReason(t *testing.T) {
+	broken := errors.New("no loop devices")
+	kvm, tcg := accel.Choice{Name: accel.KVM, Reason: "KVM answered"}, accel.Choice{Name: accel.TCG, Reason: "KVM hangs"}
+	for _, c := range []struct {
+		name, asked string
+		choice      accel.Choice
+		direct      error
+		packaged    bool
+		want        string // "" for ErrEngine
+		reason      string
+	}{
+		{"KVM works", Auto, kvm, nil, true, Libguestfs, "KVM works"},
+		{"KVM works, without libguestfs", Auto, kvm, nil, false, Direct, "this build has no libguestfs"},
+		{"emulation", Auto, tcg, nil, true, Direct, "KVM hangs"},
+		{"emulation, direct is broken", Auto, tcg, broken, true, Libguestfs, "no loop devices"},
+		{"nothing works", Auto, tcg, broken, false, "", "no loop devices"},
+		{"direct, asked for", Direct, kvm, nil, true, Direct, "asked for"},
+		{"direct, asked for and broken", Direct, kvm, broken, true, "", "no loop devices"},
+		{"libguestfs, asked for", Libguestfs, tcg, nil, true, Libguestfs, "asked for"},
+		{"libguestfs, asked for and not there", Libguestfs, tcg, nil, false, "", "this build has no libguestfs"},
+	} {
+		got, err := chooseEngine(c.asked, c.choice, c.direct, c.packaged)
+		if got.Name != c.want || (c.want == "") != errors.Is(err, ErrEngine) {
+			t.Errorf("%s: chooseEngine = %+v, %v, want %q", c.name, got, err, c.want)
+		}
+		if text := got.Reason; err == nil && !strings.Contains(text, c.reason) || err != nil && !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: the reason is %q, %v, want one with %q", c.name, text, err, c.reason)
+		}
+	}
+}
+
+func TestCapsAreWhatEveryKernelCanUse(t *testing.T) {
+	kernel := func(drivers ...string) inspect.Kernel {
+		k := inspect.Kernel{Drivers: map[string]inspect.Where{}}
+		for _, d := range drivers {
+			name, where, ok := strings.Cut(d, "=")
+			if !ok {
+				where = string(inspect.InInitrd)
+			}
+			k.Drivers[name] = inspect.Where(where)
+		}
+		return k
+	}
+	full := kernel("virtio_pci", "virtio_blk", "virtio_net=modules", "virtio_rng=builtin", "virtio_balloon=modules")
+	for _, c := range []struct {
+		name    string
+		kernels []inspect.Kernel
+		want    machine.Caps
+	}{
+		{"all of it", []inspect.Kernel{full}, machine.Caps{DiskBus: "virtio", NICModel: "virtio", RNG: true, Balloon: true}},
+		{"no kernel", nil, machine.Caps{DiskBus: "sata", NICModel: "e1000e"}},
+		{"one of two kernels", []inspect.Kernel{full, kernel()}, machine.Caps{DiskBus: "sata", NICModel: "e1000e"}},
+		{"virtio_blk too late for the root", []inspect.Kernel{kernel("virtio_pci", "virtio_blk=modules", "virtio_net=modules")}, machine.Caps{DiskBus: "sata", NICModel: "virtio"}},
+		{"virtio-scsi alone", []inspect.Kernel{kernel("virtio_pci", "virtio_scsi", "sd_mod")}, machine.Caps{DiskBus: "scsi", NICModel: "e1000e"}},
+	} {
+		if d := cmp.Diff(c.want, capsOf(inspect.Facts{Kernels: c.kernels}, machine.Machine{})); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+	}
+	m := machine.Machine{Firmware: machine.UEFI, SecureBoot: true}
+	if got := capsOf(inspect.Facts{}, m); got.Firmware != machine.UEFI || !got.SecureBoot {
+		t.Errorf("capsOf a UEFI machine = %+v", got)
+	}
+}
+
+func TestAProofAsksForWhatTheGuestIsConfiguredFor(t *testing.T) {
+	const one, two = "00:50:56:00:00:01", "00:50:56:00:00:02"
+	address, gateway := netip.MustParsePrefix("192.0.2.5/24"), netip.MustParseAddr("192.0.2.1")
+	static := func(name, mac string) inspect.Interface {
+		return inspect.Interface{Name: name, MAC: mac, Method: "static", Addresses: []netip.Prefix{address}, Gateway: gateway}
+	}
+	want := lan.Expect{MAC: one, Static: []netip.Prefix{address}, Gateway: gateway}
+	for _, c := range []struct {
+		name       string
+		macs       []string
+		interfaces []inspect.Interface
+		pins       []inspect.Pin
+		want       []lan.Expect
+	}{
+		{"by the configuration's MAC", []string{one, two}, []inspect.Interface{static("x", one), {Name: "y", MAC: two, Method: "dhcp"}}, nil,
+			[]lan.Expect{want, {MAC: two, DHCP: true}}},
+		{"by a rule's", []string{one, two}, []inspect.Interface{static("lan0", "")}, []inspect.Pin{{Name: "lan0", MAC: one}}, []lan.Expect{want, {MAC: two}}},
+		{"the only one", []string{one}, []inspect.Interface{{Name: "lo", Method: "static"}, static("ens192", "")}, nil, []lan.Expect{want}},
+		{"which of two cannot be told", []string{one, two}, []inspect.Interface{static("ens192", "")}, nil, []lan.Expect{{MAC: one}, {MAC: two}}},
+		{"the only one, pinned to another card", []string{one}, []inspect.Interface{static("lan0", "")}, []inspect.Pin{{Name: "lan0", MAC: two}}, []lan.Expect{{MAC: one}}},
+	} {
+		m := machine.Machine{}
+		for _, mac := range c.macs {
+			m.NICs = append(m.NICs, machine.NIC{MAC: mac})
+		}
+		f := inspect.Facts{Network: inspect.Network{Interfaces: c.interfaces, Pins: c.pins}}
+		if d := cmp.Diff(c.want, expectations(f, m).NICs, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+	}
+}
+
+func TestAProofAsksForTheRootsDisk(t *testing.T) {
+	f := inspect.Facts{OS: inspect.OS{Hostname: "web01"}, Mounts: []inspect.Mount{{Device: "disk1p2", Path: "/"}},
+		Topology: guest.Topology{Disks: []guest.Disk{{Name: "disk0"}, {Name: "disk1", Partitions: []guest.Partition{{Name: "disk1p1"}, {Name: "disk1p2"}}}}}}
+	m := machine.Machine{Disks: []machine.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
+	want := testers.Expect{Hostname: "web01", Root: "b", Disks: []testers.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
+	if d := cmp.Diff(want, expectations(f, m), cmpopts.EquateEmpty()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestGuessedNICsAreBounded(t *testing.T) {
+	r := &Run{Migration: &Migration{Name: "x", Machine: machine.Machine{Source: "guess"}, Facts: &inspect.Facts{}}}
+	for i := range 1000 {
+		r.Facts.Network.Pins = append(r.Facts.Network.Pins, inspect.Pin{MAC: madeUpMAC(strings.Repeat("x", i))})
+	}
+	if r.guessNICs(); len(r.Machine.NICs) != maxNICs {
+		t.Errorf("%d NICs, want %d", len(r.Machine.NICs), maxNICs)
+	}
+}
+
+func TestFolderNamesTripNobody(t *testing.T) {
+	for source, want := range map[string]string{
+		"/vms/web01.vmdk":           "web01",
+		"/vms/Web Server (old).vmx": "Web-Server-old",
+		"/dev/sdb":                  "sdb",
+		"-rf.raw":                   "rf",
+		"a,b:c%d\ne.raw":            "a-b-c-d-e",
+		"/x/.vmdk":                  "guest",
+		"..":                        "guest",
+		"/x/ümläut.raw":             "ml-ut",
+		"/x/" + strings.Repeat("a", 250) + ".vmdk": strings.Repeat("a", 100),
+	} {
+		if got := FolderName(source); got != want {
+			t.Errorf("FolderName(%q) = %q, want %q", source, got, want)
+		}
+	}
+}
+
+func TestWhatAGuestSaysCommandsNoTerminal(t *testing.T) {
+	const hostile = "a\x1b]0;owned\x07\r\x9b\xff\u202eb\nc\td\u00e9"
+	if got, want := Printable(hostile), "a\\x1b]0;owned\\x07\\x0d\\x9b\\xff\\u202eb\nc\td\u00e9"; got != want {
+		t.Errorf("Printable = %q, want %q", got, want)
+	}
+	if got, want := Line(hostile), `a\x1b]0;owned\x07\x0d\x9b\xff\u202eb\nc`+"\td\u00e9"; got != want {
+		t.Errorf("Line = %q, want %q", got, want)
+	}
+}
+
+// hostilePlan holds what a guest may put into names, texts and diffs.
+func hostilePlan() fixers.Plan {
+	return fixers.Plan{
+		Changes: []guest.Change{
+			{Fixer: "linux/a", Why: "because", Path: "/etc/x\ny", Diff: "diff a b\n--- a\n+++ b\n@@ -1 +1 @@\n-\x1b[2J\n+```\n"},
+			{Fixer: "linux/a", Why: "because", Path: "/boot/i", Diff: "1 driver appended"},
+		},
+		Concerns: []fixer.Concern{{Level: fixer.Blocker, Code: "linux/c", Text: "odd\nBLOCKER none", Try: "this"}},
+		Skipped:  []fixers.Skip{{Fixer: "linux/b", Reason: "nothing to change"}},
+	}
+}
+
+func TestAPlanReadsAsOne(t *testing.T) {
+	want := `BLOCKER linux/c: odd\nBLOCKER none
+  try: this
+
+# linux/a: because
+diff a b
+--- a
++++ b
+@@ -1 +1 @@
+-\x1b[2J
++` + "```" + `
+/boot/i: 1 driver appended
+
+2 changes
+# linux/b: nothing to change
+`
+	if d := cmp.Diff(want, PlanText(hostilePlan())); d != "" {
+		t.Errorf("PlanText (-want +got):\n%s", d)
+	}
+}
+
+func TestFactsOfAGuestAreOneLineEach(t *testing.T) {
+	f := inspect.Facts{OS: inspect.OS{Name: "Evil\nroot mounted\x1b[1A", Source: "/etc/os-release"}}
+	text := FactsText(f, machine.Machine{Name: "m", Source: "guess"})
+	if lines := strings.Count(text, "\n"); lines != 4 || strings.ContainsRune(text, '\x1b') {
+		t.Errorf("FactsText has %d lines, want 4:\n%q", lines, text)
+	}
+}
+
+func TestTheReportHoldsWhatHappened(t *testing.T) {
+	plan := hostilePlan()
+	r := Report{Versions: map[string]string{"qemu-img": "7.2"}, Migration: &Migration{
+		Name: "web01", Options: Options{Source: "/vms/a`b|c.vmx"}, Plan: &plan, Again: &fixers.Plan{},
+		Facts:  &inspect.Facts{OS: inspect.OS{Name: "<img src=x>|"}},
+		Stages: []Record{{Name: "fetch", State: Done}, {Name: "convert", State: Skipped, Reason: "rehearsal"}},
+		Disks:  []transfer.Result{{Path: "/x/web01-disk0.qcow2", Format: "qcow2", Size: 7, Allocated: 3, SHA256: "abc"}},
+		Outcome: &testers.Outcome{Cause: "login: <b>no</b>\nline", LastWords: "````\x1b[2Jpanic",
+			Answers: []testers.Answer{{Name: "boot", OK: true, Evidence: "up"}, {Name: "net", Evidence: "no | address"}}},
+	}}
+	text := r.Markdown()
+	for _, want := range []string{
+		"# web01\n\n**Not proved** to boot: login: &lt;b>no&lt;/b> line\n",
+		"| source | ``/vms/a`b\\|c.vmx`` |",
+		"&lt;img src=x>\\|",
+		"| convert | skipped | 0s | rehearsal |",
+		"| boot | yes | up |", `| net | **no** | no \| address |`,
+		"`````\n````\\x1b[2Jpanic\n`````\n",
+		"| `/x/web01-disk0.qcow2` | qcow2 | 7 | 3 | abc |",
+		"````diff\n", "Planning again after FIX gave 0 changes.", "- qemu-img: 7.2\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if strings.ContainsAny(text, "\x1b\x07\r") {
+		t.Error("the report holds control characters of the guest")
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+func TestTheVerdictIsTheWorstThatIsKnown(t *testing.T) {
+	failed := []Record{{Name: "fix", State: Failed, Reason: "conflict"}}
+	for want, m := range map[string]Migration{
+		"**Proved**":                {Outcome: &testers.Outcome{Proved: true}},
+		"**Not proved** to boot: x": {Outcome: &testers.Outcome{Cause: "x"}, Stages: failed},
+		"**Failed** in fix":         {Stages: failed},
+		"**Not tested.**":           {},
+		"**Undone**":                {Undone: true},
+	} {
+		if got := (Report{Migration: &m}).verdict(); !strings.HasPrefix(got, want) {
+			t.Errorf("verdict of %+v = %q, want %q", m, got, want)
+		}
+	}
+}
+
+func TestBlockersAreAllNamed(t *testing.T) {
+	r := &Run{Migration: &Migration{}}
+	if err := r.Blocker(); err != nil {
+		t.Errorf("without a plan: %v", err)
+	}
+	plan := hostilePlan()
+	r.Plan = &plan
+	if err := r.Blocker(); !errors.Is(err, ErrBlocked) || !strings.Contains(err.Error(), "linux/c: odd") {
+		t.Errorf("Blocker = %v", err)
+	}
+}
+
+func TestPlanningAgainTellsWhatDidNotSettle(t *testing.T) {
+	known := fixer.Concern{Level: fixer.Warning, Code: "old"}
+	before := fixers.Plan{Concerns: []fixer.Concern{known}}
+	if got := unsettled(before, fixers.Plan{Concerns: []fixer.Concern{known, {Level: fixer.Info, Code: "i"}}}); len(got) > 0 {
+		t.Errorf("unsettled = %+v, want nothing", got)
+	}
+	again := hostilePlan()
+	var codes []string
+	for _, c := range unsettled(before, again) {
+		codes = append(codes, c.Code)
+	}
+	if d := cmp.Diff([]string{"fix/not-settled", "fix/new-concern"}, codes); d != "" {
+		t.Error(d)
+	}
+}
+
+// An approval does not make a guest boot: a blocker is taken out of the plan, or
+// its cause out of the guest.
+func TestAnApprovedPlanWithABlockerIsBlocked(t *testing.T) {
+	plan := hostilePlan()
+	r := &Run{Migration: &Migration{Options: Options{Plan: &plan}}}
+	if err := r.plan(t.Context()); !errors.Is(err, ErrBlocked) {
+		t.Errorf("plan = %v, want %v", err, ErrBlocked)
+	}
+	r.Plan.Concerns = append(r.Plan.Concerns, fixer.Concern{Code: "fix/new-concern"})
+	if !r.Options.same(Options{Plan: func() *fixers.Plan { p := hostilePlan(); return &p }()}) {
+		t.Error("what FIX adds to the plan changed the approved one")
+	}
+}

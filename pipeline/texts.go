@@ -1,0 +1,154 @@
+package pipeline
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/machine"
+)
+
+// Printable is text that came from a guest, or may hold some, with all that
+// would command a terminal or hide from a reader spelled out: \x1b, \u202e.
+// Line breaks and tabs stay.
+func Printable(text string) string {
+	return spelled(text, func(r rune) bool { return r == '\n' || r == '\t' })
+}
+
+// Line is Printable on one line, so that a guest's name with a line break in it
+// does not look like a line of ours.
+func Line(text string) string {
+	return spelled(text, func(r rune) bool { return r == '\t' })
+}
+
+func spelled(text string, kept func(rune) bool) string {
+	var b strings.Builder
+	for i, r := range text {
+		switch {
+		case r == unicode.ReplacementChar && !strings.HasPrefix(text[i:], "\ufffd"): // a byte that is no UTF-8
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case kept(r) || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// cell fits a text into one line, or one cell of a table, of Markdown as what it
+// is: none of it becomes HTML, a link or a picture.
+func cell(text string) string {
+	return escapeMarkdown.Replace(Line(strings.Join(strings.Fields(text), " ")))
+}
+
+var escapeMarkdown = strings.NewReplacer("|", `\|`, "<", "&lt;", "&", "&amp;", "[", `\[`, "`", "\\`", "*", `\*`, `\`, `\\`)
+
+// code is a text as code within a line of Markdown.
+func code(text string) string {
+	fence := strings.Repeat("`", longestRun(text)+1)
+	return fence + strings.ReplaceAll(Line(text), "|", `\|`) + fence
+}
+
+// fenced is a text as a block of Markdown that ends where the text does.
+func fenced(language, text string) string {
+	fence := strings.Repeat("`", max(3, longestRun(text)+1))
+	return fence + language + "\n" + strings.TrimSuffix(Printable(text), "\n") + "\n" + fence + "\n"
+}
+
+// longestRun is how many backticks a text has in a row at most.
+func longestRun(text string) int {
+	longest, run := 0, 0
+	for _, r := range text {
+		if run++; r != '`' {
+			run = 0
+		}
+		longest = max(longest, run)
+	}
+	return longest
+}
+
+func systemName(f *inspect.Facts) string {
+	if f == nil {
+		return "not inspected"
+	}
+	return fmt.Sprintf("%s %s (%s, %s, read from %s)", f.OS.Name, f.OS.Arch, f.Firmware.Used, f.Init.Value, f.OS.Source)
+}
+
+// FactsText is what inspection found, for people; every line ends with where
+// it was read.
+func FactsText(f inspect.Facts, m machine.Machine) string {
+	var b strings.Builder
+	line := func(what, value, source string) {
+		fmt.Fprintf(&b, "%-12s%s", what, Line(value))
+		if source != "" {
+			fmt.Fprintf(&b, "  [%s]", Line(source))
+		}
+		b.WriteByte('\n')
+	}
+	line("machine", fmt.Sprintf("%s: %d CPUs, %d MiB, %d disks, %d NICs", m.Name, m.CPUs, m.Memory>>20, len(m.Disks), len(m.NICs)), m.Source)
+	line("system", fmt.Sprintf("%s %s", f.OS.Name, f.OS.Arch), f.OS.Source)
+	line("firmware", string(f.Firmware.Used), f.Firmware.Source)
+	line("init", f.Init.Value, f.Init.Source)
+	for _, v := range f.Topology.Filesystems {
+		line("filesystem", fmt.Sprintf("%s %s %s %q", v.Device, v.Type, v.UUID, v.Label), "")
+	}
+	for _, v := range f.Mounts {
+		line("mount", fmt.Sprintf("%s on %s (%s)", v.Device, v.Path, v.Spec), v.Source)
+	}
+	for _, v := range f.Bootloaders {
+		line("bootloader", v.Kind+" "+v.Config, v.Source)
+	}
+	for _, v := range f.Kernels {
+		line("kernel", fmt.Sprintf("%s, initrd by %s, virtio_blk in %s", v.Version, v.Generator, v.Drivers["virtio_blk"]), v.Source)
+	}
+	for _, v := range f.Network.Interfaces {
+		line("interface", fmt.Sprintf("%s %s %v via %v (%s)", v.Name, v.Method, v.Addresses, v.Gateway, v.Stack), v.Source)
+	}
+	for _, v := range f.Network.Pins {
+		line("pin", fmt.Sprintf("%s: %s %s %s", v.Name, v.MAC, v.Driver, v.Path), v.Source)
+	}
+	for _, v := range f.VMware {
+		line("vmware", v.Kind+" "+v.Name, v.Source)
+	}
+	for _, v := range f.Problems {
+		line("problem", v.Value, v.Source)
+	}
+	return b.String()
+}
+
+// PlanText is a plan for people: the concerns, then every change with its
+// reason and diff.
+func PlanText(p fixers.Plan) string {
+	var b strings.Builder
+	for _, c := range p.Concerns {
+		fmt.Fprintf(&b, "%s %s: %s\n", strings.ToUpper(string(c.Level)), Line(c.Code), Line(c.Text))
+		if c.Try != "" {
+			fmt.Fprintf(&b, "  try: %s\n", Line(c.Try))
+		}
+	}
+	fixer := ""
+	for _, c := range p.Changes {
+		if c.Fixer != fixer {
+			fixer = c.Fixer
+			fmt.Fprintf(&b, "\n# %s: %s\n", Line(c.Fixer), Line(c.Why))
+		}
+		if strings.HasPrefix(c.Diff, "diff ") || strings.Contains(c.Diff, "\n--- ") {
+			b.WriteString(Printable(c.Diff))
+			continue
+		}
+		fmt.Fprintf(&b, "%s: %s\n", Line(c.Path), Line(c.Diff))
+	}
+	fmt.Fprintf(&b, "\n%d changes", len(p.Changes))
+	for _, s := range p.Skipped {
+		fmt.Fprintf(&b, "\n# %s: %s", Line(s.Fixer), Line(s.Reason))
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
