@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -33,10 +36,15 @@ const exitHelp = `Exit status:
     5  not proved: converted, but the result did not pass its boot test
   130  interrupted; the same command goes on where it was`
 
-var errUsage = errors.New("wrong command line")
+var (
+	errUsage  = errors.New("wrong command line")
+	errPlan   = errors.New("cannot use this plan")
+	errFolder = errors.New("cannot use this folder; choose another with --to")
+	errFull   = errors.New("the storage is full")
+)
 
 // badInput are the errors that the operator ends by giving something else.
-var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, pipeline.ErrRecord, pipeline.ErrBusy,
+var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
 	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict}
 
 func exitStatus(err error) int {
@@ -51,6 +59,8 @@ func exitStatus(err error) int {
 		return exitBlocked
 	case errors.Is(err, pipeline.ErrNotProved):
 		return exitNotProved
+	case errors.Is(err, errFull), errors.Is(err, syscall.ENOSPC):
+		return exitFailed
 	}
 	for _, bad := range badInput {
 		if errors.Is(err, bad) {
@@ -58,6 +68,31 @@ func exitStatus(err error) int {
 		}
 	}
 	return exitFailed
+}
+
+// sentence is an error as one line for people. Packages that wrap one another's
+// errors may each have said what kind of error it is: it is said once.
+func sentence(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	if errors.Is(err, errFull) {
+		lines = lines[:1] // the others follow from it
+	}
+	text := strings.Join(lines, "; ")
+	for _, kind := range badInput {
+		first, rest, ok := strings.Cut(text, kind.Error()+": ")
+		if ok {
+			text = first + kind.Error() + ": " + strings.ReplaceAll(rest, kind.Error()+": ", "")
+		}
+	}
+	if errors.Is(err, inspect.ErrNoOS) && !errors.Is(err, errFull) {
+		text += "; give the disk that the guest boots from, not encrypted"
+	}
+	return text
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

@@ -14,7 +14,6 @@ import (
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/proc"
-	"hyper2kvm/pipeline/source"
 )
 
 func (a *app) inspect() *cobra.Command {
@@ -60,12 +59,9 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err := f.check(); err != nil {
 		return err
 	}
-	absolute, err := filepath.Abs(path)
+	absolute, err := existing(path)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(absolute); err != nil {
-		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}
 	folder, err := os.MkdirTemp("", "hyper2kvm-"+stage+"-*")
 	if err != nil {
@@ -78,7 +74,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := r.Go(ctx); err != nil {
+	if err := ifFull(folder, r.Go(ctx)); err != nil {
 		return err
 	}
 	return show(r)

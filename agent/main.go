@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // version is set by the build: git describe.
@@ -48,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "hyper2kvm: %v\n", err)
+		fmt.Fprintln(stderr, "hyper2kvm: "+sentence(err))
 	}
 	return exitStatus(err)
 }
@@ -79,6 +81,16 @@ source is never written. A SOURCE is a VMX file or a disk: VMDK, qcow2, raw
 data in a file that ends in .raw or .img, or a block device.
 
 ` + exitHelp,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%w: there is no command %q: see hyper2kvm --help", errUsage, args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRun: func(c *cobra.Command, _ []string) {
+			c.SetContext(proc.WithLogger(c.Context(), a.log()))
+		},
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}

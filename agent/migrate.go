@@ -5,14 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/source"
+	"hyper2kvm/pipeline/transfer"
 )
 
 // flags are what the commands that run the pipeline share.
@@ -113,11 +116,15 @@ func readPlan(path string) (fixers.Plan, error) {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return fixers.Plan{}, fmt.Errorf("%w: %w", source.ErrBadInput, err)
+		return fixers.Plan{}, fmt.Errorf("%w: %w", errPlan, err)
 	}
+	const try = `make one with "hyper2kvm plan --output json"`
 	var plan fixers.Plan
 	if err := json.Unmarshal(text, &plan); err != nil {
-		return plan, fmt.Errorf("%w: %s is not a plan: %w", source.ErrBadInput, path, err)
+		return plan, fmt.Errorf("%w: %s is not JSON of a plan (%w); %s", errPlan, path, err, try)
+	}
+	if plan.Changes == nil { // a plan without changes has an empty list: other JSON would convert an unfixed guest
+		return plan, fmt.Errorf("%w: %s has no list of changes; %s", errPlan, path, try)
 	}
 	return plan, nil
 }
@@ -127,21 +134,58 @@ func (a *app) inFolder(ctx context.Context, f flags, o pipeline.Options) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	absolute, err := filepath.Abs(o.Source)
+	absolute, err := existing(o.Source)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(absolute); err != nil {
-		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}
 	o.Source = absolute
-	shown := newProgress(a.stderr)
-	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(f.to, pipeline.FolderName(absolute)), Version: version, Log: a.log(), Tell: shown.tell}, o)
+	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)))
 	if err != nil {
 		return err
 	}
-	err = r.Go(ctx)
+	_, before := os.Lstat(folder)
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell}, o)
+	if errors.Is(err, transfer.ErrTarget) {
+		return ifFull(f.to, fmt.Errorf("%w: %w", errFolder, err))
+	}
+	if err != nil {
+		return ifFull(folder, err)
+	}
+	err = ifFull(folder, r.Go(ctx))
+	if errors.Is(before, fs.ErrNotExist) && exitStatus(err) == exitBadInput && r.Stage("fetch").State == pipeline.Failed {
+		return errors.Join(err, r.Close(), os.RemoveAll(folder)) // nothing in it is worth keeping
+	}
 	err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
 	a.summary(r, err)
 	return errors.Join(err, r.Close())
+}
+
+// ifFull names the cause of an error that comes of a full storage: a guest's
+// file system on an overlay that cannot grow fails with words of its own.
+func ifFull(folder string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var s unix.Statfs_t
+	const little = 1 << 20 // bytes; less than any disk's tables need
+	if unix.Statfs(folder, &s) != nil || int64(s.Bavail)*s.Bsize >= little {
+		return err
+	}
+	return fmt.Errorf("%w: make room at %s and give the command again, or choose another folder: %w", errFull, folder, err)
+}
+
+// existing is the absolute path of a source that is there.
+func existing(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	_, err = os.Stat(absolute)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w: %s does not exist; give a VMX file or a disk", source.ErrBadInput, absolute)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
+	return absolute, nil
 }

@@ -110,7 +110,7 @@ func size(n int64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	value, unit := float64(n)/(1<<10), 0
-	for value >= 1000 && unit < len(units)-1 {
+	for value >= 999.5 && unit < len(units)-1 {
 		value, unit = value/(1<<10), unit+1
 	}
 	return fmt.Sprintf("%.3g %ciB", value, units[unit])

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/pipeline"
-	"hyper2kvm/pipeline/source"
 )
 
 func (a *app) test() *cobra.Command {
@@ -25,11 +25,11 @@ tell whether a guest was healthy before its migration.`,
 			if hardware != "kvm" && hardware != pipeline.OnVMware {
 				return fmt.Errorf("%w: --hardware %s: want kvm or vmware", errUsage, hardware)
 			}
-			info, err := os.Stat(args[0])
+			path, err := existing(args[0])
 			if err != nil {
-				return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+				return err
 			}
-			if info.IsDir() {
+			if info, err := os.Stat(path); err == nil && info.IsDir() {
 				return a.retest(c.Context(), args[0])
 			}
 			asIs := "the guest is tested as it is"
@@ -73,6 +73,10 @@ migration changed, on its converted disks. The source was never changed.`,
 
 // reopen works on the finished migration in a folder.
 func (a *app) reopen(folder string, work func(*pipeline.Run) error) (err error) {
+	folder, err = filepath.Abs(folder)
+	if err != nil {
+		return err
+	}
 	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell})
 	if err != nil {
 		return err

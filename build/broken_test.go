@@ -109,3 +109,29 @@ func TestAnUndocumentedTargetIsFound(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestAReadmeThatLacksARowIsFound(t *testing.T) {
+	source := "const (\n\texitOK = 0\n\texitFailed    = 1 // x\n)\n" +
+		"\t\tUse: \"undo FOLDER\", Short: \"Take\"\n\t\tUse: \"version\", Short: \"Print\"\n"
+	rows := commandLine(source)
+	want := []row{{"the command undo", "`hyper2kvm undo"}, {"the command version", "`hyper2kvm version"}, {"the exit status 0", "0 |"}, {"the exit status 1", "1 |"}}
+	if diff := cmp.Diff(want, rows, cmp.AllowUnexported(row{})); diff != "" {
+		t.Fatal(diff)
+	}
+	readme := "| `hyper2kvm undo FOLDER` | takes back |\n\n| 0 | done |\n| 0 | again |\n| 1 | failed |\n"
+	lacks := []string{
+		"the command version: README.md has 0 rows that begin with \"`hyper2kvm version\", want 1",
+		"the exit status 0: README.md has 2 rows that begin with \"0 |\", want 1",
+	}
+	if diff := cmp.Diff(lacks, unexplained(readme, rows)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAReadmeThatTellsOfWhatIsGoneIsFound(t *testing.T) {
+	readme := "x\n\n| fixer | because |\n|---|---|\n| `a/b` | c |\n| `old` | d |\n\n| `other` | e |\n"
+	want := []string{"README.md tells of the fixer old, which is not there"}
+	if diff := cmp.Diff(want, surplus(readme, "fixer", map[string]bool{"a/b": true})); diff != "" {
+		t.Error(diff)
+	}
+}

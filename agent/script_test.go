@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/proc"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hyper2kvm": main})
+}
+
+// Each script is a story of the command line. Its own commands:
+//
+//	exits STATUS ARG…    run hyper2kvm; a failure is one readable line
+//	empty FOLDER         nothing is in it
+//	guest FILE [FSTAB]   make a disk with the least of a Linux guest (tools, root)
+//	tmpfs FOLDER SIZE    mount a small file system there (root)
+//	cut FILE BYTES       keep the beginning of a file
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			return os.Mkdir(filepath.Join(e.WorkDir, "to"), 0o755)
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "tools" {
+				return false, errors.New("no such condition: " + name)
+			}
+			return os.Getenv("NEED_TOOLS") != "", nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "cut": cut,
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: exits STATUS [ARG…]")
+	}
+	got := 0
+	if err := ts.Exec("hyper2kvm", args[1:]...); err != nil {
+		status, ok := err.(interface{ ExitCode() int })
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = status.ExitCode()
+	}
+	said := ts.ReadFile("stderr")
+	if want := args[0]; strconv.Itoa(got) != want {
+		ts.Fatalf("exit status %d, want %s; it says:\n%s%s", got, want, ts.ReadFile("stdout"), said)
+	}
+	if got != 0 {
+		oneSentence(ts, said)
+	}
+}
+
+// oneSentence holds what the operator reads of a failure to one line, last on
+// standard error, that says nothing twice.
+func oneSentence(ts *testscript.TestScript, said string) {
+	lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n")
+	if strings.Count(said, "hyper2kvm: ") != 1 || !strings.HasPrefix(lines[len(lines)-1], "hyper2kvm: ") {
+		ts.Fatalf("the failure is not one line at the end:\n%s", said)
+	}
+	parts := strings.Split(lines[len(lines)-1], ": ")
+	for i, part := range parts[1:] {
+		if part == parts[i] {
+			ts.Fatalf("it says %q twice: %s", part, lines[len(lines)-1])
+		}
+	}
+}
+
+func empty(ts *testscript.TestScript, neg bool, args []string) {
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if neg || len(entries) > 0 {
+		ts.Fatalf("%s holds %v", args[0], entries)
+	}
+}
+
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+}
+
+func mountTmpfs(ts *testscript.TestScript, neg bool, args []string) {
+	folder := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(folder, 0o755))
+	ts.Check(unix.Mount("none", folder, "tmpfs", 0, "size="+args[1]))
+	ts.Defer(func() { ts.Check(unix.Unmount(folder, 0)) })
+}
+
+// makeGuest makes a disk of one partition with a system's name and an fstab. In
+// the second form the fstab is that of the script.
+func makeGuest(ts *testscript.TestScript, neg bool, args []string) {
+	if os.Geteuid() != 0 {
+		ts.Fatalf("the direct engine needs root")
+	}
+	fstab := "# made by the installer\n/dev/sda1\t/\text4\tdefaults 0 1\n"
+	if len(args) > 1 {
+		fstab = ts.ReadFile(args[1])
+	}
+	tree, err := os.MkdirTemp(ts.Getenv("WORK"), "tree")
+	ts.Check(err)
+	for name, text := range map[string]string{
+		"etc/os-release":       "ID=debian\nVERSION_ID=12\nPRETTY_NAME=Debian\n",
+		"etc/hostname":         "small\n",
+		"etc/fstab":            fstab,
+		"sbin/init":            "#!",
+		"lib/modules/6.1/here": "",
+	} {
+		path := filepath.Join(tree, name)
+		ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+		ts.Check(os.WriteFile(path, []byte(text), 0o644))
+	}
+	raw := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(raw, nil, 0o600))
+	ts.Check(os.Truncate(raw, 32<<20))
+	for _, c := range []proc.Command{
+		{Name: "sfdisk", Args: []string{"-q", raw}, Stdin: strings.NewReader("label: dos\n2048,,83\n")},
+		{Name: "mke2fs", Args: []string{"-q", "-t", "ext4", "-U", "6c1c6a32-5a5c-4a52-8d68-0a5f2f5b7f11", "-d", tree, "-E", "offset=1048576", raw, "31m"}},
+	} {
+		_, err := c.Run(context.Background())
+		ts.Check(err)
+	}
+}
+
+// A log at level Debug names every program with its argv.
+func TestVerboseTellsOfEveryProgram(t *testing.T) {
+	if _, err := proc.Look("qemu-img"); err != nil {
+		t.Skip(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.qcow2")
+	if _, err := proc.Run(t.Context(), "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", "-u", path, "1M"); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if got := run(t.Context(), []string{"-v", "inspect", path}, &stdout, &stderr); got != exitBadInput {
+		t.Errorf("exit status %d, want %d", got, exitBadInput)
+	}
+	if want := regexp.MustCompile(`level=DEBUG msg="program ran" argv="\[qemu-img info .*\]" took=`); !want.MatchString(stderr.String()) {
+		t.Errorf("the log does not match %s:\n%s", want, &stderr)
+	}
+}
