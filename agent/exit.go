@@ -92,7 +92,7 @@ func sentence(err error) string {
 	if errors.Is(err, inspect.ErrNoOS) && !errors.Is(err, errFull) {
 		text += "; give the disk that the guest boots from, not encrypted"
 	}
-	return text
+	return pipeline.Line(text) // a guest may have a say in it
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

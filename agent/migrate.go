@@ -64,7 +64,7 @@ on where it was when the same command is given again.`,
 			if f.noTest {
 				o.Skip["test"] = "asked for with --no-test"
 			}
-			return a.inFolder(c.Context(), f, o)
+			return a.inFolder(c.Context(), f, "", o)
 		},
 	}
 	f.addTarget(c)
@@ -78,10 +78,11 @@ func (a *app) rehearse() *cobra.Command {
 	c := &cobra.Command{
 		Use: "rehearse SOURCE", Short: "Prove that a guest will boot on KVM before anything is copied", Args: oneArg("SOURCE"),
 		Long: `Do everything but CONVERT: the fixed guest boots from its overlay, reading from
-the source only the blocks that it touches. Nothing is left but the report.`,
+the source only the blocks that it touches. Nothing is left but the report and
+the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			f.format = "qcow2"
-			return a.inFolder(c.Context(), f, pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine,
+			return a.inFolder(c.Context(), f, "-rehearsal", pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine,
 				Skip: map[string]string{"convert": "this is a rehearsal: the proof boots from the overlay"}})
 		},
 	}
@@ -101,7 +102,7 @@ func (a *app) apply() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.inFolder(c.Context(), f, pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine, Plan: &plan})
+			return a.inFolder(c.Context(), f, "", pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine, Plan: &plan})
 		},
 	}
 	f.addTarget(c)
@@ -130,7 +131,9 @@ func readPlan(path string) (fixers.Plan, error) {
 }
 
 // inFolder runs a migration whose folder stays, and sums up what came of it.
-func (a *app) inFolder(ctx context.Context, f flags, o pipeline.Options) error {
+// What is no migration has a folder of its own, by its suffix, so that the
+// migration may follow.
+func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.Options) error {
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -139,12 +142,12 @@ func (a *app) inFolder(ctx context.Context, f flags, o pipeline.Options) error {
 		return err
 	}
 	o.Source = absolute
-	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)))
+	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)+suffix))
 	if err != nil {
 		return err
 	}
 	_, before := os.Lstat(folder)
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell}, o)
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell}, o)
 	if errors.Is(err, transfer.ErrTarget) {
 		return ifFull(f.to, fmt.Errorf("%w: %w", errFolder, err))
 	}

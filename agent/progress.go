@@ -63,7 +63,7 @@ func (p *progress) line(format string, args ...any) {
 		fmt.Fprintln(p.out)
 		p.open = false
 	}
-	fmt.Fprintf(p.out, format+"\n", args...)
+	fmt.Fprintln(p.out, pipeline.Line(fmt.Sprintf(format, args...))) // a guest may have a say in it
 }
 
 func (p *progress) copying(e pipeline.Event) {

@@ -50,7 +50,7 @@ func concerns(r *pipeline.Run) []string {
 		if c.Try != "" {
 			line += "; " + c.Try
 		}
-		lines = append(lines, line)
+		lines = append(lines, pipeline.Line(line))
 	}
 	return lines
 }

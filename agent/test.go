@@ -37,7 +37,7 @@ tell whether a guest was healthy before its migration.`,
 			if hardware == pipeline.OnVMware {
 				o.Hardware = pipeline.OnVMware
 			}
-			return a.inFolder(c.Context(), f, o)
+			return a.inFolder(c.Context(), f, "-test", o)
 		},
 	}
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the test's own folder is made")
@@ -63,6 +63,9 @@ migration changed, on its converted disks. The source was never changed.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.reopen(args[0], func(r *pipeline.Run) error {
 				if err := r.UndoAll(c.Context()); err != nil {
+					return err
+				}
+				if err := r.WriteReport(context.WithoutCancel(c.Context())); err != nil {
 					return err
 				}
 				return a.print(fmt.Sprintf("%s: %d changes taken back on %d disks\n", r.Name, len(r.Undo), len(r.Disks)))

@@ -157,10 +157,17 @@ func diskOf(v machine.Volume, disk Disk) libvirtxml.DomainDisk {
 	switch v.Bus {
 	case "virtio":
 		x.Address = onPort(v.Port)
-	default:
-		x.Address = &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Controller: new(uint), Bus: new(uint), Target: new(uint), Unit: ptr(uint(v.Unit))}}
+	case "sata": // each on a port of the controller
+		x.Address = drive(0, v.Unit)
+	default: // each a target of its own, as VMware numbers them
+		x.Address = drive(v.Unit, 0)
 	}
 	return x
+}
+
+func drive(target, unit int) *libvirtxml.DomainAddress {
+	return &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{
+		Controller: new(uint), Bus: new(uint), Target: ptr(uint(target)), Unit: ptr(uint(unit))}}
 }
 
 func interfaceOf(n machine.Interface) libvirtxml.DomainInterface {
