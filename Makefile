@@ -10,6 +10,7 @@ export PATH := $(CACHE)/go/bin:$(PATH)
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 FUZZTIME ?= 10s
 GUEST    ?= web01
+TO       ?= migrated
 
 GO_BUILD    := go build -trimpath -buildvcs=false
 GUEST_BUILD := CGO_ENABLED=0 $(GO_BUILD) -ldflags '-s -w'
@@ -32,8 +33,10 @@ setup: ## install what is missing: Debian packages, a recent Go
 build: setup guest-binaries ## bin/hyper2kvm, with libguestfs, hivex and libvirt
 	$(GO_BUILD) -tags appliance -ldflags '-X main.version=$(VERSION)' -o bin/hyper2kvm ./agent
 
-migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest) and prove that it boots
-	@disk='$(DISK)'; [ -n "$$disk" ] || disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); set -x; bin/hyper2kvm migrate "$$disk"
+migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) into TO and prove that it boots
+	@disk='$(DISK)'; \
+	if [ -z "$$disk" ]; then disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); rm -rf '$(TO)/$(GUEST)'; fi; \
+	set -x; mkdir -p '$(TO)'; bin/hyper2kvm migrate --to '$(TO)' "$$disk"
 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
 	@go run ./build/guest $(GUEST)
