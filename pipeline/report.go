@@ -193,6 +193,12 @@ func (r Report) proof(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %s | %s | %s |\n", p.Name, holds, cell(p.Evidence))
 	}
+	if len(r.Outcome.Differences) > 0 {
+		fmt.Fprintf(b, "\nWhere the tested machine was not the one of the libvirt XML:\n\n")
+		for _, d := range r.Outcome.Differences {
+			fmt.Fprintf(b, "- %s\n", cell(d))
+		}
+	}
 	if !r.Outcome.Proved && r.Outcome.LastWords != "" {
 		fmt.Fprintf(b, "\nThe last words of its console:\n\n%s", fenced("", r.Outcome.LastWords))
 	}

@@ -213,7 +213,7 @@ func TestTheReportHoldsWhatHappened(t *testing.T) {
 		Facts:  &inspect.Facts{OS: inspect.OS{Name: "<img src=x>|"}},
 		Stages: []Record{{Name: "fetch", State: Done}, {Name: "convert", State: Skipped, Reason: "rehearsal"}},
 		Disks:  []transfer.Result{{Path: "/x/web01-disk0.qcow2", Format: "qcow2", Size: 7, Allocated: 3, SHA256: "abc"}},
-		Outcome: &testers.Outcome{Cause: "login: <b>no</b>\nline", LastWords: "````\x1b[2Jpanic",
+		Outcome: &testers.Outcome{Cause: "login: <b>no</b>\nline", LastWords: "````\x1b[2Jpanic", Differences: []string{"CPU model max"},
 			Answers: []testers.Answer{{Name: "boot", OK: true, Evidence: "up"}, {Name: "net", Evidence: "no | address"}}},
 	}}
 	text := r.Markdown()
@@ -225,7 +225,7 @@ func TestTheReportHoldsWhatHappened(t *testing.T) {
 		"| boot | yes | up |", `| net | **no** | no \| address |`,
 		"`````\n````\\x1b[2Jpanic\n`````\n",
 		"| `/x/web01-disk0.qcow2` | qcow2 | 7 | 3 | abc |",
-		"````diff\n", "Planning again after FIX gave 0 changes.", "- qemu-img: 7.2\n",
+		"````diff\n", "Planning again after FIX gave 0 changes.", "- qemu-img: 7.2\n", "\n- CPU model max\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q", want)

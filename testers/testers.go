@@ -97,11 +97,13 @@ type Outcome struct {
 	Cause     string   `json:"cause,omitempty"` // the first answer that is not OK
 	Answers   []Answer `json:"answers"`
 	LastWords string   `json:"last_words,omitempty"` // of the session that failed
+	// Differences are where the tested machine was not the emitted domain.
+	Differences []string `json:"differences"`
 }
 
 // Judge asks every tester. A guest is proved only if all answers are good.
 func Judge(e Expect, probed, clean Session) Outcome {
-	o := Outcome{Proved: true}
+	o := Outcome{Proved: true, Differences: probed.Differences}
 	for _, t := range All() {
 		ok, evidence := t.ask(e, probed, clean)
 		o.Answers = append(o.Answers, Answer{Name: t.Name, OK: ok, Evidence: evidence})
