@@ -63,7 +63,7 @@ func Apply(g FS, changes []Change) (inverse []Change, err error) {
 		inverse = append(inverse, undo)
 	}
 	slices.Reverse(inverse)
-	return append(inverse, folders...), settleTimes(g, changes)
+	return append(inverse, folders...), nil
 }
 
 // parents are changes that restore the folders of the changed files: their
@@ -150,22 +150,4 @@ func transition(g FS, c Change, before State) error {
 		return fmt.Errorf("cannot make a %q: %w", c.After.Kind, fs.ErrInvalid)
 	}
 	return g.SetMeta(c.Path, c.After.Meta)
-}
-
-// settleTimes sets the times once more at the end: a folder's or a file's time
-// moves when a later change touches it again.
-func settleTimes(g FS, changes []Change) error {
-	last := map[string]State{}
-	for _, c := range changes {
-		last[c.Path] = c.After
-	}
-	for name, s := range last {
-		if s.Kind == Absent || s.Kind == Symlink || s.Meta.MTime.IsZero() {
-			continue
-		}
-		if err := g.SetMeta(name, s.Meta); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return nil
 }
