@@ -17,10 +17,29 @@ func expectations(f inspect.Facts, m machine.Machine) testers.Expect {
 			e.Root = d.Serial
 		}
 	}
+	e.Mounts, e.Swaps = mountExpectation(f)
 	for _, n := range m.NICs {
 		e.NICs = append(e.NICs, nicExpectation(f, m, n))
 	}
 	return e
+}
+
+// mountExpectation is what fstab mounts by itself from the guest's own disks,
+// but /, and how many devices it swaps to. What inspection did not find is not
+// asked for: it may have been lost long before the migration.
+func mountExpectation(f inspect.Facts) (folders []string, swaps int) {
+	swapped := map[string]bool{}
+	for _, m := range f.Mounts {
+		entry := inspect.FstabEntry{Options: m.Options}
+		switch {
+		case m.Device == "" || m.Path == "/" || entry.Has("noauto") || entry.Has("x-systemd.automount"):
+		case m.Type == "swap":
+			swapped[m.Device] = true
+		case m.Path != "none":
+			folders = append(folders, m.Path)
+		}
+	}
+	return folders, len(swapped)
 }
 
 // onDisk tells whether a device of the topology lies on disk i.

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,6 +125,22 @@ func TestAProofAsksForTheRootsDisk(t *testing.T) {
 	want := testers.Expect{Hostname: "web01", Root: "b", Disks: []testers.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
 	if d := cmp.Diff(want, expectations(f, m), cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestAProofAsksForWhatFstabMounts(t *testing.T) {
+	f := inspect.Facts{Mounts: []inspect.Mount{
+		{Device: "disk0p1", Path: "/", Type: "ext4"},
+		{Device: "disk1p1", Path: "/srv", Type: "xfs", Options: "defaults,nofail"},
+		{Device: "disk2p1", Path: "/backup", Type: "ext4", Options: "noauto"},
+		{Device: "disk2p2", Path: "/home", Type: "ext4", Options: "x-systemd.automount"},
+		{Path: "/lost", Type: "ext4", Options: "nofail"},
+		{Device: "disk0p2", Path: "none", Type: "swap"},
+		{Device: "disk0p2", Path: "none", Type: "swap"},
+	}}
+	e := expectations(f, machine.Machine{})
+	if !slices.Equal(e.Mounts, []string{"/srv"}) || e.Swaps != 1 {
+		t.Errorf("mounts = %q, %d swaps, want /srv and 1", e.Mounts, e.Swaps)
 	}
 }
 

@@ -74,6 +74,9 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 	}
 	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
 	spec := qemu.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name)}
+	if spec.Memory, err = affordable(r.Domain.Memory); err != nil {
+		return testers.Session{}, err
+	}
 	if withProbe {
 		if spec.Key, err = probe.NewKey(); err != nil {
 			return testers.Session{}, err

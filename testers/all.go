@@ -26,6 +26,7 @@ func All() []Tester {
 		{"nothing-essential-failed", "a mount, a network or a system service that failed is a broken guest", each(nothingFailed)},
 		{"root-on-expected-disk", "the guest must run from the disk that was migrated, and be able to write to it", each(rootMounted)},
 		{"all-disks-present", "a data disk that is missing may not stop the boot", each(disksPresent)},
+		{"all-mounts-present", "fstab may let a boot go on without its data or its swap", each(mountsPresent)},
 		{"all-nics-present", "an interface without its driver may not stop the boot", each(nicsPresent)},
 		{"addresses-configured", "an interface that was renamed has lost its configuration", each(addressesConfigured)},
 		{"gateway-reached", "an address without its route serves nobody", each(gatewaysReached)},
@@ -78,6 +79,9 @@ func because(s Session) string {
 
 func noPanic(_ Expect, probed, clean Session) (bool, string) {
 	for _, s := range []Session{probed, clean} {
+		if s.LostEvents > 0 {
+			return false, plural(int(s.LostEvents), "event") + " of QEMU came too fast to be read, and a panic or a reset may be among them"
+		}
 		for _, e := range s.Events {
 			if e.Name == "GUEST_PANICKED" || e.Name == "GUEST_CRASHLOADED" {
 				return false, "QEMU reports " + e.Name

@@ -25,6 +25,8 @@ type Expect struct {
 	Root      string       `json:"root,omitempty"`       // serial of a disk that / lies on; any expected disk if empty
 	ReadOnly  bool         `json:"read_only,omitempty"`  // / is not meant to be written to
 	Disks     []Disk       `json:"disks"`
+	Mounts    []string     `json:"mounts,omitempty"` // folders that a file system of the disks is mounted at
+	Swaps     int          `json:"swaps,omitempty"`  // least number of block devices that are swapped to
 	NICs      []lan.Expect `json:"nics"`
 	MayFail   []string     `json:"may_fail,omitempty"` // units whose failure was there before the migration
 }

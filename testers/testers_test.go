@@ -25,8 +25,9 @@ var (
 func expectation() Expect {
 	return Expect{
 		Hostname: "web01", MachineID: "m1",
-		Disks: []Disk{{Serial: "web01-disk0", Size: 4 << 30}, {Serial: "web01-disk1", Size: 1 << 30}},
-		NICs:  []lan.Expect{{MAC: mac, Static: []netip.Prefix{address}, Gateway: gateway}},
+		Disks:  []Disk{{Serial: "web01-disk0", Size: 4 << 30}, {Serial: "web01-disk1", Size: 1 << 30}},
+		Mounts: []string{"/srv"}, Swaps: 1,
+		NICs: []lan.Expect{{MAC: mac, Static: []netip.Prefix{address}, Gateway: gateway}},
 	}
 }
 
@@ -38,6 +39,8 @@ func goodReport(boot string) probe.Received {
 			{Name: "vda", Size: 4 << 30, Serial: "web01-disk0", Drivers: []string{"virtio_blk", "virtio-pci", "pcieport"}},
 			{Name: "vdb", Size: 1 << 30, Serial: "web01-disk1", Drivers: []string{"virtio_blk", "virtio-pci", "pcieport"}},
 		},
+		Mounts: []wire.Mount{{Path: "/", Source: "/dev/mapper/vg-root", Type: "ext4"}, {Path: "/srv", Source: "/dev/vdb1", Type: "xfs"}},
+		Swaps:  []string{"/dev/dm-1"},
 		NICs: []wire.NIC{
 			{Name: "ens192", MAC: mac, Permanent: mac, Driver: "virtio_net", Carrier: true},
 			{Name: "br0", MAC: "02:00:00:00:00:09", Lower: []string{"ens192"}, Addrs: []netip.Prefix{address}},
@@ -90,6 +93,7 @@ func TestEachTesterFailsOnItsOwnMutant(t *testing.T) {
 		{"a panic on serial before the reboot", func(_ *Expect, p, _ *Session) {
 			p.Boots[0].Signs = Signs("[1.0] Kernel panic - not syncing: x", "serial", start)
 		}, []string{"no-panic"}},
+		{"events that nobody saw", func(_ *Expect, p, _ *Session) { p.LostEvents = 3 }, []string{"no-panic"}},
 		{"a target that is not reached after the reboot", report(1, func(r *wire.Report) { r.Kind, r.Jobs = wire.Starting, []string{"1 a.service start running"} }),
 			[]string{"boot-target-reached"}},
 		{"emergency mode", report(0, func(r *wire.Report) { r.Kind = wire.Emergency }), []string{"boot-target-reached"}},
@@ -111,6 +115,11 @@ func TestEachTesterFailsOnItsOwnMutant(t *testing.T) {
 		{"a data disk that is missing", report(1, func(r *wire.Report) { r.Disks = r.Disks[:1] }), []string{"all-disks-present"}},
 		{"a data disk of another size", report(1, func(r *wire.Report) { r.Disks = []wire.Disk{r.Disks[0], {Serial: "web01-disk1"}} }),
 			[]string{"all-disks-present"}},
+		{"a data disk that is there and not mounted", report(1, func(r *wire.Report) { r.Mounts = r.Mounts[:1] }), []string{"all-mounts-present"}},
+		{"no swap", report(0, func(r *wire.Report) { r.Swaps = nil }), []string{"all-mounts-present"}},
+		{"a share of a file server that is not in the proof's network", report(0, func(r *wire.Report) {
+			r.Failed, r.Remote = []string{"srv-nfs.mount"}, []string{"srv-nfs.mount"}
+		}), nil},
 		{"a NIC without its driver", report(0, func(r *wire.Report) { r.NICs = []wire.NIC{{Name: "ens192", MAC: mac}, r.NICs[1]} }),
 			[]string{"all-nics-present", "addresses-configured"}},
 		{"no address", report(0, func(r *wire.Report) { r.NICs = []wire.NIC{r.NICs[0]} }), []string{"addresses-configured"}},
@@ -127,7 +136,7 @@ func TestEachTesterFailsOnItsOwnMutant(t *testing.T) {
 		{"a reset that the host made", func(_ *Expect, p, _ *Session) { p.Events[0].Data = json.RawMessage(`{"guest": false}`) }, []string{"reboot-survived"}},
 		{"a reset from before the reboot", func(_ *Expect, p, _ *Session) { p.Events[0].At = start }, []string{"reboot-survived"}},
 		{"a second boot that hangs", func(_ *Expect, p, _ *Session) { p.Boots[1].Reports, p.End = nil, Hung },
-			[]string{"boot-target-reached", "nothing-essential-failed", "root-on-expected-disk", "all-disks-present", "all-nics-present",
+			[]string{"boot-target-reached", "nothing-essential-failed", "root-on-expected-disk", "all-disks-present", "all-mounts-present", "all-nics-present",
 				"addresses-configured", "gateway-reached", "identity-kept", "reboot-survived"}},
 		{"a clean boot whose address is silent", func(_ *Expect, _, c *Session) { c.Boots[0].Network[0].Answering = nil }, []string{"clean-boot"}},
 		{"a clean boot that ends in emergency mode", func(_ *Expect, _, c *Session) {
@@ -168,6 +177,34 @@ func TestAGuestWithoutAnAddressNeedsALoginPrompt(t *testing.T) {
 	clean.Boots[0].Signs = Signs("Debian GNU/Linux 12 web01 tty1\nweb01 login: ", "screen", start)
 	if o := Judge(e, probed, clean); !o.Proved {
 		t.Errorf("not proved: %s", o.Cause)
+	}
+}
+
+// TestAddressesOfSwappedNICsAreNotWitnessed: Linux answers ARP for both on both.
+func TestAddressesOfSwappedNICsAreNotWitnessed(t *testing.T) {
+	const other = "00:50:56:01:02:04"
+	second := netip.MustParsePrefix("198.51.100.7/24")
+	arp := func(a netip.Addr) lan.Answer { return lan.Answer{Addr: a, How: "arp", At: start} }
+	ping := func(a netip.Addr) lan.Answer { return lan.Answer{Addr: a, How: "ping", At: start} }
+	for _, c := range []struct {
+		why    string
+		second netip.Prefix
+		first  lan.Witness
+		claims []netip.Addr // on the other network
+		want   bool
+	}{
+		{"in its place", second, lan.Witness{MAC: mac, Answering: []lan.Answer{arp(address.Addr())}}, []netip.Addr{second.Addr()}, true},
+		{"swapped", second, lan.Witness{MAC: mac, Answering: []lan.Answer{arp(address.Addr())}}, []netip.Addr{address.Addr()}, false},
+		{"heard on both, at home on the first", second, lan.Witness{MAC: mac, Answering: []lan.Answer{arp(address.Addr()), ping(address.Addr())}},
+			[]netip.Addr{address.Addr()}, true},
+		{"two in one network", netip.MustParsePrefix("192.0.2.11/24"), lan.Witness{MAC: mac, Answering: []lan.Answer{arp(address.Addr())}},
+			[]netip.Addr{address.Addr()}, true},
+	} {
+		e := Expect{NICs: []lan.Expect{{MAC: mac, Static: []netip.Prefix{address}}, {MAC: other, Static: []netip.Prefix{c.second}}}}
+		b := Boot{Network: []lan.Witness{c.first, {MAC: other, Answering: []lan.Answer{arp(c.second.Addr())}, Claimed: c.claims}}}
+		if ok, seen := networkWitnessed(e, b); ok != c.want {
+			t.Errorf("%s: %v (%s), want %v", c.why, ok, seen, c.want)
+		}
 	}
 }
 

@@ -129,7 +129,7 @@ func readLogical(r io.ReaderAt, disk *Disk, extended Partition, number int) (int
 					next = first + e.start
 				}
 			case i >= 2 && (start < first || start+e.length > first+length): // as Linux: odd tools leave rubbish there
-			case e.kind != 0:
+			default: // a type of zero too: Linux counts it, and the numbers behind it follow
 				add(disk, number, e, start)
 				number++
 			}

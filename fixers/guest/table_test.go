@@ -79,6 +79,8 @@ func TestTablesAreReadAsTheKernelReadsThem(t *testing.T) {
 			[]Partition{part(1, 2048, 100, "83", "cafe0123-01"), part(3, 4096, 50, "82", "cafe0123-03")}},
 		{"logical", testDisk{0: link([3]uint32{0x0f, 1000, 9000}), 1000: link([3]uint32{0x83, 10, 20}, [3]uint32{5, 100, 200}), 1100: link([3]uint32{0x8e, 5, 30})},
 			[]Partition{part(1, 1000, 9000, "0f", "cafe0123-01"), part(5, 1010, 20, "83", "cafe0123-05"), part(6, 1105, 30, "8e", "cafe0123-06")}},
+		{"logical of no type", testDisk{0: link([3]uint32{5, 1000, 9000}), 1000: link([3]uint32{0, 10, 20}, [3]uint32{5, 100, 200}), 1100: link([3]uint32{0x83, 5, 30})},
+			[]Partition{part(1, 1000, 9000, "05", "cafe0123-01"), part(5, 1010, 20, "00", "cafe0123-05"), part(6, 1105, 30, "83", "cafe0123-06")}},
 		{"over the end", testDisk{0: link([3]uint32{0x83, 131000, 5000}, [3]uint32{0x83, 200000, 5000})},
 			[]Partition{part(1, 131000, 72, "83", "cafe0123-01")}},
 		{"chain over the end", testDisk{0: link([3]uint32{5, 1000, 4294967295}), 1000: link([3]uint32{0x83, 10, 20}, [3]uint32{5, 4294967295, 9})},

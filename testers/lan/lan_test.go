@@ -3,6 +3,7 @@ package lan
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -141,6 +142,34 @@ func TestAnAnswerThatWasNotAskedForProvesNothing(t *testing.T) {
 	}
 }
 
+func TestAGuestIsNotAskedByItself(t *testing.T) {
+	e := static("192.0.2.1/24", "192.0.2.2/24", "192.0.2.10/24")
+	for _, e.Gateway = range []netip.Addr{{}, netip.MustParseAddr("192.0.2.2")} { // none; the guest itself
+		s := newTestStation(t, e)
+		for _, p := range e.Static {
+			if got, want := s.asker(p), netip.MustParseAddr("192.0.2.3"); got != want {
+				t.Errorf("%v is asked for by %v, want %v", p, got, want)
+			}
+		}
+	}
+}
+
+func TestAsManyAddressesAsAreExpectedAreWitnessed(t *testing.T) {
+	var prefixes []string
+	for i := range 200 {
+		prefixes = append(prefixes, fmt.Sprintf("192.0.2.%d/24", i+10))
+	}
+	e := static(prefixes...)
+	s := newTestStation(t, e)
+	s.questions()
+	for _, p := range e.Static {
+		s.receive(arpSaid(t, layers.ARPReply, p.Addr().String(), "192.0.2.1"), now)
+	}
+	if missing := s.witness().Missing(e); len(missing) != 0 {
+		t.Errorf("missing = %v", missing)
+	}
+}
+
 func TestAGuestOnAVLANIsAskedThere(t *testing.T) {
 	e := static("192.0.2.10/24")
 	s := newTestStation(t, e)
@@ -160,9 +189,11 @@ func TestAGuestOnAVLANIsAskedThere(t *testing.T) {
 func TestARestartForgetsWhatWasProved(t *testing.T) {
 	e := static("192.0.2.10/24")
 	s := newTestStation(t, e)
+	s.questions()
 	s.receive(arpSaid(t, layers.ARPReply, "192.0.2.10", "192.0.2.1"), now)
 	before := s.witness()
 	s.restart()
+	s.receive(arpSaid(t, layers.ARPReply, "192.0.2.10", "192.0.2.1"), now) // sent before, read after
 	if len(before.Missing(e)) != 0 || len(s.witness().Missing(e)) != 1 {
 		t.Errorf("missing %v before and %v after a restart", before.Missing(e), s.witness().Missing(e))
 	}
@@ -212,6 +243,7 @@ func TestALeaseIsOfferedTakenAndWitnessed(t *testing.T) {
 	if len(w.Missing(e)) != 1 {
 		t.Errorf("missing = %v, want the answer for the leased address", w.Missing(e))
 	}
+	s.questions()
 	s.receive(arpSaid(t, layers.ARPReply, "198.51.100.50", "198.51.100.1"), now)
 	if m := s.witness().Missing(e); len(m) != 0 {
 		t.Errorf("missing = %v", m)

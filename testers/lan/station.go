@@ -22,14 +22,18 @@ const (
 	maxAddrs   = 64
 	maxSources = 16
 	maxVLANs   = 8
+	// maxHows is how many answers for each expected address are kept beyond
+	// maxAddrs: ARP or NDP, and a ping.
+	maxHows = 2
 )
 
 // station is the network's logic without its wire: frames go in, frames come
 // out. Every frame that goes in comes from a guest and is hostile.
 type station struct {
 	expect Expect
-	router netip.Addr   // of Network
-	lease  netip.Prefix // what DHCP gives out
+	router netip.Addr          // of Network
+	lease  netip.Prefix        // what DHCP gives out
+	asked  map[netip.Addr]bool // that the guest was asked for, of late
 	seen   Witness
 }
 
@@ -55,7 +59,9 @@ func newStation(e Expect) (*station, error) {
 	return s, nil
 }
 
-func (s *station) restart() { s.seen = Witness{MAC: s.expect.MAC} }
+func (s *station) restart() {
+	s.seen, s.asked = Witness{MAC: s.expect.MAC}, map[netip.Addr]bool{}
+}
 
 // witness is a copy that does not change any more.
 func (s *station) witness() Witness {
@@ -117,6 +123,7 @@ func (s *station) questions() [][]byte {
 }
 
 func (s *station) question(p netip.Prefix, vlan uint16) [][]byte {
+	s.asked[p.Addr()] = true
 	answered := slices.IndexFunc(s.seen.Answering, func(a Answer) bool { return a.Addr == p.Addr() && a.VLAN == vlan })
 	if answered < 0 {
 		if p.Addr().Is4() {
@@ -147,21 +154,24 @@ func (s *station) asker(p netip.Prefix) netip.Addr {
 	if p == s.lease {
 		return s.router
 	}
-	if g := s.expect.Gateway; g.IsValid() && g.Is4() == p.Addr().Is4() {
+	if g := s.expect.Gateway; g.IsValid() && g.Is4() == p.Addr().Is4() && !s.isOwn(g) {
 		return g
 	}
 	neighbour := p.Masked().Addr().Next()
-	if neighbour == p.Addr() {
+	for s.isOwn(neighbour) { // a guest hears nobody who has its own address
 		neighbour = neighbour.Next()
 	}
 	return neighbour
 }
 
+func (s *station) isOwn(a netip.Addr) bool {
+	return slices.ContainsFunc(s.own(), func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
 // isGuests tells whether an address is the guest's own, as expected or as it
 // says itself.
 func (s *station) isGuests(a netip.Addr) bool {
-	return slices.Contains(s.seen.Claimed, a) ||
-		slices.ContainsFunc(s.own(), func(p netip.Prefix) bool { return p.Addr() == a })
+	return slices.Contains(s.seen.Claimed, a) || s.isOwn(a)
 }
 
 func (s *station) note(from link, at time.Time) {
@@ -181,14 +191,14 @@ func (s *station) claim(a netip.Addr) {
 	}
 }
 
-// answered notes an answer to a question of ours. What was never asked for is
-// a claim and proves nothing.
+// answered notes an answer to a question of ours. What was not asked for, since
+// the guest was reset, is a claim and proves nothing: what it said before the
+// reset may arrive after it.
 func (s *station) answered(a netip.Addr, from link, how string, at time.Time) {
-	asked := slices.ContainsFunc(s.own(), func(p netip.Prefix) bool { return p.Addr() == a })
 	known := slices.ContainsFunc(s.seen.Answering, func(seen Answer) bool {
 		return seen.Addr == a && seen.How == how && seen.VLAN == from.vlan
 	})
-	if !asked || known || len(s.seen.Answering) >= maxAddrs {
+	if !s.asked[a] || known || len(s.seen.Answering) >= maxAddrs+maxHows*len(s.own()) {
 		return
 	}
 	s.seen.Answering = append(s.seen.Answering, Answer{Addr: a, MAC: from.mac.String(), VLAN: from.vlan, How: how, At: at})

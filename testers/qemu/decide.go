@@ -84,10 +84,14 @@ func (s state) failed(b testers.Boot) (step, bool) {
 }
 
 // complete tells whether a boot with the probe has shown everything, or has had
-// its time to.
+// its time to. What is missing may still come as long as systemd has work to do:
+// a large disk is checked before it is mounted.
 func (s state) complete(b testers.Boot) bool {
 	if testers.Settled(s.expect, b) {
 		return true
+	}
+	if last, ok := b.Last(); ok && last.State == "starting" && testers.Unwell(s.expect, b) != "" {
+		return false
 	}
 	i := slices.IndexFunc(b.Reports, func(r probe.Received) bool { return r.Kind == wire.Reached })
 	return i >= 0 && s.now.Sub(b.Reports[i].At) > s.limits.settle
@@ -112,5 +116,9 @@ func (s state) late(b testers.Boot, rebooting bool) string {
 	if rebooting {
 		return fmt.Sprintf("the guest did not restart within %v", s.limits.boot)
 	}
-	return fmt.Sprintf("not up within %v: %s", s.limits.boot, testers.Cause(b))
+	cause := testers.Cause(b)
+	if unwell := testers.Unwell(s.expect, b); s.session.Probe && unwell != "" {
+		cause = unwell
+	}
+	return fmt.Sprintf("not up within %v: %s", s.limits.boot, cause)
 }

@@ -272,6 +272,8 @@ func TestNextStep(t *testing.T) {
 	late := up(time.Minute)
 	late.Gateways = nil
 	late.NICs = nil // the address never comes
+	working := late
+	working.State = "starting"
 	for _, c := range []struct {
 		why     string
 		session testers.Session
@@ -293,6 +295,10 @@ func TestNextStep(t *testing.T) {
 			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 80 * time.Second, step{}},
 		{"a boot target without the rest for too long", testers.Session{Probe: true, Boots: []testers.Boot{
 			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 2 * time.Minute, step{end: testers.Failed}},
+		{"a boot target without the rest, for which systemd still works", testers.Session{Probe: true, Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{working}, Network: answers()}}}, 2 * time.Minute, 2 * time.Minute, step{}},
+		{"a boot target without the rest, for which systemd works for too long", testers.Session{Probe: true, Boots: []testers.Boot{
+			{At: start, Reports: []probe.Received{working}, Network: answers()}}}, 6 * time.Minute, 6 * time.Minute, step{end: testers.Overdue}},
 		{"a boot that only starts", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{starting}}}},
 			6 * time.Minute, 6 * time.Minute, step{end: testers.Overdue}},
 		{"emergency mode that the probe tells of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{emergency}}}},
@@ -430,5 +436,31 @@ func TestTheSerialLogIsBounded(t *testing.T) {
 	}
 	if info.Size() != maxSerial || s.written() != 10<<20 || len(s.last()) != maxTail || len(s.take()) != maxTail || s.err != nil {
 		t.Errorf("log of %d bytes for %d written, tail %d, err %v", info.Size(), s.written(), len(s.last()), s.err)
+	}
+}
+
+func TestWhatAGuestSaysWhileItGoesDownIsNotJudged(t *testing.T) {
+	r := observed(t)
+	if err := r.report(up(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	r.session.RebootAsked = start.Add(time.Minute)
+	down := up(2 * time.Minute)
+	down.Kind, down.State, down.NICs = wire.Starting, "stopping", nil
+	if err := r.report(down); err != nil {
+		t.Fatal(err)
+	}
+	if last, ok := r.boot().Last(); !ok || last.Kind != wire.Reached {
+		t.Errorf("the boot before the reboot ends with %+v, want the report of before the reboot", last)
+	}
+	if !r.watch.alive.Equal(down.At) {
+		t.Errorf("last sign of life at %v, want %v", r.watch.alive, down.At)
+	}
+	r.session.Boots = append(r.session.Boots, testers.Boot{At: start.Add(3 * time.Minute)})
+	if err := r.report(up(4 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.boot().Reports); n != 1 {
+		t.Errorf("%d reports after the reboot, want 1", n)
 	}
 }

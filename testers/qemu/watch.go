@@ -86,6 +86,9 @@ func (r *run) observe(ctx context.Context) error {
 
 func (r *run) boot() *testers.Boot { return &r.session.Boots[len(r.session.Boots)-1] }
 
+// rebooting tells whether the guest was told to reboot and has not yet.
+func (r *run) rebooting() bool { return !r.session.RebootAsked.IsZero() && len(r.session.Boots) == 1 }
+
 func (r *run) end(end testers.End, format string, args ...any) {
 	if r.session.End == "" {
 		r.session.End, r.session.Detail = end, fmt.Sprintf(format, args...)
@@ -121,6 +124,9 @@ func (r *run) reset(e qmp.Event) error {
 	if err := line(r.evidence.qmp, e); err != nil {
 		return err
 	}
+	if r.port != nil {
+		r.port.Restart() // first, so that what is drained is all that came before
+	}
 	if err := r.drain(); err != nil {
 		return err
 	}
@@ -129,9 +135,6 @@ func (r *run) reset(e qmp.Event) error {
 	shown := len(r.boot().Reports) > 0 || slices.ContainsFunc(r.boot().Network, func(w lan.Witness) bool { return w.Frames > 0 })
 	for _, s := range r.segments {
 		s.Restart()
-	}
-	if r.port != nil {
-		r.port.Restart()
 	}
 	r.watch.partial, r.watch.text = "", ""
 	again := e.At.Sub(r.watch.reset) < burst
@@ -168,13 +171,17 @@ func (r *run) drain() error {
 }
 
 // report keeps an authentic report. When there are too many, the newest
-// replaces the one before.
+// replaces the one before. What a guest says while it goes down for its reboot
+// is a sign of life and nothing to judge: its target is gone, as it should be.
 func (r *run) report(received probe.Received) error {
 	if received.BootID == "" {
 		return nil // the port was closed
 	}
 	b := r.boot()
 	r.watch.alive = received.At
+	if r.rebooting() {
+		return nil
+	}
 	if len(b.Reports) == maxReports {
 		b.Reports[maxReports-1] = received
 		return nil
@@ -297,7 +304,7 @@ func (r *run) blocks(ctx context.Context) (int64, error) {
 // ask challenges a probe that has reported before; the first challenge answers
 // its hello.
 func (r *run) ask(now time.Time) error {
-	if r.port == nil {
+	if r.port == nil || r.rebooting() {
 		return nil
 	}
 	last, ok := r.boot().Last()

@@ -113,6 +113,9 @@ func (g *engine) Mount(device, at string) error {
 	if i < 0 {
 		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
 	}
+	if len(g.disks) == 0 {
+		return fmt.Errorf("mount %s: %w", device, fs.ErrClosed)
+	}
 	found := g.topology.Filesystems[i]
 	if _, ok := options[found.Type]; !ok {
 		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
@@ -148,7 +151,7 @@ func (g *engine) UnmountAll() error { return g.mounts.unmountAll() }
 
 // Close writes everything through to the disks and lets go of them: it
 // returns when the kernel has detached every device. Its error means that
-// writes may be missing.
+// writes may be missing. Closing twice is harmless.
 func (g *engine) Close() error { return errors.Join(g.mounts.close(), g.closeDisks()) }
 
 func (g *engine) closeDisks() error {

@@ -229,3 +229,43 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 		t.Errorf("Open: error %v, want the cause", err)
 	}
 }
+
+func TestAFolderForTemporaryFilesMayBeALink(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	disks := guesttest.Disks(t)
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(t.TempDir(), link))
+	t.Setenv("TMPDIR", link)
+	g := openDisks(t, disks...)
+	must(t, g.Mount("disk0p1", "/"))
+	must(t, g.Mount(guesttest.XFSDevice, "/srv"))
+	must(t, g.Close())
+}
+
+func TestAFileThatIsLookedAtForAMomentDoesNotStopTheUnmount(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	g := openDisks(t, guesttest.Disks(t)...)
+	must(t, g.Mount("disk0p1", "/"))
+	fd, err := g.open("/", unix.O_PATH)
+	must(t, err)
+	closed := make(chan error, 1)
+	time.AfterFunc(200*time.Millisecond, func() { closed <- unix.Close(fd) })
+	must(t, g.UnmountAll())
+	must(t, <-closed)
+	must(t, g.Close())
+}
+
+func TestAGuestThatIsClosedStaysClosed(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	g := openDisks(t, guesttest.Disks(t)...)
+	must(t, g.Mount("disk0p1", "/"))
+	must(t, g.Close())
+	must(t, g.Close())
+	must(t, g.UnmountAll())
+	if err := g.Mount("disk0p1", "/"); err == nil {
+		t.Error("a closed guest can be mounted")
+	}
+	if _, err := g.ReadFile("/etc/fstab", 1000); err == nil {
+		t.Error("a closed guest can be read")
+	}
+}

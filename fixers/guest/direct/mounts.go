@@ -3,11 +3,13 @@ package direct
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +18,8 @@ import (
 // namespace of one thread. The namespace ends with the thread and the thread
 // with the process, so a killed agent leaves nothing mounted.
 type mounts struct {
-	calls chan func()
-	base  string // a tmpfs of our own, in our namespace alone
+	calls chan func() // nil once closed
+	base  string      // a tmpfs of our own, in our namespace alone
 	list  []mounted
 }
 
@@ -31,7 +33,11 @@ type mounted struct {
 // newMounts starts the thread. No other goroutine ever runs on it: it is
 // locked and never unlocked, so the thread ends when the goroutine does.
 func newMounts() (*mounts, error) {
-	m := &mounts{calls: make(chan func()), base: os.TempDir()}
+	base, err := filepath.EvalSymlinks(os.TempDir()) // as the kernel names what is mounted there
+	if err != nil {
+		return nil, err
+	}
+	m := &mounts{calls: make(chan func()), base: base}
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -62,8 +68,11 @@ func (m *mounts) enter() error {
 
 func (m *mounts) root() string { return filepath.Join(m.base, "root") }
 
-// do runs f on the thread that sees the mounts.
+// do runs f on the thread that sees the mounts, until that has ended.
 func (m *mounts) do(f func() error) error {
+	if m.calls == nil {
+		return fs.ErrClosed
+	}
 	done := make(chan error)
 	m.calls <- func() { done <- f() }
 	return <-done
@@ -133,16 +142,33 @@ func (m *mounts) unmountAll() error {
 			errs = append(errs, fmt.Errorf("sync: %w", err))
 		}
 		errs = append(errs, last.folder.Close(),
-			m.do(func() error { return unix.Unmount(last.path, unix.UMOUNT_NOFOLLOW) }),
+			m.unmount(last.path),
 			last.loop.detach())
 		m.list = m.list[:len(m.list)-1]
 	}
 	return errors.Join(errs...)
 }
 
-// close ends the thread and with it the namespace.
+// unmount waits for whoever has a file open for a moment: a program that is
+// being started has all of ours until it runs.
+func (m *mounts) unmount(path string) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(detachWait); ; <-tick.C {
+		err := m.do(func() error { return unix.Unmount(path, unix.UMOUNT_NOFOLLOW) })
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// close ends the thread and with it the namespace. Closing twice is harmless.
 func (m *mounts) close() error {
+	if m.calls == nil {
+		return nil
+	}
 	err := errors.Join(m.unmountAll(), m.do(func() error { return unix.Unmount(m.base, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }))
 	close(m.calls)
+	m.calls = nil
 	return err
 }

@@ -92,7 +92,7 @@ func (s system) drivers(device string) []string {
 
 // rootFS is what is mounted at / and whether it can be written to.
 func (s system) rootFS() (wire.Root, error) {
-	table, err := s.readAll("/proc/self/mountinfo")
+	table, err := s.readUpTo("/proc/self/mountinfo", maxMountinfo)
 	if err != nil {
 		return wire.Root{}, err
 	}

@@ -96,6 +96,38 @@ func TestTheRootIsFollowedThroughLVMToItsDisk(t *testing.T) {
 	}
 }
 
+func TestFileSystemsOfBlockDevicesAndSwapAreTold(t *testing.T) {
+	s := tree(t, map[string]string{
+		"/proc/self/mountinfo": "22 1 254:0 / / rw shared:1 - ext4 /dev/mapper/vg-root rw\n23 22 0:5 / /dev rw - devtmpfs udev rw\n" +
+			"30 22 254:17 / /srv/my\\040data rw shared:9 - xfs /dev/vdb1 rw\n31 22 0:50 / /srv/nfs rw - nfs4 nas:/x rw\n",
+		"/etc/fstab":        "# /x\nUUID=1 / ext4\nUUID=2 /data/ xfs nofail 0 2\nUUID=3 none swap\n",
+		"/srv/my data/keep": "",
+		"/data":             "-> srv/my data",
+		"/proc/swaps": "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/vda5                               partition\t998396\t\t0\t\t-2\n" +
+			"/dev/zram0                              partition\t998396\t\t0\t\t100\n/swapfile                               file\t998396\t\t0\t\t-3\n",
+	})
+	mounts, err := s.mounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []wire.Mount{{Path: "/", Source: "/dev/mapper/vg-root", Type: "ext4"}, {Path: "/srv/my data", Source: "/dev/vdb1", Type: "xfs"},
+		{Path: "/data", Source: "/dev/vdb1", Type: "xfs"}}
+	if diff := cmp.Diff(want, mounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	swaps, err := s.swaps()
+	if err != nil || !slices.Equal(swaps, []string{"/dev/vda5"}) {
+		t.Errorf("swaps = %q, %v, want /dev/vda5 alone", swaps, err)
+	}
+}
+
+func TestMountsThatOnlyANetworkServesAreKnown(t *testing.T) {
+	got := remotes("Id=srv-nfs.mount\nType=nfs4\n\nType=ext4\nId=-.mount\n\nType=fuse.sshfs\nId=srv-ssh.mount\n")
+	if want := []string{"srv-nfs.mount", "srv-ssh.mount"}; !slices.Equal(got, want) {
+		t.Errorf("remotes = %q, want %q", got, want)
+	}
+}
+
 func TestGatewaysOfBothFamilies(t *testing.T) {
 	want := []wire.Gate{
 		{Addr: netip.MustParseAddr("192.0.2.1"), Interface: "ens192"},

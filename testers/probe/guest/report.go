@@ -13,10 +13,12 @@ import (
 
 // Lists are cut here, so that a report stays far below wire.MaxLine.
 const (
-	maxItems   = 200
-	maxText    = 400 // bytes of one line
-	maxFile    = 64 << 10
-	maxJournal = "50" // lines
+	maxItems = 200
+	maxText  = 400 // bytes of one line
+	maxFile  = 64 << 10
+	// maxMountinfo is more than other files need: containers mount hundreds.
+	maxMountinfo = 1 << 20
+	maxJournal   = "50" // lines
 )
 
 // system is where the kernel's files are; tests put them elsewhere.
@@ -43,6 +45,10 @@ func (s system) report() wire.Report {
 	var err error
 	r.Root, err = s.rootFS()
 	trouble(err)
+	r.Mounts, err = s.mounts()
+	trouble(err)
+	r.Swaps, err = s.swaps()
+	trouble(err)
 	r.Disks, err = s.disks()
 	trouble(err)
 	r.NICs, err = s.nics()
@@ -66,6 +72,9 @@ func units(r *wire.Report, trouble func(error)) {
 	failed, err := output("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager", "--full")
 	trouble(err)
 	r.Failed = firstWords(failed)
+	mounts, err := output("systemctl", "show", "--property=Id,Type", "*.mount")
+	trouble(err)
+	r.Remote = remotes(mounts)
 	if r.Kind == wire.Reached && r.State != "starting" {
 		return
 	}
@@ -137,13 +146,15 @@ func (s system) read(name string) string {
 	return cut(strings.TrimSpace(string(b)))
 }
 
-func (s system) readAll(name string) ([]byte, error) {
+func (s system) readAll(name string) ([]byte, error) { return s.readUpTo(name, maxFile) }
+
+func (s system) readUpTo(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(s.root + name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile))
+	b, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -95,6 +95,9 @@ type Report struct {
 	Jobs      []string `json:"jobs"`   // what systemd still waits for
 	Journal   []string `json:"journal,omitempty"`
 	Root      Root     `json:"root"`
+	Mounts    []Mount  `json:"mounts"`           // file systems of block devices
+	Swaps     []string `json:"swaps"`            // block devices, without compressed memory
+	Remote    []string `json:"remote,omitempty"` // units that mount what only a network serves
 	Disks     []Disk   `json:"disks"`
 	NICs      []NIC    `json:"nics"`
 	Gateways  []Gate   `json:"gateways"`
@@ -109,6 +112,13 @@ type Root struct {
 	Disks    []string `json:"disks"`   // kernel names of the disks it lies on
 	Writable bool     `json:"writable"`
 	WriteErr string   `json:"write_error,omitempty"`
+}
+
+// Mount is one file system that is mounted.
+type Mount struct {
+	Path   string `json:"path"`
+	Source string `json:"source"` // /dev/mapper/vg-data
+	Type   string `json:"type"`
 }
 
 // Disk is one disk.

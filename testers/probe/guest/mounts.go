@@ -1,0 +1,96 @@
+package main
+
+import (
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"hyper2kvm/testers/probe/wire"
+)
+
+// mounts are the file systems of block devices, in the order in which they were
+// mounted: those of fstab come before those of containers.
+// Source: proc_pid_mountinfo(5).
+func (s system) mounts() ([]wire.Mount, error) {
+	table, err := s.readUpTo("/proc/self/mountinfo", maxMountinfo)
+	if err != nil {
+		return nil, err
+	}
+	var found []wire.Mount
+	for line := range strings.Lines(string(table)) {
+		before, after, ok := strings.Cut(line, " - ")
+		f, super := strings.Fields(before), strings.Fields(after)
+		if ok && len(f) > 4 && len(super) > 1 && strings.HasPrefix(super[1], "/dev/") && len(found) < maxItems {
+			found = append(found, wire.Mount{Path: cut(unoctal(f[4])), Source: cut(unoctal(super[1])), Type: cut(super[0])})
+		}
+	}
+	return append(found, s.aliases(found)...), nil
+}
+
+// aliases are the mounts again that fstab has at a folder of another name:
+// systemd resolves symbolic links before it mounts.
+func (s system) aliases(mounts []wire.Mount) []wire.Mount {
+	table, _ := s.readAll("/etc/fstab") // absent in a guest without one
+	var found []wire.Mount
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || !strings.HasPrefix(f[1], "/") || len(found) == maxItems {
+			continue
+		}
+		name := path.Clean(unoctal(f[1]))
+		real, err := filepath.EvalSymlinks(s.root + name)
+		if err != nil || real == s.root+name {
+			continue
+		}
+		i := slices.IndexFunc(mounts, func(m wire.Mount) bool { return s.root+m.Path == real })
+		if i >= 0 {
+			found = append(found, wire.Mount{Path: cut(name), Source: mounts[i].Source, Type: mounts[i].Type})
+		}
+	}
+	return found
+}
+
+// unoctal undoes what the kernel does to the blanks and backslashes of a name.
+var unoctal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
+
+// swaps are the block devices that are swapped to, other than compressed memory.
+// Source: proc_swaps(5).
+func (s system) swaps() ([]string, error) {
+	table, err := s.readAll("/proc/swaps")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) > 1 && f[1] == "partition" && !strings.HasPrefix(f[0], "/dev/zram") && len(found) < maxItems {
+			found = append(found, cut(unoctal(f[0])))
+		}
+	}
+	return found, nil
+}
+
+// remoteTypes are file systems that only a network serves.
+// Source: systemd, src/basic/mountpoint-util.c, fstype_is_network.
+var remoteTypes = []string{"afs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "sshfs"}
+
+// remotes are the mount units of such file systems, of systemctl's properties.
+func remotes(shown string) []string {
+	var units []string
+	for block := range strings.SplitSeq(strings.TrimSpace(shown), "\n\n") {
+		var unit, kind string
+		for line := range strings.Lines(block) {
+			switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+			case "Id":
+				unit = value
+			case "Type":
+				kind = strings.TrimPrefix(value, "fuse.")
+			}
+		}
+		if slices.Contains(remoteTypes, kind) && len(units) < maxItems {
+			units = append(units, cut(unit))
+		}
+	}
+	return units
+}
