@@ -89,7 +89,7 @@ func (t *files) withImages(kernels []Kernel) []Kernel {
 	for _, prefix := range kernelPrefixes {
 		for _, name := range t.glob("/boot/" + prefix + "*") {
 			image := t.resolve(name)
-			if !t.isFile(image) || slices.ContainsFunc(kernels, func(k Kernel) bool { return k.Image == image }) {
+			if isDebugCopy(image) || !t.isFile(image) || slices.ContainsFunc(kernels, func(k Kernel) bool { return k.Image == image }) {
 				continue
 			}
 			k := Kernel{Image: image, Source: name}
@@ -99,6 +99,11 @@ func (t *files) withImages(kernels []Kernel) []Kernel {
 		}
 	}
 	return kernels
+}
+
+// isDebugCopy tells the copy of a kernel that SUSE installs for debuggers.
+func isDebugCopy(image string) bool {
+	return strings.HasPrefix(path.Base(image), "vmlinux-") && strings.HasSuffix(image, ".gz")
 }
 
 // withModules are the versions that have modules.

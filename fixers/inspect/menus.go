@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -90,10 +91,25 @@ func mountOf(f Facts, name string) string {
 func (t *files) offer(e BootEntry, roots []string) offer {
 	o := offer{options: e.Options, version: e.Version}
 	o.image = t.bootFile(&o, e.Linux, roots)
-	for _, name := range e.Initrds[:min(len(e.Initrds), maxInitrds)] { // microcode comes before the initrd
+	for _, name := range mainInitrds(e.Initrds[:min(len(e.Initrds), maxInitrds)]) {
 		o.initrd = t.bootFile(&o, name, roots)
 	}
 	return o
+}
+
+// tunedInitrd is the archive of settings that tuned lets the boot loader load
+// behind the initrd.
+//
+// Source: tuned plugin_bootloader.py, BOOT_DIR, initrd_dst_img.
+const tunedInitrd = "tuned-initrd.img"
+
+// mainInitrds leaves out what comes behind an entry's initrd: tuned's archive,
+// and variables, which are empty when no such archive is there. Microcode comes
+// in front.
+func mainInitrds(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return variable.FindString(name) == name || path.Base(name) == tunedInitrd
+	})
 }
 
 // bootFile finds a file that a boot loader names. The loader's own device, in

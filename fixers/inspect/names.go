@@ -72,9 +72,12 @@ func (f Facts) Duplicates() map[string][]string {
 
 // Stable is a name for a device that survives the move: UUID=… of its file
 // system, or PARTUUID=… of its partition. It is not ok when there is none that
-// is the guest's only one.
+// is the guest's only one. For members of a volume group or a RAID udev makes no
+// link by UUID.
+//
+// Source: udev's 60-persistent-storage.rules, ID_FS_USAGE.
 func (f Facts) Stable(device string) (spec string, ok bool) {
-	if fs, ok := f.Filesystem(device); ok && fs.UUID != "" && len(f.tagged("UUID", fs.UUID)) == 1 {
+	if fs, ok := f.Filesystem(device); ok && fs.UUID != "" && !strings.HasSuffix(fs.Type, "_member") && len(f.tagged("UUID", fs.UUID)) == 1 {
 		return "UUID=" + fs.UUID, true
 	}
 	for _, d := range f.Topology.Disks {

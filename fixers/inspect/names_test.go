@@ -174,3 +174,13 @@ func TestUnstableNamesAreToldFromStableOnes(t *testing.T) {
 		}
 	}
 }
+
+func TestAPartOfAVolumeGroupIsNotNamedByItsOwnUUID(t *testing.T) {
+	f := Facts{Topology: guest.Topology{
+		Disks:       []guest.Disk{{Name: "disk0", Partitions: []guest.Partition{{Name: "disk0p3", Number: 3, UUID: "p3"}}}},
+		Filesystems: []guest.Filesystem{{Device: "disk0p3", Type: "LVM2_member", UUID: "XqQ5Kx-1111"}},
+	}}
+	if name, ok := f.Stable("disk0p3"); !ok || name != "PARTUUID=p3" {
+		t.Errorf("Stable = %q, %v, want the partition's: udev makes no by-uuid link for LVM's", name, ok)
+	}
+}

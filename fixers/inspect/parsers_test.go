@@ -366,3 +366,38 @@ func TestPackageListsNameWhatIsInstalled(t *testing.T) {
 		t.Errorf("packages (-want +got):\n%s", diff)
 	}
 }
+
+func TestTheInitrdIsNotWhatTunedLoadsBehindIt(t *testing.T) {
+	files := tree.New()
+	if err := files.Mkdir("/boot", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"vmlinuz", "microcode.img", "initramfs.img", "tuned-initrd.img"} {
+		if err := files.WriteFile("/boot/"+name, 0, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, behind := range []string{"$tuned_initrd", "${tuned_initrd}", "/tuned-initrd.img"} {
+		e := BootEntry{Linux: "/vmlinuz", Initrds: []string{"/microcode.img", "/initramfs.img", behind}}
+		o := openFiles(files).offer(e, []string{"/boot"})
+		if o.initrd != "/boot/initramfs.img" || len(o.problems) > 0 {
+			t.Errorf("with %s behind: initrd %q, problems %v", behind, o.initrd, o.problems)
+		}
+	}
+}
+
+func TestTheDebuggersCopyOfSUSEsKernelIsNoKernel(t *testing.T) {
+	files := tree.New()
+	if err := files.Mkdir("/boot", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"vmlinuz-5.3.18-59-default", "initrd-5.3.18-59-default", "vmlinux-5.3.18-59-default.gz"} {
+		if err := files.WriteFile("/boot/"+name, 0, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kernels := openFiles(files).withImages(nil)
+	if len(kernels) != 1 || kernels[0].Initrd != "/boot/initrd-5.3.18-59-default" {
+		t.Errorf("kernels %+v, want the one with an initrd", kernels)
+	}
+}

@@ -41,17 +41,23 @@ var defaultGrub = fixer.Fixer{
 				return concerns, err
 			}
 		}
-		err = g.Edit(kernelCmdline, func(old []byte) ([]byte, error) {
-			now, unknown := renameIn(string(old), kernelCmdline, naming(in, true))
-			concerns = append(concerns, concernsOf(unknown, true)...)
-			return []byte(now), nil
-		})
-		return concerns, err
+		for _, file := range entrySettings {
+			err := g.Edit(file, func(old []byte) ([]byte, error) {
+				now, unknown := renameIn(string(old), file, naming(in, true))
+				concerns = append(concerns, concernsOf(unknown, true)...)
+				return []byte(now), nil
+			})
+			if err != nil {
+				return concerns, err
+			}
+		}
+		return concerns, nil
 	},
 }
 
-// kernelCmdline is what kernel-install(8) writes new boot loader entries from.
-const kernelCmdline = "/etc/kernel/cmdline"
+// entrySettings are what kernel-install(8) and Alpine's update-extlinux write
+// new boot loader entries from.
+var entrySettings = []string{"/etc/kernel/cmdline", "/etc/update-extlinux.conf"}
 
 var (
 	grubVariable = regexp.MustCompile(`(?m)^[ \t]*(?:export[ \t]+)?(GRUB_CMDLINE_LINUX\w*|GRUB_DEVICE\w*)=`)

@@ -29,7 +29,7 @@ func unstable(spec string) bool {
 // UUID, else its PARTUUID, else, when a clone in the same guest has both too,
 // the serial number of its disk on KVM.
 func stableName(in fixer.Input, spec string) (string, bool) {
-	device, ok := in.Facts.Resolve(spec, in.Machine)
+	device, ok := deviceOf(in, spec)
 	if !ok {
 		return "", false
 	}
@@ -39,10 +39,21 @@ func stableName(in fixer.Input, spec string) (string, bool) {
 	return serialName(in, device)
 }
 
+// deviceOf finds the disk or partition behind a name. What fstab names as the
+// root is the file system on which inspection found that fstab, even when the
+// name itself tells nothing.
+func deviceOf(in fixer.Input, spec string) (string, bool) {
+	if device, ok := in.Facts.Resolve(spec, in.Machine); ok {
+		return device, true
+	}
+	root, ok := in.Facts.MountAt("/")
+	return root.Device, ok && root.Device != "" && root.Spec == spec
+}
+
 // partUUID finds the PARTUUID behind a name, if no other partition of the guest
 // has the same.
 func partUUID(in fixer.Input, spec string) (string, bool) {
-	device, ok := in.Facts.Resolve(spec, in.Machine)
+	device, ok := deviceOf(in, spec)
 	if !ok {
 		return "", false
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -17,14 +18,17 @@ import (
 
 // grubCfg replaces unstable device names in the kernel's arguments root= and
 // resume=, where GRUB has them: on the "linux" lines of its configuration, the
-// "kernel" lines of its first version, and the "options" lines of boot loader
-// entries. Nothing else is touched: GRUB's own "set root='hd0,msdos1'", "root
-// (hd0,0)" and "search" find their disk on any hardware.
+// "kernel" lines of its first version, the "options" lines of boot loader
+// entries, and RHEL 8's variable kernelopts, which those entries refer to. The
+// "append" lines of the SYSLINUX family are treated alike. Nothing else is
+// touched: GRUB's own "set root='hd0,msdos1'", "root (hd0,0)" and "search" find
+// their disk on any hardware.
 //
 // Only an initrd understands root=UUID=; an entry without one gets PARTUUID=,
 // which the kernel itself resolves (Documentation/admin-guide, "root=").
 //
-// Source: GRUB manual, "linux"; Boot Loader Specification.
+// Source: GRUB manual, "linux"; Boot Loader Specification; wiki.syslinux.org,
+// "Config"; RHEL 8's 10_linux, blscfg.
 var grubCfg = fixer.Fixer{
 	Name:    "linux/grub-cfg",
 	Why:     "the kernel is told to mount its root from a name that does not exist on KVM",
@@ -35,27 +39,52 @@ var grubCfg = fixer.Fixer{
 		if err != nil {
 			return nil, err
 		}
-		var concerns []fixer.Concern
+		menus := map[string]menu{}
 		for _, file := range files {
 			err := g.Edit(file, func(old []byte) ([]byte, error) {
-				now, more := renameArguments(old, file, in)
-				concerns = append(concerns, more...)
+				now, found := renameArguments(old, file, in)
+				m := menus[menuOf(file)]
+				menus[menuOf(file)] = menu{append(m.unknown, found.unknown...), m.boots || found.boots}
 				return now, nil
 			})
 			if err != nil {
-				return concerns, err
+				return nil, err
 			}
 		}
-		return concerns, nil
+		var concerns []fixer.Concern
+		for _, name := range slices.Sorted(maps.Keys(menus)) {
+			concerns = append(concerns, concernsOf(menus[name].unknown, menus[name].boots)...)
+		}
+		more, err := renameKernelopts(g, in, files)
+		return append(concerns, more...), err
 	},
 }
 
-// grubConfigs are GRUB's configuration files and boot loader entries, each once.
+// menu is what was found in a boot loader's menu.
+type menu struct {
+	unknown []unknownArgument
+	boots   bool // an entry has a root that will be found
+}
+
+// menuOf is the menu that a file is of: itself, or the folder of its entries.
+func menuOf(file string) string {
+	if ordered.MatchString(file) || !strings.HasSuffix(path.Dir(file), "/entries") {
+		return file
+	}
+	return path.Dir(file)
+}
+
+// grubConfigs are the boot loaders' configuration files and entries, each once.
 func grubConfigs(g *guest.View, in fixer.Input) ([]string, error) {
 	names := []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/grub/custom.cfg", "/boot/grub2/custom.cfg",
 		"/boot/grub/menu.lst", "/boot/grub/grub.conf"}
+	folders := []string{"/boot/loader/entries"}
 	for _, b := range in.Facts.Bootloaders {
-		if strings.HasPrefix(b.Kind, "grub") && b.Config != "" {
+		switch {
+		case b.Config == "":
+		case b.Kind == "systemd-boot":
+			folders = append(folders, path.Join(path.Dir(b.Config), "entries"))
+		case strings.HasPrefix(b.Kind, "grub") || strings.HasSuffix(b.Kind, "linux"): // extlinux, syslinux
 			names = append(names, b.Config)
 		}
 	}
@@ -66,12 +95,15 @@ func grubConfigs(g *guest.View, in fixer.Input) ([]string, error) {
 	for _, dir := range vendors {
 		names = append(names, dir+"/grub.cfg")
 	}
-	entries, err := listed(g, "/boot/loader/entries", ".conf")
-	if err != nil {
-		return nil, err
+	for _, folder := range folders {
+		entries, err := listed(g, folder, ".conf")
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, entries...)
 	}
 	var files []string
-	for _, name := range append(names, entries...) {
+	for _, name := range names {
 		at, err := g.Resolve(name)
 		if err != nil {
 			return nil, err
@@ -99,40 +131,43 @@ func listed(g *guest.View, dir, suffix string) ([]string, error) {
 }
 
 var (
-	kernelLine = regexp.MustCompile(`^\s*(linux|linux16|linuxefi|kernel|options)[ \t]`)
-	initrdLine = regexp.MustCompile(`^\s*(initrd|initrd16|initrdefi)[ \t]`)
-	entryEnd   = regexp.MustCompile(`^\s*(}|(menuentry|title|linux|linux16|linuxefi|kernel)[ \t])`)
+	kernelLine = regexp.MustCompile(`^\s*((linux|linux16|linuxefi|kernel|options|(?i:append))[ \t]|set[ \t]+kernelopts=)`)
+	initrdLine = regexp.MustCompile(`^\s*(?:(?i:initrd)|initrd16|initrdefi)[ \t]|^\s*(?i:append)[ \t].*\binitrd=`)
+	entryEnd   = regexp.MustCompile(`^\s*(}|(menuentry|title|linux|linux16|linuxefi|kernel|options|(?i:append))[ \t]|set[ \t]+kernelopts=)`)
 	// deviceArgument is a kernel argument that names a device. A value ends at
 	// a blank or a quote; GRUB's escapes do not occur in device names.
 	deviceArgument = regexp.MustCompile(`(?:^|[\s"'])(root|resume)=["']?([^\s"'\\]+)`)
+	rootArgument   = regexp.MustCompile(`(?:^|[\s"'])root=`)
 )
 
-func renameArguments(old []byte, file string, in fixer.Input) ([]byte, []fixer.Concern) {
+// ordered matches GRUB's own files, in which an entry's initrd comes after its
+// kernel. A boot loader entry is a file of its own, in any order of lines.
+var ordered = regexp.MustCompile(`(^|/)(grub\.cfg|custom\.cfg|menu\.lst|grub\.conf)$`)
+
+func renameArguments(old []byte, file string, in fixer.Input) ([]byte, menu) {
 	lines := splitLines(old)
-	// A boot loader entry is a file of its own, in any order of lines.
-	initrd := strings.HasSuffix(file, ".conf") && slices.ContainsFunc(lines, initrdLine.MatchString)
-	var unknown []unknownArgument
-	roots := 0 // kernel lines that have a root which will be found
+	initrd := !ordered.MatchString(file) && slices.ContainsFunc(lines, initrdLine.MatchString)
+	var found menu
 	for i := 0; i < len(lines); i++ {
 		if !kernelLine.MatchString(lines[i]) {
 			continue
 		}
-		name := naming(in, initrd || hasInitrd(lines[i+1:]))
-		bad := false
+		withInitrd := initrd || hasInitrd(lines[i+1:]) || strings.Contains(lines[i], kernelopts)
+		name := naming(in, withInitrd)
+		root, bad := false, false
 		for ; ; i++ {
 			var missed []unknownArgument
 			lines[i], missed = renameIn(lines[i], fmt.Sprintf("%s:%d", file, i+1), name)
+			root = root || rootArgument.MatchString(lines[i])
 			bad = bad || slices.ContainsFunc(missed, func(u unknownArgument) bool { return u.key == "root" })
-			unknown = append(unknown, missed...)
+			found.unknown = append(found.unknown, missed...)
 			if !continued(lines[i]) || i+1 == len(lines) {
 				break
 			}
 		}
-		if !bad {
-			roots++
-		}
+		found.boots = found.boots || root && !bad
 	}
-	return joinLines(lines), concernsOf(unknown, roots > 0)
+	return joinLines(lines), found
 }
 
 // continued tells a line that ends in a backslash.
@@ -167,10 +202,10 @@ type unknownArgument struct{ where, key, spec string }
 
 // renameIn replaces the unstable names in the kernel arguments of a text.
 func renameIn(text, where string, name func(string) (string, bool)) (string, []unknownArgument) {
+	var out strings.Builder
 	var unknown []unknownArgument
-	found := deviceArgument.FindAllStringSubmatchIndex(text, -1)
-	slices.Reverse(found) // so that the offsets before a replacement stay true
-	for _, m := range found {
+	done := 0
+	for _, m := range deviceArgument.FindAllStringSubmatchIndex(text, -1) {
 		value := span{m[4], m[5]}
 		spec := value.of(text)
 		if !unstable(spec) {
@@ -181,13 +216,14 @@ func renameIn(text, where string, name func(string) (string, bool)) (string, []u
 			unknown = append(unknown, unknownArgument{where, text[m[2]:m[3]], spec})
 			continue
 		}
-		text = value.replace(text, stable)
+		out.WriteString(text[done:value.start] + stable)
+		done = value.end
 	}
-	return text, unknown
+	return out.String() + text[done:], unknown
 }
 
 // concernsOf says which arguments could not be mended. A root that is not found
-// is a blocker unless another entry of the same file still boots.
+// is a blocker unless another entry of the same menu still boots.
 func concernsOf(unknown []unknownArgument, boots bool) []fixer.Concern {
 	var concerns []fixer.Concern
 	for _, u := range unknown {

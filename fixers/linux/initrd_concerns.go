@@ -42,6 +42,22 @@ func nested(k inspect.Kernel, rd *initrd.Initrd) fixer.Concern {
 	}
 }
 
+func unifiedWithout(k inspect.Kernel, driver string) fixer.Concern {
+	return fixer.Concern{
+		Code: "linux/unified-image-without-virtio",
+		Text: fmt.Sprintf("%s of kernel %s has its initrd inside, without %s, and cannot be given it from outside", k.Image, k.Version, driver),
+		Try:  "make this image anew in the guest, with virtio's drivers, and plan again",
+	}
+}
+
+func fixedDrivers(k inspect.Kernel) fixer.Concern {
+	return fixer.Concern{
+		Code: "linux/initrd-fixed-drivers",
+		Text: fmt.Sprintf("%s of kernel %s loads the drivers that its script names, and virtio's are not among them", k.Initrd, k.Version),
+		Try:  "make this initrd anew in the guest (mkinitrd -f --with=virtio_pci --with=virtio_blk), and plan again",
+	}
+}
+
 func blockList(k inspect.Kernel) fixer.Concern {
 	return fixer.Concern{
 		Code: "linux/lilo-block-list",

@@ -96,9 +96,21 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	if err != nil {
 		return err
 	}
+	if len(want) > 0 && startedByNash(rd) {
+		if !rd.Has("lib/virtio_pci.ko") || !rd.Has("lib/virtio_blk.ko") {
+			p.warn(k, fixedDrivers(k))
+		}
+		want = nil
+	}
 	p.renames(k, rd, override)
 	return p.supplement(k, rd, want, override)
 }
+
+// startedByNash tells an initrd of Red Hat's old mkinitrd. Its script loads the
+// drivers that it names, from lib; what a supplement brings is not looked at.
+//
+// Source: mkinitrd 5.1, /sbin/mkinitrd, findmodule and emit.
+func startedByNash(rd *initrd.Initrd) bool { return rd.Has("bin/nash") || rd.Has("sbin/nash") }
 
 // ready tells that inspection found nothing missing and nothing to rename.
 func ready(k inspect.Kernel) bool {
@@ -184,11 +196,16 @@ func describe(s *initrd.Supplement) string {
 	return text
 }
 
-// withoutInitrd judges a kernel that mounts its root by itself.
+// withoutInitrd judges a kernel that mounts its root by itself, or with an initrd
+// inside its image, which inspection has read.
 func (p *initrdPlan) withoutInitrd(k inspect.Kernel) {
 	for _, name := range rootDrivers {
-		if k.Drivers[name] == inspect.Builtin {
+		if w := k.Drivers[name]; w == inspect.Builtin || w == inspect.InInitrd {
 			continue
+		}
+		if k.Generator != "" {
+			p.warn(k, unifiedWithout(k, name))
+			return
 		}
 		p.warn(k, fixer.Concern{
 			Code: "linux/kernel-without-virtio",

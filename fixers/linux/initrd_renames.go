@@ -11,6 +11,9 @@ import (
 	"hyper2kvm/fixers/inspect"
 )
 
+// maxFindings bounds the names renamed in one file; no generator writes as many.
+const maxFindings = 1000
+
 // renames adds to override what becomes of the files with unstable names.
 func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[string][]byte) {
 	byFile := map[string][]initrd.Finding{}
@@ -18,6 +21,10 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 		byFile[f.Path] = append(byFile[f.Path], f)
 	}
 	for _, file := range slices.Sorted(maps.Keys(byFile)) {
+		if len(byFile[file]) > maxFindings {
+			p.concerns = append(p.concerns, bakedIn(k, file, byFile[file][0].Name))
+			continue
+		}
 		if isUnit(file) {
 			// An empty unit is a masked one: what wants it goes on without.
 			override["etc/systemd/system/"+path.Base(file)] = nil

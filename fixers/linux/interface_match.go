@@ -169,7 +169,7 @@ func (m *matcher) atSlot(slot int, name string) {
 // the order of the PCI bus.
 func (m *matcher) byOrder() {
 	names := slices.DeleteFunc(m.rest(), func(n string) bool { return !kernelName.MatchString(n) })
-	if len(names) == 0 {
+	if len(names) == 0 || m.namedByUdev() {
 		return
 	}
 	nics := m.in.Machine.NICs
@@ -185,6 +185,21 @@ func (m *matcher) byOrder() {
 	if !slices.IsSorted(order) {
 		m.concerns = append(m.concerns, otherOrder(names, order, nics))
 	}
+}
+
+// namedByUdev tells that the guest has predictable names for all the cards left:
+// then the kernel's are left from its installer or its template.
+func (m *matcher) namedByUdev() bool {
+	predictable := slices.DeleteFunc(m.rest(), func(n string) bool { return !isPredictable(n) })
+	byKernel := slices.ContainsFunc(m.in.Facts.Kernels, func(k inspect.Kernel) bool {
+		return k.Default && slices.Contains(strings.Fields(k.Options), "net.ifnames=0")
+	})
+	return len(predictable) > 0 && len(predictable) >= len(m.free()) && !byKernel
+}
+
+func isPredictable(name string) bool {
+	_, ok := slotOfName(name)
+	return ok
 }
 
 func otherOrder(names []string, order []int, nics []machine.NIC) fixer.Concern {
@@ -203,6 +218,9 @@ func otherOrder(names []string, order []int, nics []machine.NIC) fixer.Concern {
 // byElimination matches the only name left with the only card left.
 func (m *matcher) byElimination() {
 	names, free := m.rest(), m.free()
+	if m.namedByUdev() {
+		names = slices.DeleteFunc(names, kernelName.MatchString)
+	}
 	if len(names) != 1 || len(free) != 1 {
 		return
 	}

@@ -11,21 +11,44 @@ import (
 	"hyper2kvm/fixers/inspect"
 )
 
-// networkFiles are where distributions keep the configuration of networks.
-var networkFiles = []struct{ stack, dir, prefix string }{
-	{"ifupdown", "/etc/network", "interfaces"},
-	{"ifupdown", "/etc/network/interfaces.d", ""},
-	{"networkd", "/etc/systemd/network", ""},
-	{"netplan", "/etc/netplan", ""},
-	{"NetworkManager", "/etc/NetworkManager/system-connections", ""},
-	{"ifcfg", "/etc/sysconfig/network-scripts", "ifcfg-"},
-	{"wicked", "/etc/sysconfig/network", "ifcfg-"},
+// networkFiles are where distributions keep the configuration of networks, and
+// the names of the files that are read there.
+var networkFiles = []struct {
+	stack, dir string
+	name       *regexp.Regexp
+}{
+	{"ifupdown", "/etc/network", regexp.MustCompile(`^interfaces$`)},
+	{"ifupdown", "/etc/network/interfaces.d", anyFile},
+	{"networkd", "/etc/systemd/network", regexp.MustCompile(`\.(network|netdev)$`)},
+	{"netplan", "/etc/netplan", regexp.MustCompile(`\.yaml$`)},
+	{"NetworkManager", "/etc/NetworkManager/system-connections", anyFile},
+	{"ifcfg", "/etc/sysconfig/network-scripts", ifcfgFile},
+	{"wicked", "/etc/sysconfig/network", ifcfgFile},
 }
+
+var (
+	anyFile   = regexp.MustCompile(``)
+	ifcfgFile = regexp.MustCompile(`^ifcfg-`)
+	// backup matches files that no stack reads. Source: Red Hat's initscripts,
+	// network-functions, __sed_discard_ignored_files.
+	backup = regexp.MustCompile(`(~|\.(bak|old|orig|save|rpmnew|rpmorig|rpmsave|dpkg-\w+|swp))$`)
+)
 
 var (
 	mentioned    = regexp.MustCompile(`\b(eth\d{1,4}|ens\d{1,5}|enp\d{1,3}s\d{1,2}|eno\d{8,10})\b`)
 	mentionedMAC = regexp.MustCompile(`(?i)\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b`)
 )
+
+// asksForMAC is how a stack's files say which card is meant. Other settings with
+// a MAC are of addresses to be set, often on a bridge that is given its card's.
+// What networkd asks for, inspection reads; netplan's files are of another form.
+//
+// Source: Red Hat's sysconfig.txt, HWADDR and MACADDR; nm-settings-keyfile(5),
+// section ethernet; ifcfg(5) of wicked, LLADDR.
+var asksForMAC = map[string]*regexp.Regexp{
+	"ifcfg":          regexp.MustCompile(`^\s*HWADDR\s*=`),
+	"NetworkManager": regexp.MustCompile(`^\s*mac-address\s*=`),
+}
 
 // mentions are the network cards that configuration files speak of, whatever
 // the file's form: ports of bridges and bonds too, and stacks that inspection
@@ -39,7 +62,7 @@ func mentions(g *guest.View) ([]inspect.Interface, error) {
 		}
 		for _, file := range files {
 			info, err := g.Stat(file)
-			if err != nil || !info.Mode.IsRegular() || !strings.HasPrefix(path.Base(file), place.prefix) || strings.HasSuffix(file, ".link") {
+			if err != nil || !info.Mode.IsRegular() || !place.name.MatchString(path.Base(file)) || backup.MatchString(file) {
 				continue
 			}
 			text, err := g.ReadFile(file, guest.MaxText)
@@ -56,20 +79,15 @@ func mentions(g *guest.View) ([]inspect.Interface, error) {
 }
 
 func mentionsIn(text []byte, stack, file string) []inspect.Interface {
-	var names, macs []string
+	if stack == "netplan" {
+		return netplanMentions(text, file)
+	}
+	names, macs := namesIn(text), macsAskedFor(text, stack)
 	if name, ok := strings.CutPrefix(path.Base(file), "ifcfg-"); ok && mentioned.FindString(name) == name {
 		names = append(names, name)
 	}
-	for _, line := range splitLines(text) {
-		if strings.HasPrefix(strings.TrimSpace(line), "#") {
-			continue
-		}
-		names = append(names, mentioned.FindAllString(line, -1)...)
-		macs = append(macs, mentionedMAC.FindAllString(strings.ToLower(line), -1)...)
-	}
 	slices.Sort(names)
-	slices.Sort(macs)
-	names, macs = slices.Compact(names), slices.Compact(macs)
+	names = slices.Compact(names)
 	var found []inspect.Interface
 	for _, name := range names {
 		found = append(found, inspect.Interface{Name: name, Stack: stack, Source: file})
@@ -77,8 +95,40 @@ func mentionsIn(text []byte, stack, file string) []inspect.Interface {
 	if len(macs) == 1 && len(names) == 1 {
 		found[0].MAC = macs[0]
 	}
-	if len(macs) == 1 && len(names) == 0 && stack != "ifupdown" {
+	if len(macs) == 1 && len(names) == 0 {
 		found = append(found, inspect.Interface{MAC: macs[0], Stack: stack, Source: file})
 	}
 	return found
+}
+
+// namesIn are the names of network cards in a text, comments left out.
+func namesIn(text []byte) []string {
+	var names []string
+	for _, line := range splitLines(text) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			names = append(names, mentioned.FindAllString(line, -1)...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// macsAskedFor are the MACs by which a file says which card it is for.
+func macsAskedFor(text []byte, stack string) []string {
+	asks := asksForMAC[stack]
+	if asks == nil {
+		return nil
+	}
+	var macs []string
+	isBridge := false // a section of NetworkManager's, whose mac-address is to be set
+	for _, line := range splitLines(text) {
+		if g := section.FindStringSubmatch(line); g != nil {
+			isBridge = g[1] == "bridge"
+		}
+		if asks.MatchString(line) && !isBridge {
+			macs = append(macs, mentionedMAC.FindAllString(strings.ToLower(line), -1)...)
+		}
+	}
+	slices.Sort(macs)
+	return slices.Compact(macs)
 }

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -100,9 +101,28 @@ func (m *matcher) keep(name, mac string) {
 	}
 }
 
-// isBound tells a condition on a driver or a place; "?*" and "*" match any.
+// isBound tells a condition on a driver of VMware's or a place; "?*" and "*"
+// match any.
 func isBound(key, op, value string) bool {
-	return op == "==" && boundKeys.MatchString(key) && strings.Trim(value, "?*") != ""
+	if op != "==" || !boundKeys.MatchString(key) || strings.Trim(value, "?*") == "" {
+		return false
+	}
+	return !strings.Contains(key, "DRIVER") || vmwareOnly(strings.Split(value, "|"))
+}
+
+// vmwareDrivers are those of the network cards that VMware offers.
+var vmwareDrivers = []string{"vmxnet3", "vmxnet", "e1000", "e1000e", "pcnet32", "vlance"}
+
+// vmwareOnly tells patterns of drivers that match a card on VMware and none on
+// KVM. Those of bridges, tunnels and containers match on both what they did.
+func vmwareOnly(patterns []string) bool {
+	matches := func(driver string) bool {
+		return slices.ContainsFunc(patterns, func(p string) bool {
+			ok, err := path.Match(p, driver)
+			return ok && err == nil
+		})
+	}
+	return slices.ContainsFunc(vmwareDrivers, matches) && !matches("virtio_net")
 }
 
 // addressKey is the card's MAC in the syntax of the rule's udev.
@@ -197,7 +217,7 @@ func parseMatch(lines []string) match {
 		case in != "Match":
 		case key == "MACAddress" || key == "PermanentMACAddress":
 			m.mac = strings.ToLower(value)
-		case key == "Driver":
+		case key == "Driver" && vmwareOnly(strings.Fields(value)):
 			m.driver, m.bound = value, append(m.bound, i)
 		case key == "Path" && value == anyPCI:
 		case key == "Path" || key == "Property" && strings.HasPrefix(value, "ID_PATH="):
@@ -211,11 +231,12 @@ func (m *matcher) freeLink(old []byte, file string) []byte {
 	lines := splitLines(old)
 	found := parseMatch(lines)
 	isLink := strings.HasSuffix(file, ".link")
-	if isLink != (found.name != "") { // a link that gives no name, a network that asks for one
+	if isLink && found.name == "" {
 		return old
 	}
+	asksForName := !isLink && found.name != "" && !strings.ContainsAny(found.name, "*?[! ")
 	instead := ""
-	if found.mac == "" && len(found.bound) > 0 {
+	if found.mac == "" && len(found.bound) > 0 && !asksForName {
 		if found.mac = m.cardOf(found); found.mac == "" {
 			m.concerns = append(m.concerns, unknownMAC(file, found.what()))
 			return old

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/tree"
+	"hyper2kvm/fixers/initrd"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
 )
@@ -176,7 +178,8 @@ func FuzzGrubCfg(f *testing.F) {
 	for _, s := range []string{
 		"menuentry 'x' {\n\tset root='hd0,msdos1'\n\tlinux /vmlinuz root=/dev/sda1 ro resume=/dev/sda2\n\tinitrd /i\n}\n",
 		"linux16 /v root=/dev/sda1\n", "linuxefi /v \"root=/dev/sda3\" \\\n resume='/dev/sda1'\r\n", "options root=/dev/sda1\ninitrd /i",
-		"# linux /v root=/dev/sda1", "echo root=/dev/sda1",
+		"# linux /v root=/dev/sda1", "echo root=/dev/sda1", "LABEL x\n  LINUX v\n  APPEND root=/dev/sda1 initrd=i\n",
+		"  set kernelopts=\"root=/dev/sda1 ro \"\n",
 	} {
 		f.Add([]byte(s))
 	}
@@ -192,6 +195,18 @@ func FuzzGrubCfg(f *testing.F) {
 				if strings.HasPrefix(strings.TrimSpace(line), "set root=") && (i == 0 || !continued(splitLines(old)[i-1])) && splitLines(now)[i] != line {
 					t.Errorf("GRUB's own root changed: %q became %q", line, splitLines(now)[i])
 				}
+			}
+		}
+	})
+}
+
+func FuzzNetplan(f *testing.F) {
+	f.Add([]byte("network:\n  ethernets:\n    ens192:\n      match: {macaddress: \"00:50:56:aa:00:01\"}\n      set-name: lan0\n"))
+	f.Add([]byte("ethernets:\n \"eth0\":\n  dhcp4: true\n bridges: {br0: {interfaces: [eth0], macaddress: 00:50:56:aa:00:01}}"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, i := range netplanMentions(text, "x.yaml") {
+			if i.Name == "" && i.MAC == "" || i.Name != "" && !hardwareName.MatchString(i.Name) || i.MAC != "" && !validMAC.MatchString(i.MAC) {
+				t.Errorf("%q gives %+v", text, i)
 			}
 		}
 	})
@@ -216,4 +231,52 @@ func FuzzUdevRule(f *testing.F) {
 			t.Errorf("%q became %q and then %q", line, now, again)
 		}
 	})
+}
+
+func TestAnEnvironmentBlockKeepsItsSizeOrIsLeft(t *testing.T) {
+	in := fuzzInput(t)
+	in.Facts.Topology.Filesystems[0].UUID = "aaaaaaaa-1111-4111-8111-000000000001"
+	full := "# GRUB Environment Block\nkernelopts=root=/dev/sda1 ro\n###"
+	now, concerns := renameEnvironment([]byte(full), "grubenv", in)
+	if string(now) != full || len(concerns) != 1 || concerns[0].Level != fixer.Blocker {
+		t.Errorf("a full block became %q, concerns %+v", now, concerns)
+	}
+	room := full + strings.Repeat("#", 60)
+	now, concerns = renameEnvironment([]byte(room), "grubenv", in)
+	if len(now) != len(room) || !bytes.Contains(now, []byte("root=UUID=aaaaaaaa-")) || len(concerns) > 0 {
+		t.Errorf("a block with room became %q, concerns %+v", now, concerns)
+	}
+}
+
+func TestAHostileLineIsRenamedInOnePass(t *testing.T) {
+	in := fuzzInput(t)
+	text := strings.Repeat("root=/dev/sda1 ", 200_000)
+	start := time.Now()
+	now, _ := renameIn(text, "grub.cfg", naming(in, true))
+	if took := time.Since(start); took > 20*time.Second || now != strings.Repeat("root=UUID=u1 ", 200_000) {
+		t.Errorf("%d bytes after %v", len(now), took)
+	}
+}
+
+func TestAHostileInitrdIsNotRenamedForHours(t *testing.T) {
+	files := tree.New()
+	for _, dir := range []string{"/etc", "/etc/cmdline.d"} {
+		if err := files.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := files.WriteFile("/etc/cmdline.d/x.conf", 0, bytes.Repeat([]byte("/dev/sda1 "), 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	rd, err := initrd.Parse(pack(files), initrd.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := initrdPlan{in: fuzzInput(t)}
+	override := map[string][]byte{}
+	start := time.Now()
+	p.renames(inspect.Kernel{}, rd, override)
+	if took := time.Since(start); took > 20*time.Second || len(override) > 0 || len(p.concerns) != 1 {
+		t.Errorf("%d files, concerns %v after %v", len(override), p.concerns, took)
+	}
 }
