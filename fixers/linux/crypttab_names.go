@@ -8,6 +8,7 @@ import (
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
 )
 
 // crypttabNames replaces unstable device names in /etc/crypttab by the UUID of
@@ -106,8 +107,9 @@ func unknownCrypt(in fixer.Input, where, mapped, spec string) fixer.Concern {
 		Text:  fmt.Sprintf("%s: %s for %s is a name that changes on KVM, and no partition of this guest could be found for it", where, spec, mapped),
 		Try:   "name it by the UUID of its LUKS header (cryptsetup luksUUID), or add the disk that it is on, and plan again",
 	}
-	for _, path := range neededToBoot {
-		if m, ok := in.Facts.MountAt(path); ok && m.Spec == "/dev/mapper/"+mapped {
+	for _, m := range in.Facts.Mounts {
+		e := inspect.FstabEntry{Options: m.Options}
+		if m.Spec == "/dev/mapper/"+mapped && m.Path != "none" && !e.Has("nofail") && !e.Has("noauto") {
 			c.Level = fixer.Blocker
 		}
 	}

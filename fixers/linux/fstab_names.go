@@ -3,7 +3,6 @@ package linux
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"hyper2kvm/fixers/fixer"
@@ -63,9 +62,11 @@ func isOptical(e inspect.FstabEntry) bool {
 	return strings.Contains(e.Type, "iso9660") || strings.Contains(e.Type, "udf")
 }
 
-// neededToBoot are the folders without which no service starts.
-var neededToBoot = []string{"/", "/usr", "/boot"}
-
+// unknownMount is a blocker where the guest would not come up: the boot waits
+// for every file system that is neither optional nor swap space, and stops in an
+// emergency shell without it.
+//
+// Source: systemd.mount(5), nofail; initscripts' mountall.
 func unknownMount(e inspect.FstabEntry, where string) fixer.Concern {
 	c := fixer.Concern{
 		Level: fixer.Warning,
@@ -74,11 +75,8 @@ func unknownMount(e inspect.FstabEntry, where string) fixer.Concern {
 		Try:   "name it by UUID in the guest, or add the disk that it is on, and plan again",
 	}
 	optional := e.Has("nofail") || e.Has("noauto")
-	if slices.Contains(neededToBoot, e.Path) && !optional {
-		c.Level = fixer.Blocker
-		return c
-	}
 	if !optional && e.Path != "none" && e.Type != "swap" {
+		c.Level = fixer.Blocker
 		c.Text += "; without nofail the boot stops in an emergency shell"
 	}
 	return c
