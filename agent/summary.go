@@ -16,6 +16,11 @@ func (a *app) summary(r *pipeline.Run, err error) {
 	for _, c := range concerns(r) {
 		fmt.Fprintf(&b, "  %s\n", c)
 	}
+	if r.Outcome != nil {
+		for _, u := range r.Outcome.Unasked {
+			fmt.Fprintf(&b, "  %-12s%s\n", "not asked", pipeline.Line(u))
+		}
+	}
 	for _, d := range r.Disks {
 		fmt.Fprintf(&b, "  %-12s%s (%s, %s of %s on storage)\n", "disk", d.Path, d.Format, size(d.Allocated), size(d.Size))
 	}

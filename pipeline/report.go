@@ -193,6 +193,9 @@ func (r Report) proof(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %s | %s | %s |\n", p.Name, holds, cell(p.Evidence))
 	}
+	for _, u := range r.Outcome.Unasked {
+		fmt.Fprintf(b, "\n**Not asked:** %s\n", cell(u))
+	}
 	if len(r.Outcome.Differences) > 0 {
 		fmt.Fprintf(b, "\nWhere the tested machine was not the one of the libvirt XML:\n\n")
 		for _, d := range r.Outcome.Differences {

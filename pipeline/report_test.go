@@ -230,7 +230,7 @@ func TestTheReportHoldsWhatHappened(t *testing.T) {
 		Facts:  &inspect.Facts{OS: inspect.OS{Name: "<img src=x>|"}},
 		Stages: []Record{{Name: "fetch", State: Done}, {Name: "convert", State: Skipped, Reason: "rehearsal"}},
 		Disks:  []transfer.Result{{Path: "/x/web01-disk0.qcow2", Format: "qcow2", Size: 7, Allocated: 3, SHA256: "abc"}},
-		Outcome: &testers.Outcome{Cause: "login: <b>no</b>\nline", LastWords: "````\x1b[2Jpanic", Differences: []string{"CPU model max"},
+		Outcome: &testers.Outcome{Cause: "login: <b>no</b>\nline", LastWords: "````\x1b[2Jpanic", Differences: []string{"CPU model max"}, Unasked: []string{"the network"},
 			Answers: []testers.Answer{{Name: "boot", OK: true, Evidence: "up"}, {Name: "net", Evidence: "no | address"}}},
 	}}
 	text := r.Markdown()
@@ -242,7 +242,7 @@ func TestTheReportHoldsWhatHappened(t *testing.T) {
 		"| boot | yes | up |", `| net | **no** | no \| address |`,
 		"`````\n````\\x1b[2Jpanic\n`````\n",
 		"| `/x/web01-disk0.qcow2` | qcow2 | 7 | 3 | abc |",
-		"````diff\n", "Planning again after FIX gave 0 changes.", "- qemu-img: 7.2\n", "\n- CPU model max\n",
+		"````diff\n", "Planning again after FIX gave 0 changes.", "- qemu-img: 7.2\n", "\n- CPU model max\n", "**Not asked:** the network\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q", want)

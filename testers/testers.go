@@ -99,13 +99,15 @@ type Outcome struct {
 	Cause     string   `json:"cause,omitempty"` // the first answer that is not OK
 	Answers   []Answer `json:"answers"`
 	LastWords string   `json:"last_words,omitempty"` // of the session that failed
+	// Unasked is what the proof leaves open, because nothing was known to ask.
+	Unasked []string `json:"unasked"`
 	// Differences are where the tested machine was not the emitted domain.
 	Differences []string `json:"differences"`
 }
 
 // Judge asks every tester. A guest is proved only if all answers are good.
 func Judge(e Expect, probed, clean Session) Outcome {
-	o := Outcome{Proved: true, Differences: probed.Differences}
+	o := Outcome{Proved: true, Unasked: unasked(e), Differences: probed.Differences}
 	for _, t := range All() {
 		ok, evidence := t.ask(e, probed, clean)
 		o.Answers = append(o.Answers, Answer{Name: t.Name, OK: ok, Evidence: evidence})
@@ -118,6 +120,21 @@ func Judge(e Expect, probed, clean Session) Outcome {
 		o.LastWords = lastWords(probed, clean)
 	}
 	return o
+}
+
+// unasked are the cards of which no address is expected: a guest whose
+// configuration was not understood would pass without its network.
+func unasked(e Expect) []string {
+	var open []string
+	for _, n := range e.NICs {
+		if !n.DHCP && len(n.Static) == 0 {
+			open = append(open, fmt.Sprintf("the network of %s: no configuration with an address was found for it in the guest", n.MAC))
+		}
+	}
+	if len(e.NICs) == 0 {
+		open = append(open, "the network: the machine has no card")
+	}
+	return open
 }
 
 func lastWords(probed, clean Session) string {

@@ -292,3 +292,14 @@ func TestEmergencyModeIsExplainedByTheJournal(t *testing.T) {
 		t.Errorf("Cause = %q, want %q", got, want)
 	}
 }
+
+func TestTheOutcomeSaysWhatWasNotAsked(t *testing.T) {
+	e := Expect{NICs: []lan.Expect{{MAC: "52:54:00:00:00:01", DHCP: true}, {MAC: "52:54:00:00:00:02"}}}
+	got := Judge(e, Session{}, Session{}).Unasked
+	if len(got) != 1 || !strings.Contains(got[0], "52:54:00:00:00:02") {
+		t.Errorf("not asked: %q, want the second card's network", got)
+	}
+	if got := Judge(Expect{}, Session{}, Session{}).Unasked; len(got) != 1 {
+		t.Errorf("not asked of a guest without cards: %q", got)
+	}
+}

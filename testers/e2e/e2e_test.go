@@ -119,6 +119,9 @@ func answered(t *testing.T, r *pipeline.Run, g guests.Guest) {
 	if r.Outcome == nil || !r.Outcome.Proved || len(r.Outcome.Answers) != len(testers.All()) {
 		t.Fatalf("outcome %+v", r.Outcome)
 	}
+	if len(r.Outcome.Unasked) > 0 {
+		t.Errorf("the proof did not ask for %q", r.Outcome.Unasked)
+	}
 	for _, a := range r.Outcome.Answers {
 		t.Logf("%-28s %s", a.Name, a.Evidence)
 	}
