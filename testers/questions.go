@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"hyper2kvm/testers/lan"
+	"hyper2kvm/testers/probe"
 	"hyper2kvm/testers/probe/wire"
 )
 
@@ -17,8 +18,20 @@ import (
 type question func(e Expect, b Boot) (ok bool, evidence string)
 
 // perBoot are the questions that a single boot answers.
-var perBoot = []question{targetReached, nothingFailed, rootMounted, disksPresent, mountsPresent, nicsPresent,
-	addressesConfigured, gatewaysReached, networkWitnessed, identityKept}
+var perBoot = []question{targetReached, reported(nothingFailed), reported(rootMounted), reported(disksPresent),
+	reported(mountsPresent), reported(nicsPresent), reported(addressesConfigured), reported(gatewaysReached),
+	networkWitnessed, reported(identityKept)}
+
+// reported asks the newest report of a boot; without one there is no answer.
+func reported(ask func(Expect, Boot, probe.Received) (bool, string)) question {
+	return func(e Expect, b Boot) (bool, string) {
+		r, ok := b.Last()
+		if !ok {
+			return false, "no report"
+		}
+		return ask(e, b, r)
+	}
+}
 
 func targetReached(_ Expect, b Boot) (bool, string) {
 	r, ok := b.Last()
@@ -63,11 +76,7 @@ var essential = []string{
 	"netplan*", "ssh.service", "sshd.service", "kmod*.service", "udev*.service", "rc-local.service",
 }
 
-func nothingFailed(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func nothingFailed(e Expect, _ Boot, r probe.Received) (bool, string) {
 	var broken, tolerated []string
 	for _, unit := range r.Failed {
 		// What only a network serves cannot be there: the guest's leads nowhere.
@@ -93,11 +102,7 @@ func isEssential(unit string) bool {
 	})
 }
 
-func rootMounted(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if !r.Root.Writable && !e.ReadOnly {
 		return false, fmt.Sprintf("%s cannot be written to: %s", r.Root.Source, r.Root.WriteErr)
 	}
@@ -120,11 +125,7 @@ func isExpectedRoot(e Expect, serial string) bool {
 	return slices.ContainsFunc(e.Disks, func(d Disk) bool { return d.Serial == serial })
 }
 
-func disksPresent(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func disksPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 	var missing, found []string
 	for _, want := range e.Disks {
 		i := slices.IndexFunc(r.Disks, func(d wire.Disk) bool { return d.Serial == want.Serial })
@@ -140,11 +141,7 @@ func disksPresent(e Expect, b Boot) (bool, string) {
 	return len(missing) == 0, sentence(append(missing, found...))
 }
 
-func mountsPresent(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func mountsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 	var missing, found []string
 	for _, want := range e.Mounts {
 		i := slices.IndexFunc(r.Mounts, func(m wire.Mount) bool { return m.Path == want })
@@ -164,11 +161,7 @@ func mountsPresent(e Expect, b Boot) (bool, string) {
 	return true, sentence(append(found, swaps))
 }
 
-func nicsPresent(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func nicsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 	var missing, found []string
 	for _, want := range e.NICs {
 		nic, ok := hardware(r.NICs, want.MAC)
@@ -208,11 +201,7 @@ func reachable(nics []wire.NIC, name string) []netip.Prefix {
 	return addrs
 }
 
-func addressesConfigured(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func addressesConfigured(e Expect, b Boot, r probe.Received) (bool, string) {
 	var missing, found []string
 	for _, want := range e.NICs {
 		nic, ok := hardware(r.NICs, want.MAC)
@@ -242,11 +231,7 @@ func leasedTo(b Boot, mac string) netip.Addr {
 	return netip.Addr{}
 }
 
-func gatewaysReached(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func gatewaysReached(e Expect, _ Boot, r probe.Received) (bool, string) {
 	for _, want := range e.NICs {
 		if !want.Gateway.IsValid() {
 			continue
@@ -315,11 +300,7 @@ func isIn(e Expect, mac string, a netip.Addr) bool {
 	})
 }
 
-func identityKept(e Expect, b Boot) (bool, string) {
-	r, ok := b.Last()
-	if !ok {
-		return false, "no report"
-	}
+func identityKept(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if e.Hostname != "" && !sameHost(r.Hostname, e.Hostname) {
 		return false, fmt.Sprintf("host name is %q, not %q", r.Hostname, e.Hostname)
 	}

@@ -38,15 +38,6 @@ type Choice struct {
 	Took   time.Duration `json:"took"`
 }
 
-// Scale stretches a deadline that suits hardware virtualization: emulation was
-// measured at 10 to 20 times the time to boot a guest.
-func (c Choice) Scale(d time.Duration) time.Duration {
-	if c.Name == KVM {
-		return d
-	}
-	return 15 * d
-}
-
 // QEMU is the choice as options of QEMU's. The emulator has no host model.
 func (c Choice) QEMU() []string {
 	if c.Name == KVM {

@@ -158,9 +158,6 @@ func (s *Storage) withdraw(ctx context.Context, id string) error {
 	}
 }
 
-// Done is closed when the daemon has ended, which before Close is a failure.
-func (s *Storage) Done() <-chan struct{} { return s.server.Done() }
-
 // Close ends the daemon, which writes every overlay through, and checks the
 // overlays' structure. An overlay is whole only if Close returns nil.
 func (s *Storage) Close(ctx context.Context) error {

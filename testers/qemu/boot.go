@@ -76,23 +76,6 @@ type run struct {
 	watch    watch
 }
 
-// Prove boots a guest twice in a session with the probe, then once without it,
-// and judges it. The second session is spared when the first has failed.
-func Prove(ctx context.Context, probed, clean Spec) (testers.Outcome, error) {
-	first, err := Boot(ctx, probed)
-	if err != nil {
-		return testers.Outcome{}, err
-	}
-	if first.End != testers.Done {
-		return testers.Judge(probed.Expect, first, testers.Session{}), nil
-	}
-	second, err := Boot(ctx, clean)
-	if err != nil {
-		return testers.Outcome{}, err
-	}
-	return testers.Judge(probed.Expect, first, second), nil
-}
-
 // Boot runs one session to its end. With the probe the guest is rebooted once.
 // An error is a machine that could not be run or observed, or the cause of ctx;
 // whatever the guest does is in the session.
