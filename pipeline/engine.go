@@ -97,6 +97,9 @@ func (r *Run) fallBack(ctx context.Context, why error) (bool, error) {
 	if r.Engine.Name != Direct || r.Options.Engine == Direct || !libguestfs.Available {
 		return false, nil
 	}
+	if len(r.guest.Topology().Filesystems) == 0 {
+		return false, nil // both engines read partition tables and signatures alike
+	}
 	r.log.Warn("the direct engine cannot read this guest", "migration", r.Name, "err", why)
 	if err := r.closeGuest(); err != nil {
 		return false, err

@@ -20,6 +20,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
@@ -494,6 +496,30 @@ func TestAnApprovedPlanMeetsAChangedGuest(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Both engines read the same tables: where the first finds nothing to mount, a
+// virtual machine would take half a minute to find nothing too.
+func TestAnEmptyDiskIsNotLookedAtTwice(t *testing.T) {
+	needTools(t, "qemu-img", "qemu-nbd", "qemu-storage-daemon")
+	source := filepath.Join(t.TempDir(), "empty.raw")
+	if err := os.WriteFile(source, make([]byte, 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := open(t, filepath.Join(t.TempDir(), "empty"), source, func(o *Options) { o.Engine = Auto })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.engine = func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error) {
+		if name != Direct {
+			t.Errorf("engine %s was asked", name)
+		}
+		return openEngine(ctx, Direct, s, c, log)
+	}
+	if err := r.Go(t.Context()); !errors.Is(err, inspect.ErrNoOS) {
+		t.Errorf("Go = %v, want %v", err, inspect.ErrNoOS)
 	}
 }
 
