@@ -22,7 +22,7 @@ RACE_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestI
 
 STAGES := fmt-check vet staticcheck test-unit test-nocgo test-race test-vms
 
-.PHONY: help setup build migrate guest guest-binaries fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench clean
+.PHONY: help setup build migrate guest guest-binaries fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -82,8 +82,14 @@ test-matrix: guest-binaries ## also every variant of tests of which test-vms sta
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)
 
-bench: ## run every benchmark
+bench: build ## run every benchmark, and whole migrations beside virt-v2v's kept run
+	@build/setup --bench
 	go test -run '^$$' -bench . -benchmem ./...
+	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench
+
+bench-virt-v2v: build ## run virt-v2v on the same guest and keep what it took: an hour where KVM does not work
+	@build/setup --bench
+	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench virt-v2v
 
 clean: ## remove what was built; caches stay
 	rm -rf bin testers/probe/bin/probe-amd64 pipeline/accel/bin/init-amd64

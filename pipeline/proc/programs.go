@@ -14,9 +14,10 @@ var ErrMissing = errors.New("program is not installed")
 // Program names an executable: what ships it and who needs it.
 type Program struct {
 	Name    string // as looked up in PATH
-	Package string // Debian package that ships it
+	Package string // Debian package that ships it; empty: make build makes it
 	Usage   string // who runs it, for what
 	Build   bool   // only needed to build test guests, not to migrate
+	Bench   bool   // only needed to measure, and installed for that alone
 }
 
 // Programs is every program that hyper2kvm runs. The appliance's package list,
@@ -42,6 +43,8 @@ var Programs = []Program{
 	{Name: "mkswap", Package: "util-linux", Usage: "testers/guests: swap spaces", Build: true},
 	{Name: "mmdebstrap", Package: "mmdebstrap", Usage: "testers/guests: install Debian into a tree", Build: true},
 	{Name: "sfdisk", Package: "fdisk", Usage: "testers/guests: partition a disk", Build: true},
+	{Name: "hyper2kvm", Usage: "build: measure the program as users run it", Bench: true},
+	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},
 }
 
 // sbin is searched after PATH: ordinary users' PATH lacks it on Debian.
@@ -63,6 +66,9 @@ func Look(name string) (string, error) {
 		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
 			return path, nil
 		}
+	}
+	if Programs[i].Package == "" {
+		return "", fmt.Errorf("%s: %w: run make build, and put its folder into PATH", name, ErrMissing)
 	}
 	return "", fmt.Errorf("%s: %w: install the package %s", name, ErrMissing, Programs[i].Package)
 }

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Cost is what a run took.
+type Cost struct {
+	Wall   time.Duration
+	CPU    time.Duration // of all processes, user and system
+	Phases []Phase
+	// Ours is the largest sum of the anonymous memory of all processes at one
+	// time, bytes; virtual machines apart, whose memory is the guest's or the
+	// appliance's and is in Machines. It is sampled. Page cache is not counted:
+	// the kernel gives it back.
+	Ours     int64
+	Machines int64
+	Programs map[string]int64 // the largest sum of each program's processes
+}
+
+// Phase is a part of a run.
+type Phase struct {
+	Name      string
+	Wall, CPU time.Duration
+}
+
+// print shows a cost as a table.
+func (c Cost) print(title string) {
+	fmt.Printf("%s\n  %-44s %10s %10s\n", title, "phase", "wall", "CPU")
+	for _, p := range c.Phases {
+		fmt.Printf("  %-44.44s %10s %10s\n", p.Name, tenths(p.Wall), tenths(p.CPU))
+	}
+	fmt.Printf("  %-44s %10s %10s\n", "total", tenths(c.Wall), tenths(c.CPU))
+	fmt.Printf("  anonymous memory at most: %d MiB (%s); virtual machines apart: %d MiB\n\n", c.Ours>>20, c.programs(), c.Machines>>20)
+}
+
+func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+// programs are the largest users of memory.
+func (c Cost) programs() string {
+	names := slices.SortedFunc(maps.Keys(c.Programs), func(a, b string) int { return cmp.Compare(c.Programs[b], c.Programs[a]) })
+	var parts []string
+	for _, n := range names[:min(len(names), 4)] {
+		parts = append(parts, fmt.Sprintf("%s %d", n, c.Programs[n]>>20))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// against prints how much less a run took than another, and is an error where
+// that is less than it must be.
+func (c Cost) against(other Cost, least float64) error {
+	wall, cpu := ratio(other.Wall, c.Wall), ratio(other.CPU, c.CPU)
+	fmt.Printf("  virt-v2v takes %.0f times the wall time and %.0f times the CPU time\n\n", wall, cpu)
+	if wall < least || cpu < least {
+		return fmt.Errorf("virt-v2v takes %.1f times the wall time and %.1f times the CPU time, want at least %.0f", wall, cpu, least)
+	}
+	return nil
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, time.Millisecond)) }
+
+// mark is the moment at which a phase begins.
+type mark struct {
+	Name string
+	At   time.Duration // since the run began
+}
+
+// phases divides a run's CPU time among its phases. Between two samples CPU time
+// is taken to grow evenly.
+func phases(marks []mark, wall time.Duration, samples []reading) []Phase {
+	var all []Phase
+	for i, m := range marks {
+		end := wall
+		if i+1 < len(marks) {
+			end = marks[i+1].At
+		}
+		all = append(all, Phase{Name: m.Name, Wall: end - m.At, CPU: cpuAt(samples, end) - cpuAt(samples, m.At)})
+	}
+	return all
+}
+
+// cpuAt is the CPU time used until a moment.
+func cpuAt(samples []reading, at time.Duration) time.Duration {
+	before := reading{}
+	for _, s := range samples {
+		if s.At >= at {
+			if s.At == before.At {
+				return s.CPU
+			}
+			share := float64(at-before.At) / float64(s.At-before.At)
+			return before.CPU + time.Duration(share*float64(s.CPU-before.CPU))
+		}
+		before = s
+	}
+	return before.CPU
+}

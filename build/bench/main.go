@@ -1,0 +1,129 @@
+// Bench measures whole offline migrations, FETCH to CONVERT, of the same real
+// guest: by hyper2kvm with each of its engines, and by Debian's virt-v2v under
+// the same accelerator.
+//
+//	go run ./build/bench             hyper2kvm, beside the kept run of virt-v2v
+//	go run ./build/bench virt-v2v    run virt-v2v and keep what it took
+//
+// virt-v2v takes most of an hour where the machine has no KVM, so its run is
+// kept, for the guest's digest and this machine, and compared with later runs of
+// ours. Figures are printed; only their ratios are asserted.
+//
+// Cost: wall time, CPU time of all processes, and memory. Phase: a part of a
+// run by its own name: a stage of ours, a message of virt-v2v's.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/testers/guests"
+)
+
+// Guests: virt-v2v dies on the sample guest, whose fstab has by-path names; its
+// twin has UUIDs and is the same otherwise.
+const (
+	sample = "web01"
+	twin   = "web02"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	scratch, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	b := bench{scratch: scratch}
+	if b.accel, err = accel.Probe(ctx); err != nil {
+		return err
+	}
+	if b.sample, err = build(ctx, sample); err != nil {
+		return err
+	}
+	if b.twin, err = build(ctx, twin); err != nil {
+		return err
+	}
+	switch {
+	case len(args) == 0:
+		return b.ours(ctx)
+	case len(args) == 1 && args[0] == "virt-v2v":
+		return b.keepV2V(ctx)
+	}
+	return fmt.Errorf("usage: bench [virt-v2v]")
+}
+
+func build(ctx context.Context, name string) (guests.Guest, error) {
+	recipe, err := guests.Named(name)
+	if err != nil {
+		return guests.Guest{}, err
+	}
+	return guests.Build(ctx, recipe, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
+// bench is what is measured, and with what.
+type bench struct {
+	scratch      string
+	accel        accel.Choice
+	sample, twin guests.Guest
+}
+
+// least are the ratios that ours must reach, virt-v2v's wall and CPU time by
+// ours: what makes the difference must not be lost unnoticed.
+var least = map[string]float64{"direct": 20, "libguestfs": 5}
+
+// ours migrates the twin with both engines and the sample with the quicker one,
+// and compares them with virt-v2v's kept run.
+func (b bench) ours(ctx context.Context) error {
+	fmt.Printf("guest %s: %d bytes of VMDK, %s\naccelerator: %s (%s)\n\n", b.twin.Name, b.twin.Bytes, b.twin.Description, b.accel.Name, b.accel.Reason)
+	kept, known, err := b.keptV2V()
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, engine := range []string{"direct", "libguestfs"} {
+		c, err := b.migrate(ctx, b.twin, engine)
+		if err != nil {
+			return err
+		}
+		c.print("hyper2kvm, engine " + engine)
+		if !known {
+			continue
+		}
+		if err := c.against(kept.Cost, least[engine]); err != nil {
+			failed = fmt.Errorf("engine %s: %w", engine, err)
+		}
+	}
+	c, err := b.migrate(ctx, b.sample, "direct")
+	if err != nil {
+		return err
+	}
+	c.print("hyper2kvm, engine direct, the guest with by-path names")
+	if !known {
+		fmt.Println("virt-v2v: not run on this machine with this guest yet: make bench-virt-v2v")
+		return failed
+	}
+	kept.Cost.print(fmt.Sprintf("%s, kept from %s", kept.Version, kept.When.Format("2006-01-02 15:04")))
+	fmt.Printf("virt-v2v of the guest with by-path names: %s\n", kept.Sample)
+	return failed
+}
+
+// folder is a fresh one for a run's result.
+func (b bench) folder(name string) (string, error) {
+	dir := filepath.Join(b.scratch, name)
+	return dir, os.Mkdir(dir, 0o700)
+}
