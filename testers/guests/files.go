@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,16 +32,16 @@ func (r Recipe) files() []file {
 		{Path: "etc/network/interfaces", Mode: 0o644, Content: r.interfaces()},
 		{Path: "etc/udev/rules.d/70-persistent-net.rules", Mode: 0o644, Content: r.udevRule()},
 		{Path: "etc/initramfs-tools/conf.d/driver-policy", Mode: 0o644, Content: "MODULES=list\n"},
-		{Path: "etc/initramfs-tools/conf.d/resume", Mode: 0o644, Content: fmt.Sprintf("RESUME=%s\n", r.swap())},
+		{Path: "etc/initramfs-tools/conf.d/resume", Mode: 0o644, Content: fmt.Sprintf("RESUME=%s\n", r.resume())},
 		{Path: "etc/initramfs-tools/modules", Mode: 0o644, Content: "# drivers of the VMware platform only\n" + strings.Join(r.InitrdList, "\n") + "\n"},
-		{Path: "etc/default/grub", Mode: 0o644, Content: grubDefaults},
+		{Path: "etc/default/grub", Mode: 0o644, Content: r.grubDefaults()},
 		{Path: "etc/systemd/system/finish.service", Mode: 0o644, Content: finishUnit},
 		{Path: "etc/systemd/system/multi-user.target.wants/finish.service", Link: "../finish.service"},
 		{Path: "usr/local/sbin/finish", Mode: 0o755, Content: r.finishScript()},
 	}
 }
 
-// fstab names every device by VMware's path.
+// fstab names every partition by VMware's path or by its UUID.
 func (r Recipe) fstab() string {
 	var b strings.Builder
 	b.WriteString("# <file system> <mount point> <type> <options> <dump> <pass>\n")
@@ -49,19 +50,38 @@ func (r Recipe) fstab() string {
 		if p.Type == "swap" {
 			options, pass = "sw", 0
 		}
-		fmt.Fprintf(&b, "%s-part%d %s %s %s 0 %d\n", byPath, i+1, p.Mount, p.Type, options, pass)
+		device := fmt.Sprintf("%s-part%d", byPath, i+1)
+		if r.Names == ByUUID {
+			device = "UUID=" + p.UUID
+		}
+		fmt.Fprintf(&b, "%s %s %s %s 0 %d\n", device, p.Mount, p.Type, options, pass)
 	}
 	return b.String()
 }
 
-// swap is the swap partition's name in the kernel's own order.
-func (r Recipe) swap() string {
-	for i, p := range r.Disk.Partitions {
-		if p.Type == "swap" {
-			return fmt.Sprintf("/dev/sda%d", i+1)
-		}
+// kernelName is the name in the kernel's own order of the partition that is
+// mounted there.
+func (r Recipe) kernelName(mount string) string {
+	return fmt.Sprintf("/dev/sda%d", 1+r.mounted(mount))
+}
+
+// mounted is the place of the partition that is mounted there.
+func (r Recipe) mounted(mount string) int {
+	return slices.IndexFunc(r.Disk.Partitions, func(p Partition) bool { return p.Mount == mount })
+}
+
+// swap is the swap partition's name in /proc/swaps.
+func (r Recipe) swap() string { return r.kernelName("none") }
+
+// resume is where the initrd looks for a hibernated system.
+func (r Recipe) resume() string { return r.bootName("none") }
+
+// bootName is how initrd and boot loader name the partition that is mounted there.
+func (r Recipe) bootName(mount string) string {
+	if r.Names == ByUUID {
+		return "UUID=" + r.Disk.Partitions[r.mounted(mount)].UUID
 	}
-	return "none"
+	return r.kernelName(mount)
 }
 
 func (r Recipe) interfaces() string {
@@ -90,15 +110,23 @@ SUBSYSTEM=="net", ACTION=="add", DRIVERS=="vmxnet3", ATTR{address}=="%s", ATTR{d
 `, r.NIC.MAC, r.NIC.Name)
 }
 
-// grubDefaults makes update-grub write root=/dev/sda1. The default is the
-// second kernel on offer, by its place in the menu, as administrators write it.
+// grubDefaults makes update-grub write the root's bootName.
+func (r Recipe) grubDefaults() string {
+	if r.Names == ByUUID {
+		return grubDefaults
+	}
+	return grubDefaults + `# the template was cloned and UUIDs were doubled
+GRUB_DISABLE_LINUX_UUID=true
+`
+}
+
+// grubDefaults are Debian's, but for the default: the second kernel on offer, by
+// its place in the menu, as administrators write it.
 const grubDefaults = `GRUB_DEFAULT="1>2"
 GRUB_TIMEOUT=1
 GRUB_DISTRIBUTOR=` + "`lsb_release -i -s 2> /dev/null || echo Debian`" + `
 GRUB_CMDLINE_LINUX_DEFAULT="quiet"
 GRUB_CMDLINE_LINUX=""
-# the template was cloned and UUIDs were doubled
-GRUB_DISABLE_LINUX_UUID=true
 `
 
 // debconf answers what the installer asked: grub-pc's own record of the disk to

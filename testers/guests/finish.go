@@ -51,14 +51,14 @@ ping -c 1 -W 10 %[4]s
 grep -F %[5]s /proc/swaps
 grub-install /dev/sda
 update-grub
-grep -F root=/dev/sda1 /boot/grub/grub.cfg
+grep -F root=%[7]s /boot/grub/grub.cfg
 test "$(systemctl --failed --no-legend | tee /dev/ttyS0 | wc -l)" = 0
 rm /etc/systemd/system/finish.service /etc/systemd/system/multi-user.target.wants/finish.service /usr/local/sbin/finish
 find /var/log -type f -delete
 sync
 fstrim /
 echo %[6]s
-`, byPath, r.NIC.Name, r.NIC.Address, r.NIC.Gateway, r.swap(), finished)
+`, byPath, r.NIC.Name, r.NIC.Address, r.NIC.Gateway, r.swap(), finished, r.bootName("/"))
 }
 
 // machineArgs are VMware's devices as QEMU has them. The controller is behind

@@ -30,10 +30,19 @@ type Recipe struct {
 	UUID        string   // of the VM, as the BIOS shows it
 	CPUs        int
 	MemoryMB    int
+	Names       Names `json:",omitempty"` // of its disks, in its own configuration
 	Disk        Disk
 	NIC         NIC
 	Description string // the VM's annotation
 }
+
+// Names is how a guest's configuration names its partitions.
+type Names string
+
+const (
+	Unstable Names = ""     // by VMware's path in fstab, else by the kernel's order
+	ByUUID   Names = "uuid" // as Debian's installer writes them
+)
 
 // Disk is a guest's only disk, on the first place of a paravirtual SCSI
 // controller, with an MBR.
@@ -75,7 +84,7 @@ type Guest struct {
 }
 
 // All is every recipe.
-var All = []Recipe{web01}
+var All = []Recipe{web01, web02}
 
 // Named returns the recipe of that name.
 func Named(name string) (Recipe, error) {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -105,6 +106,44 @@ func TestFstabNamesDisksByVMwaresPath(t *testing.T) {
 `
 	if diff := cmp.Diff(want, web01.fstab()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestATwinNamesDisksByUUIDEverywhere(t *testing.T) {
+	want := `# <file system> <mount point> <type> <options> <dump> <pass>
+UUID=c81f5d07-2b94-4e36-9fa8-60e3d17c4b92 / ext4 errors=remount-ro 0 1
+UUID=0d9a73e6-f415-48cb-b2d0-5a7e86c1932f none swap sw 0 0
+`
+	if diff := cmp.Diff(want, web02.fstab()); diff != "" {
+		t.Error(diff)
+	}
+	for _, f := range web02.files() {
+		switch f.Path {
+		case "etc/initramfs-tools/conf.d/resume":
+			if f.Content != "RESUME=UUID=0d9a73e6-f415-48cb-b2d0-5a7e86c1932f\n" {
+				t.Errorf("%s: %q", f.Path, f.Content)
+			}
+		case "etc/default/grub":
+			if strings.Contains(f.Content, "GRUB_DISABLE_LINUX_UUID") {
+				t.Errorf("%s: %q", f.Path, f.Content)
+			}
+		}
+	}
+}
+
+func TestNoTwoGuestsCanBeTakenForEachOther(t *testing.T) {
+	owner := map[string]string{}
+	for _, r := range All {
+		own := []string{r.Name, r.UUID, r.Disk.WWN, fmt.Sprint(r.Disk.Label), r.NIC.MAC, r.NIC.Address.String()}
+		for _, p := range r.Disk.Partitions {
+			own = append(own, p.UUID)
+		}
+		for _, name := range own {
+			if other, taken := owner[name]; taken {
+				t.Errorf("%s and %s share %s", other, r.Name, name)
+			}
+			owner[name] = r.Name
+		}
 	}
 }
 
