@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"syscall"
@@ -91,6 +92,9 @@ func sentence(err error) string {
 	}
 	if errors.Is(err, inspect.ErrNoOS) && !errors.Is(err, errFull) {
 		text += "; give the disk that the guest boots from, not encrypted"
+	}
+	if errors.Is(err, source.ErrBadInput) && errors.Is(err, fs.ErrPermission) {
+		text += "; give this user the right to read it, or run hyper2kvm as root"
 	}
 	return pipeline.Line(text) // a guest may have a say in it
 }

@@ -155,12 +155,23 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 		return ifFull(folder, err)
 	}
 	err = ifFull(folder, r.Go(ctx))
-	if errors.Is(before, fs.ErrNotExist) && exitStatus(err) == exitBadInput && r.Stage("fetch").State == pipeline.Failed {
+	if errors.Is(before, fs.ErrNotExist) && nothingBegun(r, err) {
 		return errors.Join(err, r.Close(), os.RemoveAll(folder)) // nothing in it is worth keeping
 	}
 	err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
 	a.summary(r, err)
 	return errors.Join(err, r.Close())
+}
+
+// nothingBegun tells of a run that ended before it had a source to work on.
+func nothingBegun(r *pipeline.Run, err error) bool {
+	switch r.Stage("fetch").State {
+	case pipeline.Pending:
+		return true
+	case pipeline.Failed:
+		return exitStatus(err) == exitBadInput
+	}
+	return false
 }
 
 // ifFull names the cause of an error that comes of a full storage: a guest's

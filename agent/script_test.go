@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 // Each script is a story of the command line. Its own commands:
 //
 //	exits STATUS ARG…    run hyper2kvm; a failure is one readable line
+//	exits-as-nobody …    the same as a user with no rights (root, setpriv)
 //	empty FOLDER         nothing is in it
 //	guest FILE [FSTAB]   make a disk with the least of a Linux guest (tools, root)
 //	tmpfs FOLDER SIZE    mount a small file system there (root)
@@ -43,17 +44,29 @@ func TestScripts(t *testing.T) {
 			return os.Getenv("NEED_TOOLS") != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "cut": cut,
+			"exits": exits, "exits-as-nobody": exitsAsNobody, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "cut": cut,
 		},
 	})
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {
+	exitsBy(ts, neg, args, "hyper2kvm")
+}
+
+// exitsAsNobody opens the way to the script's folder, and nothing in it.
+func exitsAsNobody(ts *testscript.TestScript, neg bool, args []string) {
+	for _, dir := range []string{ts.Getenv("WORK"), filepath.Dir(ts.Getenv("WORK"))} {
+		ts.Check(os.Chmod(dir, 0o711))
+	}
+	exitsBy(ts, neg, args, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "hyper2kvm")
+}
+
+func exitsBy(ts *testscript.TestScript, neg bool, args []string, program ...string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: exits STATUS [ARG…]")
 	}
 	got := 0
-	if err := ts.Exec("hyper2kvm", args[1:]...); err != nil {
+	if err := ts.Exec(program[0], append(program[1:], args[1:]...)...); err != nil {
 		status, ok := err.(interface{ ExitCode() int })
 		if !ok {
 			ts.Fatalf("%v", err)

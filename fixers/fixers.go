@@ -4,14 +4,17 @@
 package fixers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/fixers/linux"
 )
 
@@ -51,6 +54,9 @@ func (p Plan) Blocked() bool {
 func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.Input, log *slog.Logger) (Plan, error) {
 	view := guest.NewView(files)
 	plan := Plan{Changes: []guest.Change{}, Concerns: []fixer.Concern{}, Skipped: []Skip{}}
+	if !slices.ContainsFunc(list, func(f fixer.Fixer) bool { return f.Applies(in) }) {
+		plan.Concerns = append(plan.Concerns, unfixable(in.Facts.OS))
+	}
 	for _, f := range list {
 		if ctx.Err() != nil {
 			return Plan{}, context.Cause(ctx)
@@ -78,6 +84,14 @@ func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.
 	}
 	plan.Changes = append(plan.Changes, view.Changes()...)
 	return plan, nil
+}
+
+// unfixable is the blocker where no fixer knows the guest's system: it would be
+// copied as it is, and fail on KVM.
+func unfixable(os inspect.OS) fixer.Concern {
+	return fixer.Concern{Level: fixer.Blocker, Code: "guest/unsupported",
+		Text: fmt.Sprintf("no fixer knows this guest's system: %s (%s)", cmp.Or(os.Name, os.Family, "not told"), os.Source),
+		Try:  "convert it by other means; only Linux guests are known yet"}
 }
 
 // planned is what a fixer plans. A panic over a guest's odd file is a failure of

@@ -100,6 +100,9 @@ func TestAWindowsGuestIsNeverTouchedByTheFixersOfLinux(t *testing.T) {
 				t.Errorf("%s: %s changes %s", name, c.Fixer, c.Path)
 			}
 		}
+		if !plan.Blocked() {
+			t.Errorf("%s: a guest that nothing can fix is not blocked", name)
+		}
 	}
 }
 

@@ -13,12 +13,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/qemu"
@@ -35,18 +37,20 @@ type Stage struct {
 	// drop undoes what a stage left half made. It runs before the stage is
 	// run once more.
 	drop func(context.Context) error
+	// programs are looked for before the first stage runs.
+	programs []string
 }
 
 // stages is the canonical pipeline; nothing else knows the order.
 func (r *Run) stages() []Stage {
 	return []Stage{
-		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil},
-		{"flatten", "put one writable overlay over every disk", r.flatten, r.openOverlays, r.dropOverlays},
-		{"inspect", "read what is installed on the disks", r.inspect, nil, r.renewOverlays},
-		{"plan", "work out every change, touching nothing", r.plan, nil, r.renewOverlays},
-		{"fix", "apply the planned changes to the overlay", r.fix, nil, r.renewOverlays},
-		{"convert", "copy to the target, once", r.convert, nil, r.dropTargets},
-		{"test", "boot a throwaway overlay and watch it come up", r.test, nil, nil},
+		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil, []string{"qemu-img", "qemu-nbd"}},
+		{"flatten", "put one writable overlay over every disk", r.flatten, r.openOverlays, r.dropOverlays, []string{"qemu-img", "qemu-storage-daemon"}},
+		{"inspect", "read what is installed on the disks", r.inspect, nil, r.renewOverlays, nil},
+		{"plan", "work out every change, touching nothing", r.plan, nil, r.renewOverlays, nil},
+		{"fix", "apply the planned changes to the overlay", r.fix, nil, r.renewOverlays, nil},
+		{"convert", "copy to the target, once", r.convert, nil, r.dropTargets, []string{"qemu-img"}},
+		{"test", "boot a throwaway overlay and watch it come up", r.test, nil, nil, []string{"qemu-img", "qemu-storage-daemon", "qemu-system-x86_64"}},
 	}
 }
 
@@ -105,6 +109,9 @@ type bootFunc func(ctx context.Context, s qemu.Spec) (testers.Session, error)
 // each. Its error is the stage's that failed.
 func (r *Run) Go(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, r.release(context.WithoutCancel(ctx))) }()
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
 	for _, s := range r.stages() {
 		record := r.Stage(s.Name)
 		switch record.State {
@@ -122,6 +129,19 @@ func (r *Run) Go(ctx context.Context) (err error) {
 		}
 	}
 	return r.finish(ctx)
+}
+
+// ready looks for the programs of all stages that are to run: a migration that
+// cannot be tested should not be found out after its copy.
+func (r *Run) ready(ctx context.Context) error {
+	var names []string
+	for _, s := range r.stages() {
+		if state := r.Stage(s.Name).State; state != Done && state != Skipped {
+			names = append(names, s.programs...)
+		}
+	}
+	slices.Sort(names)
+	return proc.Ready(ctx, slices.Compact(names)...)
 }
 
 // again brings back a stage that an earlier process finished.

@@ -16,17 +16,22 @@ type Program struct {
 	Name    string // as looked up in PATH
 	Package string // Debian package that ships it; empty: make build makes it
 	Usage   string // who runs it, for what
+	Least   string // oldest version that will do; empty: any
 	Build   bool   // only needed to build test guests, not to migrate
 	Bench   bool   // only needed to measure, and installed for that alone
 }
 
+// oldestQEMU is the oldest that is tested, and the first with the stream network
+// device that a proof watches its guest through (QEMU 7.2, change log).
+const oldestQEMU = "7.2"
+
 // Programs is every program that hyper2kvm runs. The appliance's package list,
 // the set-up script and the start-up check are tested against it.
 var Programs = []Program{
-	{Name: "qemu-img", Package: "qemu-utils", Usage: "disk: create overlays, convert, check"},
-	{Name: "qemu-nbd", Package: "qemu-utils", Usage: "disk: export a source disk read-only"},
-	{Name: "qemu-storage-daemon", Package: "qemu-system-common", Usage: "disk: own the overlays"},
-	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Usage: "accel, testers: start machines"},
+	{Name: "qemu-img", Package: "qemu-utils", Usage: "disk: create overlays, convert, check", Least: oldestQEMU},
+	{Name: "qemu-nbd", Package: "qemu-utils", Usage: "disk: export a source disk read-only", Least: oldestQEMU},
+	{Name: "qemu-storage-daemon", Package: "qemu-system-common", Usage: "disk: own the overlays", Least: oldestQEMU},
+	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Usage: "accel, testers: start machines", Least: oldestQEMU},
 	{Name: "setpriv", Package: "util-linux", Usage: "target: tests run libvirt as an ordinary user", Build: true},
 	{Name: "libvirtd", Package: "libvirt-daemon", Usage: "target: tests define the domain in a real libvirt", Build: true},
 	{Name: "virsh", Package: "libvirt-clients", Usage: "target: tests define the domain in a real libvirt", Build: true},
