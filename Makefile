@@ -87,7 +87,7 @@ bench: build ## run every benchmark, and whole migrations beside virt-v2v's kept
 	go test -run '^$$' -bench . -benchmem ./...
 	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench
 
-bench-virt-v2v: build ## run virt-v2v on the same guest and keep what it took: an hour where KVM does not work
+bench-virt-v2v: build ## run virt-v2v on the same guest and keep what it took: minutes to an hour without KVM
 	@build/setup --bench
 	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench virt-v2v
 

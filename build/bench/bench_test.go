@@ -76,3 +76,10 @@ func TestARatioThatIsLostIsAnError(t *testing.T) {
 		t.Error("ten times the CPU time passed for twenty")
 	}
 }
+
+func TestVirtV2VsComplaintIsFoundAmongItsWords(t *testing.T) {
+	words := "virt-v2v: warning: x\nvirt-v2v: error: libguestfs error: mount: no such file\n\nIf reporting bugs, run virt-v2v with debugging\n"
+	if got, want := complaint(words), "libguestfs error: mount: no such file"; got != want {
+		t.Errorf("complaint = %q, want %q", got, want)
+	}
+}

@@ -5,7 +5,7 @@
 //	go run ./build/bench             hyper2kvm, beside the kept run of virt-v2v
 //	go run ./build/bench virt-v2v    run virt-v2v and keep what it took
 //
-// virt-v2v takes most of an hour where the machine has no KVM, so its run is
+// virt-v2v takes minutes to an hour where the machine has no KVM, so its run is
 // kept, for the guest's digest and this machine, and compared with later runs of
 // ours. Figures are printed; only their ratios are asserted.
 //

@@ -37,14 +37,14 @@ func (b bench) keepV2V(ctx context.Context) error {
 		return err
 	}
 	r := v2vRun{Version: strings.TrimSpace(string(version)), When: time.Now().UTC(), Guest: b.twin.SHA256, Machine: thisMachine(b.accel)}
-	fmt.Printf("%s of %s; under emulation this takes most of an hour\n", r.Version, b.twin.Name)
+	fmt.Printf("%s of %s; under emulation this takes minutes to an hour\n", r.Version, b.twin.Name)
 	if r.Cost, err = b.v2v(ctx, b.twin); err != nil {
 		return err
 	}
 	_, err = b.v2v(ctx, b.sample)
 	switch failure, ok := errors.AsType[*proc.Error](err); {
 	case ok:
-		r.Sample = lastLine(failure.Stderr)
+		r.Sample = complaint(failure.Stderr)
 	case err != nil:
 		return err
 	default:
@@ -149,7 +149,12 @@ func thisMachine(c accel.Choice) string {
 	return model + ", " + c.Name
 }
 
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+// complaint is the line of virt-v2v's last words that tells why it failed.
+func complaint(words string) string {
+	for line := range strings.Lines(words) {
+		if text, ok := strings.CutPrefix(line, "virt-v2v: error: "); ok {
+			return strings.TrimSpace(text)
+		}
+	}
+	return strings.TrimSpace(words)
 }
