@@ -15,7 +15,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
-	"hyper2kvm/testers/qemu"
+	"hyper2kvm/testers/watch"
 )
 
 // begun is a migration that was opened and did nothing yet; it needs no tools.
@@ -201,7 +201,7 @@ func TestTheProofOfAConvertedGuestNeedsNoSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hung := func(context.Context, qemu.Spec) (testers.Session, error) {
+	hung := func(context.Context, watch.Spec) (testers.Session, error) {
 		return testers.Session{Probe: true, End: testers.Hung}, nil
 	}
 	r.boot = hung

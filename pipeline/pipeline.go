@@ -23,7 +23,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
-	"hyper2kvm/testers/qemu"
+	"hyper2kvm/testers/watch"
 )
 
 // Stage is one step of a migration.
@@ -103,7 +103,7 @@ type Run struct {
 type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error)
 
 // bootFunc runs one machine and observes it.
-type bootFunc func(ctx context.Context, s qemu.Spec) (testers.Session, error)
+type bootFunc func(ctx context.Context, s watch.Spec) (testers.Session, error)
 
 // Go runs the stages that are not done, in order, and saves the record after
 // each. Its error is the stage's that failed.

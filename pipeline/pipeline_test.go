@@ -27,7 +27,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
-	"hyper2kvm/testers/qemu"
+	"hyper2kvm/testers/watch"
 )
 
 func TestTheOrderIsSacred(t *testing.T) {
@@ -109,7 +109,7 @@ func open(t *testing.T, folder, source string, change func(*Options)) (*Run, err
 	r.accel = func(context.Context) (accel.Choice, error) {
 		return accel.Choice{Name: accel.TCG, Reason: "this is a test"}, nil
 	}
-	r.boot = func(context.Context, qemu.Spec) (testers.Session, error) {
+	r.boot = func(context.Context, watch.Spec) (testers.Session, error) {
 		return testers.Session{}, errors.New("nothing was to be booted")
 	}
 	return r, nil
@@ -447,7 +447,7 @@ func TestAGuestThatDoesNotComeUpIsNotProved(t *testing.T) {
 	}
 	defer r.Close()
 	booted := 0
-	r.boot = func(_ context.Context, s qemu.Spec) (testers.Session, error) {
+	r.boot = func(_ context.Context, s watch.Spec) (testers.Session, error) {
 		booted++
 		if s.Key == nil || len(s.Disks) != 1 {
 			t.Errorf("booted with key %v and %d disks", s.Key, len(s.Disks))

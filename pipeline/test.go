@@ -14,7 +14,7 @@ import (
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/probe"
-	"hyper2kvm/testers/qemu"
+	"hyper2kvm/testers/watch"
 )
 
 // Hardware that a guest is tested on.
@@ -73,7 +73,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 		return testers.Session{}, err
 	}
 	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
-	spec := qemu.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name)}
+	spec := watch.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name)}
 	if spec.Memory, err = affordable(r.Domain.Memory); err != nil {
 		return testers.Session{}, err
 	}
@@ -94,7 +94,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 		if err != nil {
 			return testers.Session{}, err
 		}
-		spec.Disks = append(spec.Disks, qemu.Disk{Socket: e.Socket, Export: e.Name})
+		spec.Disks = append(spec.Disks, watch.Disk{Socket: e.Socket, Export: e.Name})
 	}
 	r.tell(Event{Stage: "test", State: Running, Text: "boot " + map[bool]string{true: "with the probe, and reboot once", false: "once more, as it will be delivered"}[withProbe]})
 	spec.Progress = func(text string) { r.tell(Event{Stage: "test", State: Running, Text: text}) }

@@ -48,12 +48,13 @@ const (
 	Failed   End = "failed"   // a text on serial or screen says that the boot is over
 	Hung     End = "hung"     // nothing changed any more
 	Overdue  End = "overdue"  // the deadline passed
-	Died     End = "died"     // QEMU itself ended
+	Died     End = "died"     // the machine itself ended
 )
 
 // Session is what was observed of one machine.
 type Session struct {
 	Probe       bool          `json:"probe"` // the overlay held the probe
+	By          string        `json:"by"`    // what ran the machine
 	Accel       string        `json:"accel"` // kvm or tcg
 	Started     time.Time     `json:"started"`
 	Took        time.Duration `json:"took"` // nanoseconds
@@ -96,6 +97,7 @@ type Answer struct {
 // Outcome is the verdict on a guest.
 type Outcome struct {
 	Proved    bool     `json:"proved"`
+	By        string   `json:"by,omitempty"`    // what ran the tested machine
 	Cause     string   `json:"cause,omitempty"` // the first answer that is not OK
 	Answers   []Answer `json:"answers"`
 	LastWords string   `json:"last_words,omitempty"` // of the session that failed
@@ -107,7 +109,7 @@ type Outcome struct {
 
 // Judge asks every tester. A guest is proved only if all answers are good.
 func Judge(e Expect, probed, clean Session) Outcome {
-	o := Outcome{Proved: true, Unasked: unasked(e), Differences: probed.Differences}
+	o := Outcome{Proved: true, By: probed.By, Unasked: unasked(e), Differences: probed.Differences}
 	for _, t := range All() {
 		ok, evidence := t.ask(e, probed, clean)
 		o.Answers = append(o.Answers, Answer{Name: t.Name, OK: ok, Evidence: evidence})

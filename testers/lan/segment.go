@@ -33,17 +33,23 @@ type Segment struct {
 	conn    net.Conn // QEMU's, while it is connected
 }
 
-// Listen opens the network of the NIC that e describes on a Unix socket. QEMU
-// connects to it with -netdev stream and frames each packet with its length, 4
-// bytes big-endian (QEMU, net/stream.c).
+// Listen opens the network of the NIC that e describes on a Unix socket.
 func Listen(path string, e Expect) (*Segment, error) {
-	station, err := newStation(e)
-	if err != nil {
-		return nil, err
-	}
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("network of %s: %w", e.MAC, err)
+	}
+	return Serve(listener, e)
+}
+
+// Serve is the network of the NIC that e describes. QEMU connects to it with
+// -netdev stream, or socket, and frames each packet with its length, 4 bytes
+// big-endian (QEMU, net/stream.c, net/socket.c). The listener is closed with the
+// segment, or because of an error.
+func Serve(listener net.Listener, e Expect) (*Segment, error) {
+	station, err := newStation(e)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
 	}
 	s := &Segment{listener: listener, closed: make(chan struct{}), station: station}
 	s.serving.Go(s.serve)

@@ -4,30 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers/probe/wire"
+	"hyper2kvm/testers/watch"
 )
 
-// Disk is where one disk of the domain is served: an NBD export on a Unix
-// socket, writable, of an overlay that is thrown away.
-type Disk struct {
-	Socket string
-	Export string
-}
+// monitor is the Unix socket that QEMU answers on.
+func monitor(w watch.Wires) string { return filepath.Join(w.Dir, "qmp") }
 
-// sockets are the files of one machine in its private folder.
-type sockets struct{ dir string }
-
-func (s sockets) qmp() string          { return filepath.Join(s.dir, "qmp") }
-func (s sockets) serial() string       { return filepath.Join(s.dir, "serial") }
-func (s sockets) probe() string        { return filepath.Join(s.dir, "probe") }
-func (s sockets) nic(i int) string     { return filepath.Join(s.dir, "net"+strconv.Itoa(i)) }
-func (s sockets) vars() string         { return filepath.Join(s.dir, "vars") }
-func (s sockets) file(n string) string { return filepath.Join(s.dir, n) }
+// varsFile holds the firmware's variables.
+func varsFile(w watch.Wires) string { return filepath.Join(w.Dir, "vars") }
 
 // props are the properties of one device, block node or netdev. QEMU takes them
 // as JSON, in which no name of a guest can add a property of its own.
@@ -43,7 +32,7 @@ const (
 )
 
 // arguments is QEMU's command line for a domain, paused until told to go on.
-func arguments(s Spec, at sockets) ([]string, error) {
+func arguments(s watch.Spec, w watch.Wires) ([]string, error) {
 	d := s.Domain
 	memory := d.Memory
 	if s.Memory != 0 {
@@ -60,13 +49,13 @@ func arguments(s Spec, at sockets) ([]string, error) {
 		// A guest that panicked or shut down is looked at before it is gone.
 		"-action", "panic=pause,shutdown=pause",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + comma(at.qmp()),
+		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + comma(monitor(w)),
 		"-mon", "chardev=qmp,mode=control",
-		"-chardev", "socket,id=serial,path=" + comma(at.serial()),
+		"-chardev", "socket,id=serial,path=" + comma(w.Serial),
 	}
 	args = append(args, accel.Choice{Name: s.Accel}.QEMU()...)
 	if s.Key != nil {
-		args = append(args, "-chardev", "socket,id=probe,path="+comma(at.probe()))
+		args = append(args, "-chardev", "socket,id=probe,path="+comma(w.Probe))
 	}
 	if d.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
@@ -82,12 +71,12 @@ func arguments(s Spec, at sockets) ([]string, error) {
 		}
 		args = append(args, option, string(b))
 	}
-	for _, node := range blockNodes(s, at) {
+	for _, node := range blockNodes(s, w) {
 		add("-blockdev", node)
 	}
 	for i := range d.NICs {
 		add("-netdev", props{"type": "stream", "id": fmt.Sprintf("net%d", i), "server": false,
-			"addr": props{"type": "unix", "path": at.nic(i)}})
+			"addr": props{"type": "unix", "path": w.Networks[i].String()}})
 	}
 	devices, deviceErr := devices(s)
 	if deviceErr != nil {
@@ -113,13 +102,13 @@ func machineType(d machine.Domain) string {
 	return t + ",pflash0=code,pflash1=vars"
 }
 
-func blockNodes(s Spec, at sockets) []props {
+func blockNodes(s watch.Spec, w watch.Wires) []props {
 	var nodes []props
 	if s.Domain.Firmware == machine.UEFI {
 		code, _ := firmware(s.Domain)
 		nodes = append(nodes,
 			props{"driver": "raw", "node-name": "code", "read-only": true, "file": props{"driver": "file", "filename": code}},
-			props{"driver": "raw", "node-name": "vars", "file": props{"driver": "file", "filename": at.vars()}})
+			props{"driver": "raw", "node-name": "vars", "file": props{"driver": "file", "filename": varsFile(w)}})
 	}
 	for i, d := range s.Disks {
 		nodes = append(nodes, props{
@@ -141,7 +130,7 @@ func firmware(d machine.Domain) (code, vars string) {
 }
 
 // devices is the domain's hardware, at the addresses that the domain pins.
-func devices(s Spec) ([]props, error) {
+func devices(s watch.Spec) ([]props, error) {
 	d := s.Domain
 	if len(s.Disks) != len(d.Disks) {
 		return nil, fmt.Errorf("%s has %d disks and %d are served", d.Name, len(d.Disks), len(s.Disks))
@@ -208,7 +197,7 @@ func diskDevice(d machine.Domain, i int, v machine.Volume) (props, error) {
 }
 
 // extras are the devices through which host and guest talk, and no data goes.
-func extras(s Spec) ([]props, error) {
+func extras(s watch.Spec) ([]props, error) {
 	d := s.Domain
 	if s.Key != nil && d.Channel == 0 {
 		return nil, fmt.Errorf("%s has no channel for the probe", d.Name)

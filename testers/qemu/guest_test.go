@@ -19,6 +19,7 @@ import (
 	"hyper2kvm/testers/guests"
 	"hyper2kvm/testers/lan"
 	"hyper2kvm/testers/probe"
+	"hyper2kvm/testers/watch"
 )
 
 // rootOffset is where the test guest's root file system begins, in bytes.
@@ -67,7 +68,7 @@ func web01(t *testing.T) (machine.Machine, testers.Expect, *disk.Source) {
 }
 
 // overlay is a throwaway overlay over source, changed by edit.
-func overlay(t *testing.T, source *disk.Source, edit func(raw string)) Disk {
+func overlay(t *testing.T, source *disk.Source, edit func(raw string)) watch.Disk {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "overlay.qcow2")
 	if err := disk.CreateOverlay(t.Context(), path, source.Size); err != nil {
@@ -93,7 +94,7 @@ func overlay(t *testing.T, source *disk.Source, edit func(raw string)) Disk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Disk{Socket: export.Socket, Export: export.Name}
+	return watch.Disk{Socket: export.Socket, Export: export.Name}
 }
 
 // inject writes the probe into an ext4 root file system with debugfs, and turns
@@ -166,7 +167,7 @@ func newKey(t *testing.T) []byte {
 }
 
 // prove boots a guest with the probe, and without it unless that failed already.
-func prove(t *testing.T, probed, clean Spec) testers.Outcome {
+func prove(t *testing.T, probed, clean watch.Spec) testers.Outcome {
 	t.Helper()
 	first, err := Boot(t.Context(), probed)
 	if err != nil {
@@ -193,7 +194,7 @@ func TestAnEmptyDiskFailsWithTheFirmwaresOwnWords(t *testing.T) {
 		m := machine.Machine{Name: "empty", Firmware: fw, CPUs: 1, Memory: 512 << 20, NICs: []machine.NIC{{}},
 			Disks: []machine.Disk{{Serial: "empty-disk0"}}}
 		domain := machine.Target(m, machine.Caps{Firmware: fw, DiskBus: "virtio", NICModel: "virtio", RNG: true, Balloon: true})
-		s, err := Boot(t.Context(), Spec{Domain: domain, Disks: []Disk{overlay(t, &disk.Source{Size: 1 << 30}, nil)}, Accel: "tcg", Scale: 0.2,
+		s, err := Boot(t.Context(), watch.Spec{Domain: domain, Disks: []watch.Disk{overlay(t, &disk.Source{Size: 1 << 30}, nil)}, Accel: "tcg", Scale: 0.2,
 			Dir: filepath.Join(evidenceDir(t), string(fw)), Progress: progress(t)})
 		if err != nil {
 			t.Fatal(err)
@@ -220,9 +221,9 @@ func TestAGuestIsProvedOnControlHardware(t *testing.T) {
 	m, e, source := web01(t)
 	key, dir, say := newKey(t), evidenceDir(t), progress(t)
 	domain := machine.Control(m)
-	probed := Spec{Domain: domain, Disks: []Disk{overlay(t, source, inject(t, key))}, Accel: "tcg", Key: key, Expect: e,
+	probed := watch.Spec{Domain: domain, Disks: []watch.Disk{overlay(t, source, inject(t, key))}, Accel: "tcg", Key: key, Expect: e,
 		Dir: filepath.Join(dir, "probe"), Progress: say}
-	clean := Spec{Domain: domain, Disks: []Disk{overlay(t, source, nil)}, Accel: "tcg", Expect: e,
+	clean := watch.Spec{Domain: domain, Disks: []watch.Disk{overlay(t, source, nil)}, Accel: "tcg", Expect: e,
 		Dir: filepath.Join(dir, "clean"), Progress: say}
 	if o := prove(t, probed, clean); !o.Proved {
 		t.Errorf("not proved: %s\n%s", o.Cause, o.LastWords)
@@ -237,9 +238,9 @@ func TestAGuestWithoutDriversIsNotProvedAndSaysWhy(t *testing.T) {
 	m, e, source := web01(t)
 	key, dir := newKey(t), evidenceDir(t)
 	domain := machine.Target(m, machine.Caps{Firmware: machine.BIOS, DiskBus: "virtio", NICModel: "virtio"})
-	probed := Spec{Domain: domain, Disks: []Disk{overlay(t, source, inject(t, key))}, Accel: "tcg", Key: key, Expect: e,
+	probed := watch.Spec{Domain: domain, Disks: []watch.Disk{overlay(t, source, inject(t, key))}, Accel: "tcg", Key: key, Expect: e,
 		Dir: filepath.Join(dir, "probe"), Progress: progress(t)}
-	o := prove(t, probed, Spec{})
+	o := prove(t, probed, watch.Spec{})
 	if o.Proved || !strings.Contains(o.LastWords, "(initramfs)") {
 		t.Errorf("proved %v, cause %q, last words %q; want the initrd's shell", o.Proved, o.Cause, o.LastWords)
 	}
@@ -260,9 +261,9 @@ func TestAGuestInEmergencyModeSaysWhy(t *testing.T) {
 		}
 		debugfs(t, raw, "rm /etc/fstab", "write "+fstab+" /etc/fstab", "mkdir /srv")
 	}
-	probed := Spec{Domain: machine.Control(m), Disks: []Disk{overlay(t, source, lost)}, Accel: "tcg", Key: key, Expect: e,
+	probed := watch.Spec{Domain: machine.Control(m), Disks: []watch.Disk{overlay(t, source, lost)}, Accel: "tcg", Key: key, Expect: e,
 		Dir: filepath.Join(dir, "probe"), Progress: progress(t)}
-	o := prove(t, probed, Spec{})
+	o := prove(t, probed, watch.Spec{})
 	if o.Proved || !strings.Contains(o.Cause, "waiting for device") || !strings.Contains(o.LastWords, "lost") {
 		t.Errorf("proved %v, cause %q, last words:\n%s", o.Proved, o.Cause, o.LastWords)
 	}

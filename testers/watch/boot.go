@@ -1,17 +1,20 @@
-// Package qemu boots a guest under proof in QEMU, on the hardware of its
-// domain, plugged into networks that lead nowhere, and observes it until it has
-// shown all that it must show or cannot any more.
+// Package watch observes a machine that runs a guest under proof, plugged into
+// networks that lead nowhere, until it has shown all that it must show or cannot
+// any more. What runs the machine is a package of its own.
 //
-// Spec: one session. Boot: runs it. The verdict is package testers'.
-package qemu
+// Spec: one session. Hypervisor: what starts machines. Machine: one that runs.
+// Boot: runs a session. The verdict is package testers'.
+package watch
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"hyper2kvm/pipeline/disk/qmp"
@@ -34,6 +37,52 @@ type Spec struct {
 	Dir    string         // evidence of this session; made if absent
 	// Progress receives a sentence now and then; nil is allowed.
 	Progress func(string)
+}
+
+// Disk is where one disk of the domain is served: an NBD export on a Unix
+// socket, writable, of an overlay that is thrown away.
+type Disk struct {
+	Socket string
+	Export string
+}
+
+// Wires are what a machine connects to when it starts.
+type Wires struct {
+	Dir      string     // the session's own, for what else its hypervisor needs
+	Serial   string     // Unix socket for the first serial port
+	Probe    string     // Unix socket for the probe's port; empty without the probe
+	Networks []net.Addr // of the NICs
+}
+
+// Hypervisor starts machines.
+type Hypervisor interface {
+	// Plug opens the network of NIC i for one machine to connect to; dir is the
+	// session's own.
+	Plug(dir string, i int) (net.Listener, error)
+	// Start starts a machine and lets it go.
+	Start(ctx context.Context, s Spec, w Wires) (Machine, error)
+}
+
+// Machine is a machine that runs. Whatever it is asked for, an answer may be an
+// error because it has ended meanwhile: Done then is closed within a second.
+type Machine interface {
+	// About is what runs the machine, and where it is not the emitted hardware.
+	About() (by string, differences []string)
+	// Events are QEMU's; the channel is closed when the machine has ended.
+	Events() <-chan qmp.Event
+	// Lost is how many events came too fast to be read.
+	Lost() int64
+	// Done is closed when the machine has ended, and LastWords then says how.
+	Done() <-chan struct{}
+	LastWords() string
+	// Picture is the display as a PNG; nil if it has nothing to show yet.
+	Picture(ctx context.Context) ([]byte, error)
+	// Memory is size bytes of the guest's memory from a physical address on.
+	Memory(ctx context.Context, address, size int64) ([]byte, error)
+	// Blocks is how many operations the guest's disks have seen.
+	Blocks(ctx context.Context) (int64, error)
+	// Stop ends the machine.
+	Stop() error
 }
 
 // limits are the deadlines of a session.
@@ -64,28 +113,26 @@ func (s Spec) limits() limits {
 // run is a machine that is being observed.
 type run struct {
 	spec     Spec
-	at       sockets
 	limits   limits
 	session  testers.Session
 	evidence *evidence
 	serial   *serial
 	port     *probe.Port // nil without the probe
 	segments []*lan.Segment
-	server   *proc.Server
-	qmp      *qmp.Client
+	machine  Machine
 	watch    watch
 }
 
 // Boot runs one session to its end. With the probe the guest is rebooted once.
 // An error is a machine that could not be run or observed, or the cause of ctx;
 // whatever the guest does is in the session.
-func Boot(ctx context.Context, s Spec) (testers.Session, error) {
-	dir, err := os.MkdirTemp("", "h2k-") // short: a socket's path has 107 bytes
+func Boot(ctx context.Context, s Spec, h Hypervisor) (testers.Session, error) {
+	dir, err := proc.PrivateDir()
 	if err != nil {
 		return testers.Session{}, fmt.Errorf("machine %s: %w", s.Domain.Name, err)
 	}
-	r := &run{spec: s, at: sockets{dir}, limits: s.limits()}
-	err = r.start(ctx)
+	r := &run{spec: s, limits: s.limits()}
+	err = r.start(ctx, h, dir)
 	if err == nil {
 		err = r.observe(ctx)
 	}
@@ -95,60 +142,51 @@ func Boot(ctx context.Context, s Spec) (testers.Session, error) {
 	return r.session, nil
 }
 
-// start opens everything that QEMU connects to, and QEMU last.
-func (r *run) start(ctx context.Context) error {
-	args, err := arguments(r.spec, r.at)
-	if err != nil {
-		return err
-	}
+// start opens everything that the machine connects to, and starts it last.
+func (r *run) start(ctx context.Context, h Hypervisor, dir string) (err error) {
 	if r.evidence, err = newEvidence(r.spec.Dir); err != nil {
 		return err
 	}
-	if err := r.listen(); err != nil {
-		return err
-	}
-	if r.spec.Domain.Firmware == machine.UEFI {
-		_, vars := firmware(r.spec.Domain)
-		if err := copyFile(r.at.vars(), vars); err != nil {
-			return err
-		}
-	}
-	r.server, err = proc.Start(ctx, proc.Service{
-		Command: proc.Command{Name: "qemu-system-x86_64", Args: args},
-		Socket:  r.at.qmp(),
-	})
+	wires, err := r.listen(h, dir)
 	if err != nil {
 		return err
 	}
-	if r.qmp, err = qmp.Dial(ctx, r.at.qmp()); err != nil {
+	if r.machine, err = h.Start(ctx, r.spec, wires); err != nil {
 		return err
 	}
+	by, more := r.machine.About()
 	r.session = testers.Session{
-		Probe: r.spec.Key != nil, Accel: r.spec.Accel, Started: time.Now(),
-		Differences: differences(r.spec),
+		Probe: r.spec.Key != nil, By: by, Accel: r.spec.Accel, Started: time.Now(),
+		Differences: slices.Concat(differences(r.spec), more),
 	}
 	r.session.Boots = []testers.Boot{{At: r.session.Started}}
-	return r.qmp.Execute(ctx, "cont", nil, nil)
+	return nil
 }
 
-func (r *run) listen() error {
-	var err error
-	if r.serial, err = listenSerial(r.at.serial(), r.evidence.path("serial.log")); err != nil {
-		return err
+func (r *run) listen(h Hypervisor, dir string) (w Wires, err error) {
+	w = Wires{Dir: dir, Serial: filepath.Join(dir, "serial")}
+	if r.serial, err = listenSerial(w.Serial, r.evidence.path("serial.log")); err != nil {
+		return w, err
 	}
 	if r.spec.Key != nil {
-		if r.port, err = probe.Listen(r.at.probe(), r.spec.Key); err != nil {
-			return err
+		w.Probe = filepath.Join(dir, "probe")
+		if r.port, err = probe.Listen(w.Probe, r.spec.Key); err != nil {
+			return w, err
 		}
 	}
 	for i, nic := range r.spec.Domain.NICs {
-		segment, err := lan.Listen(r.at.nic(i), expected(r.spec.Expect, i, nic.MAC))
+		listener, err := h.Plug(dir, i)
 		if err != nil {
-			return err
+			return w, fmt.Errorf("network of %s: %w", nic.MAC, err)
+		}
+		segment, err := lan.Serve(listener, expected(r.spec.Expect, i, nic.MAC))
+		if err != nil {
+			return w, err
 		}
 		r.segments = append(r.segments, segment)
+		w.Networks = append(w.Networks, listener.Addr())
 	}
-	return nil
+	return w, nil
 }
 
 // expected is what NIC i is expected to do; every network that leases has
@@ -166,12 +204,10 @@ func expected(e testers.Expect, i int, mac string) lan.Expect {
 	return want
 }
 
-// differences are what the machine has other than the emitted hardware.
+// differences are what every machine under proof has other than the emitted
+// hardware.
 func differences(s Spec) []string {
 	diff := []string{"disks are overlays that are thrown away", "networks lead nowhere"}
-	if s.Accel != "kvm" {
-		diff = append(diff, "the CPU is emulated: model max")
-	}
 	if s.Memory != 0 && s.Memory != s.Domain.Memory {
 		diff = append(diff, fmt.Sprintf("%d bytes of memory instead of %d", s.Memory, s.Domain.Memory))
 	}
@@ -181,15 +217,12 @@ func differences(s Spec) []string {
 	return diff
 }
 
-// stop ends QEMU and closes what it was connected to, in the order in which
-// nothing can still write to what is closed.
+// stop ends the machine and closes what it was connected to, in the order in
+// which nothing can still write to what is closed.
 func (r *run) stop() error {
 	var err error
-	if r.qmp != nil {
-		err = r.qmp.Close()
-	}
-	if r.server != nil {
-		err = errors.Join(err, r.server.Stop())
+	if r.machine != nil {
+		err = r.machine.Stop()
 	}
 	for _, s := range r.segments {
 		err = errors.Join(err, s.Close())
@@ -210,18 +243,4 @@ func (r *run) say(format string, args ...any) {
 	if r.spec.Progress != nil {
 		r.spec.Progress(fmt.Sprintf(format, args...))
 	}
-}
-
-func copyFile(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }

@@ -1,4 +1,4 @@
-package qemu
+package watch
 
 import (
 	"context"
@@ -21,7 +21,7 @@ const (
 	costly    = 10
 	// askEvery is the time from one report to the next challenge.
 	askEvery = 5 * time.Second
-	// askTime bounds one question to QEMU: a machine that is emulated on a busy
+	// askTime bounds one look at the machine: one that is emulated on a busy
 	// host is slow, one that does not answer at all is broken.
 	askTime = time.Minute
 	// maxEvents and maxReports bound what one session keeps.
@@ -70,7 +70,7 @@ func (r *run) observe(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case e, open := <-r.qmp.Events():
+		case e, open := <-r.machine.Events():
 			err = r.event(e, open)
 		case received := <-reports:
 			err = r.report(received)
@@ -98,7 +98,7 @@ func (r *run) end(end testers.End, format string, args ...any) {
 // event follows what QEMU says.
 func (r *run) event(e qmp.Event, open bool) error {
 	if !open {
-		r.end(testers.Died, "QEMU ended: %s", strings.TrimSpace(r.server.Stderr()))
+		r.end(testers.Died, "the machine ended: %s", strings.TrimSpace(r.machine.LastWords()))
 		return nil
 	}
 	if len(r.session.Events) == maxEvents {
@@ -216,12 +216,11 @@ func (r *run) tick(ctx context.Context) error {
 	return nil
 }
 
-// orDied makes an end of the session out of a machine that is gone. Of its
-// connections, QMP's may be the last to end.
+// orDied makes an end of the session out of a machine that is gone.
 func (r *run) orDied(err error) error {
 	select {
-	case <-r.qmp.Done():
-		r.end(testers.Died, "QEMU ended: %s", strings.TrimSpace(r.server.Stderr()))
+	case <-r.machine.Done():
+		r.end(testers.Died, "the machine ended: %s", strings.TrimSpace(r.machine.LastWords()))
 		return nil
 	case <-time.After(time.Second):
 		return err
@@ -258,9 +257,9 @@ func (r *run) sign(found []testers.Sign) {
 
 // lookAround looks at the screen and at what else shows that the guest lives.
 func (r *run) lookAround(ctx context.Context, now time.Time) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, askTime, fmt.Errorf("QEMU does not answer within %v", askTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, askTime, fmt.Errorf("the machine does not answer within %v", askTime))
 	defer cancel()
-	s, err := r.look(ctx)
+	s, err := look(ctx, r.machine)
 	if err != nil {
 		return err
 	}
@@ -269,7 +268,7 @@ func (r *run) lookAround(ctx context.Context, now time.Time) error {
 	}
 	r.watch.text = s.text
 	r.sign(testers.Signs(s.text, "screen", now))
-	blocks, err := r.blocks(ctx)
+	blocks, err := r.machine.Blocks(ctx)
 	if err != nil {
 		return err
 	}
@@ -281,24 +280,6 @@ func (r *run) lookAround(ctx context.Context, now time.Time) error {
 		r.watch.activity, r.watch.alive = is, now
 	}
 	return nil
-}
-
-// blocks is how many operations the guest's disks have seen.
-func (r *run) blocks(ctx context.Context) (int64, error) {
-	var disks []struct {
-		Stats struct {
-			Reads  int64 `json:"rd_operations"`
-			Writes int64 `json:"wr_operations"`
-		} `json:"stats"`
-	}
-	if err := r.qmp.Execute(ctx, "query-blockstats", nil, &disks); err != nil {
-		return 0, err
-	}
-	var n int64
-	for _, d := range disks {
-		n += d.Stats.Reads + d.Stats.Writes
-	}
-	return n, nil
 }
 
 // ask challenges a probe that has reported before; the first challenge answers
@@ -344,7 +325,7 @@ func (r *run) finish(ctx context.Context) error {
 	if r.port != nil {
 		r.session.Forged = r.port.Forged()
 	}
-	r.session.LostEvents, r.session.SerialBytes = r.qmp.Lost(), r.serial.written()
+	r.session.LostEvents, r.session.SerialBytes = r.machine.Lost(), r.serial.written()
 	r.session.Screens = r.evidence.screens
 	r.session.LastWords = lastWords(r.journal(), testers.Plain(r.serial.last()), r.watch.text)
 	var network [][]lan.Witness
