@@ -69,10 +69,10 @@ func TestAnonymousMemoryCountsWhatIsSwappedOut(t *testing.T) {
 
 func TestARatioThatIsLostIsAnError(t *testing.T) {
 	slow := Cost{Wall: 100 * time.Second, CPU: 100 * time.Second}
-	if err := (Cost{Wall: time.Second, CPU: time.Second}).against(slow, 20); err != nil {
+	if err := (Cost{Wall: time.Second, CPU: time.Second}).against("x", slow, 20); err != nil {
 		t.Error(err)
 	}
-	if err := (Cost{Wall: time.Second, CPU: 10 * time.Second}).against(slow, 20); err == nil {
+	if err := (Cost{Wall: time.Second, CPU: 10 * time.Second}).against("x", slow, 20); err == nil {
 		t.Error("ten times the CPU time passed for twenty")
 	}
 }
@@ -81,5 +81,14 @@ func TestVirtV2VsComplaintIsFoundAmongItsWords(t *testing.T) {
 	words := "virt-v2v: warning: x\nvirt-v2v: error: libguestfs error: mount: no such file\n\nIf reporting bugs, run virt-v2v with debugging\n"
 	if got, want := complaint(words), "libguestfs error: mount: no such file"; got != want {
 		t.Errorf("complaint = %q, want %q", got, want)
+	}
+}
+
+func TestTooMuchMemoryIsAnError(t *testing.T) {
+	if err := (Cost{Ours: most}).modest("x"); err != nil {
+		t.Error(err)
+	}
+	if err := (Cost{Ours: most + 1}).modest("x"); err == nil {
+		t.Error("more memory than there may be passed")
 	}
 }

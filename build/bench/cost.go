@@ -53,11 +53,19 @@ func (c Cost) programs() string {
 
 // against prints how much less a run took than another, and is an error where
 // that is less than it must be.
-func (c Cost) against(other Cost, least float64) error {
+func (c Cost) against(who string, other Cost, least float64) error {
 	wall, cpu := ratio(other.Wall, c.Wall), ratio(other.CPU, c.CPU)
 	fmt.Printf("  virt-v2v takes %.0f times the wall time and %.0f times the CPU time\n\n", wall, cpu)
 	if wall < least || cpu < least {
-		return fmt.Errorf("virt-v2v takes %.1f times the wall time and %.1f times the CPU time, want at least %.0f", wall, cpu, least)
+		return fmt.Errorf("%s: virt-v2v takes %.1f times the wall time and %.1f times the CPU time, want at least %.0f", who, wall, cpu, least)
+	}
+	return nil
+}
+
+// modest is an error where our processes need too much memory.
+func (c Cost) modest(who string) error {
+	if c.Ours > most {
+		return fmt.Errorf("%s: %d MiB of memory at most, want no more than %d", who, c.Ours>>20, int64(most)>>20)
 	}
 	return nil
 }

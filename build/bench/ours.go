@@ -48,7 +48,35 @@ func stageMarks(stages []pipeline.Record, began time.Time) []mark {
 	return append(marks, mark{"report and end", end})
 }
 
-// save and load keep a value as JSON.
+// onHugeDisk puts the twin on a disk of 1 TiB, whose last part is empty.
+func (b bench) onHugeDisk(ctx context.Context) (guests.Guest, error) {
+	dir, err := b.folder("huge")
+	if err != nil {
+		return guests.Guest{}, err
+	}
+	g := b.twin
+	g.VMDK, g.VMX = filepath.Join(dir, filepath.Base(b.twin.VMDK)), filepath.Join(dir, filepath.Base(b.twin.VMX))
+	settings, err := os.ReadFile(b.twin.VMX)
+	if err != nil {
+		return g, err
+	}
+	if err := os.WriteFile(g.VMX, settings, 0o600); err != nil {
+		return g, err
+	}
+	larger := filepath.Join(dir, "larger.qcow2")
+	for _, args := range [][]string{
+		{"convert", "-f", "vmdk", "-O", "qcow2", b.twin.VMDK, larger},
+		{"resize", "-q", "-f", "qcow2", larger, "1T"},
+		{"convert", "-f", "qcow2", "-O", "vmdk", "-o", "subformat=monolithicSparse", larger, g.VMDK},
+	} {
+		if _, err := proc.Run(ctx, "qemu-img", args...); err != nil {
+			return g, err
+		}
+	}
+	return g, os.Remove(larger)
+}
+
+// save keeps a value as JSON.
 func save(file string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
