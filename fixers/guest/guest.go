@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"strings"
 	"time"
 )
 
@@ -91,8 +92,18 @@ func (m Meta) sameAs(o Meta) bool {
 
 // Topology is what lies on a guest's disks.
 type Topology struct {
-	Disks       []Disk       `json:"disks"`
+	Disks []Disk `json:"disks"`
+	// Volumes are LVM's, opened or not, by name.
+	Volumes     []Volume     `json:"volumes,omitempty"`
 	Filesystems []Filesystem `json:"filesystems"`
+	// Problems are what could not be read of it.
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Problem is something of a device that could not be read.
+type Problem struct {
+	Device string `json:"device"`
+	Text   string `json:"text"`
 }
 
 // Disk is one disk as the guest's machine has it.
@@ -116,10 +127,30 @@ type Partition struct {
 	Label  string `json:"label,omitempty"`
 }
 
-// Filesystem is what a partition or a whole disk holds: a file system, swap
-// space, or a container that is not opened.
+// Volume is a logical volume of LVM. Its name is stable: it is kept with the
+// volume's content, and no other device's name has a slash.
+type Volume struct {
+	Name  string   `json:"name"`  // group/volume, for the guest's /dev/group/volume
+	UUID  string   `json:"uuid"`  // as LVM prints it
+	Group string   `json:"group"` // UUID of its volume group
+	Size  int64    `json:"size"`  // bytes
+	On    []string `json:"on"`    // the devices that it lies on: disk0p3
+	// Problem is why the volume is not opened; "" if an engine may. Two volumes
+	// of one name have one.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Mapped is a volume's name under /dev/mapper.
+//
+// Source: lvm(8), "VALID NAMES"; LVM2 libdm/libdm-string.c, dm_build_dm_name.
+func (v Volume) Mapped() string {
+	return strings.ReplaceAll(strings.ReplaceAll(v.Name, "-", "--"), "/", "-")
+}
+
+// Filesystem is what a partition, a whole disk or a logical volume holds: a file
+// system, swap space, or a container that is not opened.
 type Filesystem struct {
-	Device string `json:"device"` // disk0p1, or disk0 for a whole disk
+	Device string `json:"device"` // disk0p1, disk0 for a whole disk, or group/volume
 	Type   string `json:"type"`   // blkid's name: ext4, xfs, swap, LVM2_member, crypto_LUKS …
 	UUID   string `json:"uuid,omitempty"`
 	Label  string `json:"label,omitempty"`

@@ -42,6 +42,8 @@ var Programs = []Program{
 	{Name: "debugfs", Package: "e2fsprogs", Usage: "testers/guests: read a built guest's files", Build: true},
 	{Name: "mke2fs", Package: "e2fsprogs", Usage: "testers/guests: a root file system from a tree", Build: true},
 	{Name: "depmod", Package: "kmod", Usage: "fixers/initrd: tests compare indexes with it", Build: true},
+	{Name: "losetup", Package: "mount", Usage: "fixers/guest: tests of logical volumes", Build: true},
+	{Name: "lvm", Package: "lvm2", Usage: "fixers/guest: tests of logical volumes", Build: true},
 	{Name: "mkinitramfs", Package: "initramfs-tools-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "modprobe", Package: "kmod", Usage: "fixers/initrd: tests read indexes with it", Build: true},
 	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "fixers/guest: tests of file systems", Build: true},

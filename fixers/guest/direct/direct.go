@@ -16,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 
@@ -44,6 +45,9 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 		if err := g.openDisk(ctx, fmt.Sprintf("disk%d", i), path); err != nil {
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
+	}
+	if err := g.topology.ReadVolumes(g.part); err != nil {
+		return nil, errors.Join(err, g.closeDisks())
 	}
 	m, err := newMounts()
 	if err != nil {
@@ -129,6 +133,12 @@ func (g *engine) Mount(device, at string) error {
 		return errors.Join(fmt.Errorf("mount %s: %w", device, err), l.detach())
 	}
 	return nil
+}
+
+// part reads a device's bytes.
+func (g *engine) part(device string) io.ReaderAt {
+	file, start := g.extent(device)
+	return io.NewSectionReader(file, start, math.MaxInt64-start)
 }
 
 // extent is the disk that a device of the topology is on, and where it starts.

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -268,4 +271,40 @@ func TestAGuestThatIsClosedStaysClosed(t *testing.T) {
 	if _, err := g.ReadFile("/etc/fstab", 1000); err == nil {
 		t.Error("a closed guest can be read")
 	}
+}
+
+func TestLogicalVolumesAreSeenButNotOpened(t *testing.T) {
+	guesttest.Need(t, append(guesttest.Programs, guesttest.VolumePrograms...)...)
+	disks := guesttest.Volumes(t)
+	g := openDisks(t, disks...)
+	got := g.Topology()
+	for i := range got.Volumes {
+		got.Volumes[i].UUID, got.Volumes[i].Group = "", ""
+	}
+	want := []guest.Volume{
+		{Name: "half/kept", Size: 8 << 20, On: []string{"disk2p1"}},
+		{Name: "half/lost", Size: 40 << 20, On: []string{"disk2p1"}, Problem: "a part of it is on the physical volume UUID, which is on none of the disks"},
+		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p3"}, Problem: "2 volume groups are named twin"},
+		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p4"}, Problem: "2 volume groups are named twin"},
+		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}},
+		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}},
+		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}},
+	}
+	uuid := regexp.MustCompile(`\w{6}(-\w{4}){5}-\w{6}`)
+	got.Volumes[1].Problem = uuid.ReplaceAllString(got.Volumes[1].Problem, "UUID")
+	less := func(a, b guest.Volume) int { return strings.Compare(a.Name+a.On[0], b.Name+b.On[0]) } // UUIDs of groups are random
+	slices.SortFunc(got.Volumes, less)
+	if diff := cmp.Diff(want, got.Volumes); diff != "" {
+		t.Error("Volumes (-want +got):\n", diff)
+	}
+	for _, f := range got.Filesystems {
+		if f.Type != guest.LVMMember {
+			t.Errorf("%+v is opened", f)
+		}
+	}
+	if err := g.Mount("web-vg/root", "/"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Mount: error %v, want ErrNotExist", err)
+	}
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
 }

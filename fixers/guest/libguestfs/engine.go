@@ -110,7 +110,49 @@ func (g *engine) readTopology() error {
 		}
 		g.topology.Disks = append(g.topology.Disks, disk)
 	}
+	return g.readVolumes()
+}
+
+// readVolumes adds the logical volumes and what they hold. The appliance has
+// activated the groups that are whole when it started; of the others LVM
+// activates the volumes that are.
+func (g *engine) readVolumes() error {
+	open := func(device string) io.ReaderAt { return raw{g.handle, g.devices[device]} }
+	if err := g.topology.ReadVolumes(open); err != nil || len(g.topology.Volumes) == 0 {
+		return err
+	}
+	if err := g.handle.Vg_activate_all(true); err != nil {
+		g.log.Warn("LVM could not activate every volume", "err", err)
+	}
+	for i := range g.topology.Volumes {
+		v := &g.topology.Volumes[i]
+		if v.Problem != "" {
+			continue
+		}
+		if err := g.openVolume(v); err != nil {
+			return fmt.Errorf("%s: %w", v.Name, err)
+		}
+	}
 	return nil
+}
+
+func (g *engine) openVolume(v *guest.Volume) error {
+	device := "/dev/" + v.Name
+	uuid, err := g.handle.Lvuuid(device)
+	if errors.Is(failed("", device, err), fs.ErrNotExist) {
+		v.Problem = "LVM could not activate it"
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if uuid != v.UUID {
+		v.Problem = "LVM has activated another volume of its name"
+		return nil
+	}
+	g.devices[v.Name] = device
+	_, err = g.identify(v.Name, v.Size)
+	return err
 }
 
 func (g *engine) readDisk(device, name string) (disk guest.Disk, err error) {
@@ -155,16 +197,19 @@ type raw struct {
 	device string
 }
 
-// ReadAt reads whole buffers of less than a message's size.
-func (r raw) ReadAt(p []byte, off int64) (int, error) {
-	data, err := r.handle.Pread_device(r.device, len(p), off)
-	if err != nil {
-		return 0, err
+// ReadAt reads in parts that fit into a message.
+func (r raw) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		data, err := r.handle.Pread_device(r.device, min(chunk, len(p)-n), off+int64(n))
+		if err != nil {
+			return n, err
+		}
+		if len(data) == 0 {
+			return n, io.ErrUnexpectedEOF
+		}
+		n += copy(p[n:], data)
 	}
-	if len(data) < len(p) {
-		err = io.ErrUnexpectedEOF
-	}
-	return copy(p, data), err
+	return n, nil
 }
 
 // identify adds what a device holds to the topology, if that is known.

@@ -3,13 +3,16 @@
 package libguestfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +44,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") != "1" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	guesttest.Need(t, append(guesttest.Programs, "qemu-nbd")...)
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"qemu-nbd"})...)
 }
 
 // serve exports raw disks over NBD.
@@ -117,6 +120,7 @@ func TestTheEnginesAgree(t *testing.T) {
 		guesttest.Make(t, name, fstype, 320<<20)
 		disks = append(disks, name)
 	}
+	disks = append(disks, guesttest.Volumes(t)...)
 	reference := directly(t, disks)
 	wantTopology, want := reference.Topology(), mountAll(t, reference)
 	must(t, reference.Close())
@@ -134,10 +138,13 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 
 	t.Run("OnTheTopology", func(t *testing.T) {
-		if diff := cmp.Diff(wantTopology, g.Topology()); diff != "" {
+		got := g.Topology()
+		got.Filesystems = slices.DeleteFunc(slices.Clone(got.Filesystems), onVolume)
+		if diff := cmp.Diff(wantTopology, got); diff != "" {
 			t.Error("direct says -, libguestfs says +:\n", diff)
 		}
 	})
+	t.Run("OnlyOneOpensVolumes", func(t *testing.T) { opensVolumes(t, g) })
 	t.Run("AndPartedWithThem", func(t *testing.T) {
 		for i, device := range []string{"/dev/sda", "/dev/sdb"} {
 			list, err := g.handle.Part_list(device)
@@ -204,6 +211,66 @@ func TestTheEnginesAgree(t *testing.T) {
 		must(t, after.UnmountAll())
 	}
 	must(t, after.Close())
+
+	// The first extent of the volume group's first disk, behind a partition table.
+	root := filepath.Join(t.TempDir(), "root.raw")
+	copyPart(t, disks[5], root, 2<<20, 64<<20)
+	volume := directly(t, []string{root})
+	must(t, volume.Mount("disk0", "/"))
+	if data, err := volume.ReadFile("/last", 10); err != nil || string(data) != "kept\n" {
+		t.Errorf("web-vg/root after Close: %q, %v", data, err)
+	}
+	must(t, volume.Close())
+}
+
+func onVolume(f guest.Filesystem) bool { return strings.Contains(f.Device, "/") }
+
+// opensVolumes looks into the logical volumes of guesttest.Volumes.
+func opensVolumes(t *testing.T, g guest.Guest) {
+	var got []guest.Filesystem
+	for _, f := range g.Topology().Filesystems {
+		if onVolume(f) {
+			got = append(got, f)
+		}
+	}
+	want := []guest.Filesystem{
+		{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20},
+		{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20},
+		{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20},
+		{Device: "web-vg/swap-1", Type: "swap", UUID: "11111111-2222-4333-8444-555555555512", Size: 16 << 20},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("(-want +got):\n", diff)
+	}
+	for _, m := range [][2]string{{"web-vg/root", "/"}, {"web-vg/both", "/srv"}, {"half/kept", "/srv/lost+found"}} {
+		must(t, g.Mount(m[0], m[1]))
+	}
+	if data, err := g.ReadFile("/absolute", 1000); err != nil || string(data) != "/dev/sda1 / ext4\n" {
+		t.Errorf("ReadFile = %q, %v", data, err)
+	}
+	must(t, g.WriteFile("/last", 0, []byte("kept\n")))
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	must(t, g.WriteFile("/srv/large", 0, large)) // over many stripes
+	if data, err := g.ReadFile("/srv/large", 2<<20); err != nil || !bytes.Equal(data, large) {
+		t.Errorf("ReadFile = %d bytes, %v", len(data), err)
+	}
+	must(t, g.UnmountAll())
+	for _, device := range []string{"half/lost", "twin/one", "web-vg/none", "web-vg/../sda"} {
+		if err := g.Mount(device, "/"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Mount(%s): error %v, want ErrNotExist", device, err)
+		}
+	}
+}
+
+func copyPart(t *testing.T, from, to string, offset, size int64) {
+	t.Helper()
+	in, err := os.Open(from)
+	must(t, err)
+	defer in.Close()
+	data := make([]byte, size)
+	_, err = in.ReadAt(data, offset)
+	must(t, err)
+	must(t, os.WriteFile(to, data, 0o600))
 }
 
 func TestALaunchThatTakesTooLongIsKilled(t *testing.T) {

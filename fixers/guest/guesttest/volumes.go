@@ -1,0 +1,136 @@
+package guesttest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hyper2kvm/pipeline/proc"
+)
+
+// VolumePrograms are those that Volumes runs beyond Programs.
+var VolumePrograms = []string{"lvm", "losetup"}
+
+// Volumes makes the disks of a guest with logical volumes in a folder of the
+// test. LVM's own program makes them, without device-mapper:
+//
+//	web-vg/root    ext4, linear on disk0p1
+//	web-vg/swap-1  swap, linear on disk1, a whole disk
+//	web-vg/both    ext2, striped over both
+//	half/kept      ext2, on disk2p1
+//	half/lost      on disk2p1 and disk2p2, which is no physical volume any more
+//	twin/one       in two groups of one name, on disk2p3 and disk2p4
+func Volumes(t testing.TB) []string {
+	t.Helper()
+	dir := t.TempDir()
+	first, whole, third := filepath.Join(dir, "first.raw"), filepath.Join(dir, "whole.raw"), filepath.Join(dir, "third.raw")
+	const mib = 1 << 20
+	sparse(t, first, 128*mib)
+	run(t, "label: gpt\nstart=2048, size=245760, type=E6D6D379-F507-44C2-A23C-238F2A3DF928\n", "sfdisk", "--quiet", first)
+	sparse(t, whole, 64*mib)
+	sparse(t, third, 160*mib)
+	run(t, "label: dos\n,32M,8e\n,32M,8e\n,32M,8e\n,32M,8e\n", "sfdisk", "--quiet", third)
+
+	onLoops(t, []extent{{first, 1 * mib, 120 * mib}, {whole, 0, 64 * mib}}, func(l lvm) {
+		l.run("vgcreate", "web-vg", l.devices[0], l.devices[1])
+		l.volume("web-vg", "root", "-L64M", l.devices[0])
+		l.volume("web-vg", "swap-1", "-L16M", l.devices[1])
+		l.volume("web-vg", "both", "-L16M", "-i2", "-I64k")
+	})
+	onLoops(t, []extent{{third, 1 * mib, 32 * mib}, {third, 33 * mib, 32 * mib}}, func(l lvm) {
+		l.run("vgcreate", "half", l.devices[0], l.devices[1])
+		l.volume("half", "kept", "-L8M", l.devices[0])
+		l.volume("half", "lost", "-L40M")
+	})
+	for _, start := range []int64{65 * mib, 97 * mib} {
+		onLoops(t, []extent{{third, start, 32 * mib}}, func(l lvm) {
+			l.run("vgcreate", "twin", l.devices[0])
+			l.volume("twin", "one", "-L8M")
+		})
+	}
+	zero(t, third, 33*mib, 1*mib)
+
+	// Extents of 4 MiB begin at 1 MiB of a physical volume.
+	ext(t, first, "ext4", 2*mib, 64*mib, "root fs", "11111111-2222-4333-8444-555555555511", "-d", files(t))
+	run(t, "", "mkswap", "-U", "11111111-2222-4333-8444-555555555512", part(t, dir, "swap", 16*mib))
+	splice(t, filepath.Join(dir, "swap"), whole, 1*mib)
+	sparse(t, filepath.Join(dir, "both"), 16*mib)
+	ext(t, filepath.Join(dir, "both"), "ext2", 0, 16*mib, "striped", "11111111-2222-4333-8444-555555555513")
+	stripe(t, filepath.Join(dir, "both"), 64<<10, extent{first, 66 * mib, 8 * mib}, extent{whole, 17 * mib, 8 * mib})
+	ext(t, third, "ext2", 2*mib, 8*mib, "kept", "11111111-2222-4333-8444-555555555514")
+	return []string{first, whole, third}
+}
+
+// extent is a part of a disk, in bytes.
+type extent struct {
+	disk        string
+	start, size int64
+}
+
+// lvm runs LVM's program on some devices, without device-mapper, udev or files
+// of the host.
+type lvm struct {
+	t       testing.TB
+	devices []string
+}
+
+func (l lvm) run(args ...string) {
+	l.t.Helper()
+	const config = "devices { use_devicesfile=0 } backup { backup=0 archive=0 } activation { udev_sync=0 udev_rules=0 }"
+	run(l.t, "", "lvm", append(args, "--config", config, "--driverloaded", "n", "--devices", strings.Join(l.devices, ","))...)
+}
+
+func (l lvm) volume(group, name string, more ...string) {
+	l.t.Helper()
+	size, more := more[0], more[1:]
+	l.run(append([]string{"lvcreate", "-an", "-Zn", "-Wn", "--yes", "--name", name, size, group}, more...)...)
+}
+
+// onLoops makes physical volumes of parts of disks and lets do work on them.
+func onLoops(t testing.TB, parts []extent, do func(lvm)) {
+	t.Helper()
+	l := lvm{t: t}
+	for _, p := range parts {
+		out, err := proc.Run(t.Context(), "losetup", "--find", "--show", "--offset", fmt.Sprint(p.start), "--sizelimit", fmt.Sprint(p.size), p.disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		device := strings.TrimSpace(string(out))
+		defer run(t, "", "losetup", "--detach", device)
+		l.devices = append(l.devices, device)
+	}
+	l.run(append([]string{"pvcreate", "--yes"}, l.devices...)...)
+	do(l)
+}
+
+// stripe copies a file into parts of disks, a chunk to each in turn.
+func stripe(t testing.TB, from string, chunk int, on ...extent) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; len(data) > 0; i, data = i+1, data[chunk:] {
+		to := on[i%len(on)]
+		writeAt(t, to.disk, to.start+int64(i/len(on)*chunk), data[:chunk])
+	}
+}
+
+func zero(t testing.TB, disk string, offset int64, size int) {
+	t.Helper()
+	writeAt(t, disk, offset, make([]byte, size))
+}
+
+func writeAt(t testing.TB, disk string, offset int64, data []byte) {
+	t.Helper()
+	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(data, offset); err != nil {
+		t.Fatal(err)
+	}
+}

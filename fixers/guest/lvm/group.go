@@ -1,0 +1,151 @@
+package lvm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Group is a volume group, as one copy of its metadata has it.
+type Group struct {
+	Name    string
+	UUID    string
+	Seq     int64    // grows with every change of the group
+	Members []string // UUIDs of its physical volumes
+	Volumes []Volume // those that have a device, by name
+}
+
+// Volume is a logical volume.
+type Volume struct {
+	Name string
+	UUID string
+	Size int64    // bytes
+	On   []string // UUIDs of the physical volumes under it, in its order; of plain volumes alone
+	// Problem is why its device shows more, or less, than what lies at its
+	// extents: all that is neither linear nor striped. "" for a plain volume.
+	Problem string
+}
+
+// Bounds of numbers: LVM counts extents with 32 bits.
+const (
+	maxExtents    = 1 << 32
+	maxExtentSize = 1 << 32 // sectors
+	maxSize       = 1 << 62 // bytes
+	maxSeq        = 1 << 62
+)
+
+// parseGroup reads the text of a group's metadata.
+func parseGroup(text []byte) (*Group, error) {
+	top, err := parseText(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(top.names) != 1 || !validName(top.names[0]) {
+		return nil, fmt.Errorf("%w: its groups are %.100q", ErrMetadata, top.names)
+	}
+	g := &Group{Name: top.names[0]}
+	vg := top.sections[g.Name]
+	g.UUID = vg.one("id")
+	if g.Seq, err = vg.number("seqno", maxSeq); err != nil {
+		return nil, err
+	}
+	extent, err := vg.number("extent_size", maxExtentSize)
+	if err != nil {
+		return nil, err
+	}
+	members := map[string]string{}
+	for name, pv := range vg.within("physical_volumes").sections {
+		members[name] = pv.one("id")
+		g.Members = append(g.Members, pv.one("id"))
+	}
+	slices.Sort(g.Members)
+	lvs := vg.within("logical_volumes")
+	problems, hidden := snapshots(lvs)
+	for _, name := range slices.Sorted(slices.Values(lvs.names)) {
+		lv, problem := lvs.sections[name], problems[name]
+		if hidden[name] || problem == "" && !slices.Contains(lv.settings["status"], "VISIBLE") {
+			continue
+		}
+		if !validName(name) {
+			return nil, fmt.Errorf("%w: a volume named %q", ErrMetadata, name)
+		}
+		v, err := readVolume(name, lv, extent, members)
+		if err != nil {
+			return nil, err
+		}
+		if problem != "" {
+			v.Problem = problem
+		}
+		g.Volumes = append(g.Volumes, v)
+	}
+	return g, nil
+}
+
+// validName tells whether a name can be that of a folder or a device: it becomes
+// part of a path. Of other bytes the words of the text have none.
+//
+// Source: lvm(8), "VALID NAMES".
+func validName(name string) bool {
+	return name != "." && name != ".." && !strings.HasPrefix(name, "-") && len(name) < 128
+}
+
+// snapshots tells what is wrong with volumes that look plain: the stores of
+// snapshots, which appear as volumes of their own, and the origin of a snapshot
+// that is merged into it as soon as it is active. What says so is a volume
+// without a device, which is hidden.
+func snapshots(lvs *section) (problems map[string]string, hidden map[string]bool) {
+	problems, hidden = map[string]string{}, map[string]bool{}
+	for name, lv := range lvs.sections {
+		for _, s := range lv.sections {
+			if s.one("type") != "snapshot" {
+				continue
+			}
+			hidden[name] = true
+			origin := s.one("origin")
+			if merging := s.one("merging_store"); merging != "" {
+				problems[merging] = "a snapshot that is being merged into " + origin
+				problems[origin] = "a snapshot is being merged into it"
+				continue
+			}
+			problems[s.one("cow_store")] = "a snapshot of " + origin
+		}
+	}
+	return problems, hidden
+}
+
+// readVolume adds up a volume's segments.
+func readVolume(name string, lv *section, extent int64, members map[string]string) (Volume, error) {
+	v := Volume{Name: name, UUID: lv.one("id")}
+	for _, part := range lv.names {
+		s := lv.sections[part]
+		count, err := s.number("extent_count", maxExtents)
+		if err != nil {
+			return v, fmt.Errorf("%s: %w", name, err)
+		}
+		if extent > 0 && count > (maxSize-v.Size)/(extent*sector) {
+			return v, fmt.Errorf("%w: %s is too large", ErrMetadata, name)
+		}
+		v.Size += count * extent * sector
+		if kind := s.one("type"); kind != "striped" {
+			v.Problem = fmt.Sprintf("a volume of type %q", kind)
+			continue
+		}
+		v.lieOn(s.settings["stripes"], members)
+	}
+	return v, nil
+}
+
+// lieOn adds the members that a list of stripes names, each with the extent at
+// which the stripe begins there.
+func (v *Volume) lieOn(stripes []string, members map[string]string) {
+	for i := 0; i < len(stripes); i += 2 {
+		member, ok := members[stripes[i]]
+		if !ok {
+			v.Problem = "a volume on another volume"
+			return
+		}
+		if !slices.Contains(v.On, member) {
+			v.On = append(v.On, member)
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package lvm
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// head is the first MiB of a physical volume that LVM 2.03.16 made, in a group
+// with a volume of every kind: see the name of each.
+func head(t testing.TB) []byte {
+	t.Helper()
+	f, err := os.Open("testdata/all-kinds.pv.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+const size = 400 << 20
+
+// disk reads as zeros behind its head.
+type disk struct{ head []byte }
+
+func (d disk) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	if off < int64(len(d.head)) {
+		copy(p, d.head[off:])
+	}
+	return len(p), nil
+}
+
+func TestWhatLVMWroteIsRead(t *testing.T) {
+	m, err := Read(disk{head(t)}, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second, third := "2pEjPE-qvnH-CZev-qnFb-N09M-Mncv-dWD6Ke", "rMyJOf-Mg4L-97a3-DQr4-LovB-WYwk-nWrlTv", "7Ysp3j-wCjD-oHyB-ROMC-eD1K-aP5c-8pgGKz"
+	want := Member{UUID: first, Group: &Group{Name: "all", UUID: "BaR1XX-ONZo-V8qJ-DfFs-bVht-qIML-dschvq", Seq: 20,
+		Members: []string{first, third, second},
+		Volumes: []Volume{
+			{Name: "cached", UUID: "NQ3h6b-GzNW-L9bz-MJn4-hdku-M60M-tdTK6u", Size: 16 << 20, Problem: `a volume of type "cache"`},
+			{Name: "mirror", UUID: "VUCS6y-hIOO-PrXt-sWq5-8mwu-GQsw-kG6U6z", Size: 16 << 20, Problem: `a volume of type "mirror"`},
+			{Name: "orig2", UUID: "XZXEKK-qR00-ieM0-iC4S-DeuN-nQmX-rczGWl", Size: 16 << 20, On: []string{first}, Problem: "a snapshot is being merged into it"},
+			{Name: "plain", UUID: "E9LmdM-NCpK-mFqC-s0S3-GFyk-ScRG-Fvz6M8", Size: 64 << 20, On: []string{first}},
+			{Name: "pool", UUID: "LPymdd-fX0E-079m-Evd1-P5dB-2XR9-aCC1Fa", Size: 32 << 20, Problem: `a volume of type "thin-pool"`},
+			{Name: "raid", UUID: "t3KQfe-15YI-1SI5-WEZd-pGYz-4eRo-5rM4jf", Size: 16 << 20, Problem: `a volume of type "raid1"`},
+			{Name: "snap", UUID: "HFw0ve-VixS-0Yh1-UIcf-rJsT-gLro-EAe5BG", Size: 12 << 20, On: []string{first}, Problem: "a snapshot of plain"},
+			{Name: "snap2", UUID: "H5joKe-QgNB-jycW-99sD-e3c4-wBm0-T6lMLK", Size: 12 << 20, On: []string{first}, Problem: "a snapshot that is being merged into orig2"},
+			{Name: "thin", UUID: "sBS3EQ-oLuo-pO43-lmnH-KpnS-UJY8-eGOS14", Size: 100 << 20, Problem: `a volume of type "thin"`},
+		}}}
+	if diff := cmp.Diff(want, m); diff != "" {
+		t.Error("(-want +got):\n", diff)
+	}
+}
+
+// label writes the head of a physical volume that keeps these texts, one in
+// each of its metadata areas of a size, from an offset in the area.
+func label(areaSize, offset int64, texts ...string) []byte {
+	le := binary.LittleEndian
+	head := make([]byte, 4<<20)
+	s := head[sector : 2*sector]
+	copy(s, "LABELONE")
+	le.PutUint64(s[8:], 1)
+	le.PutUint32(s[20:], 32)
+	copy(s[24:], "LVM2 001")
+	copy(s[32:], "abcdefghijklmnopqrstuvwxyz012345")
+	le.PutUint64(s[72:], 3<<20) // the data
+	for i, text := range texts {
+		start := 4096 + int64(i)*areaSize
+		le.PutUint64(s[104+16*i:], uint64(start))
+		le.PutUint64(s[112+16*i:], uint64(areaSize))
+		h := head[start : start+areaHeader]
+		copy(h[4:], magic)
+		le.PutUint32(h[20:], 1)
+		le.PutUint64(h[24:], uint64(start))
+		le.PutUint64(h[32:], uint64(areaSize))
+		le.PutUint64(h[40:], uint64(offset))
+		le.PutUint64(h[48:], uint64(len(text)))
+		le.PutUint32(h[56:], sum([]byte(text)))
+		for j := range len(text) {
+			at := offset + int64(j)
+			if at >= areaSize {
+				at = areaHeader + at - areaSize
+			}
+			head[start+at] = text[j]
+		}
+		le.PutUint32(h, sum(h[4:]))
+	}
+	le.PutUint32(s[16:], sum(s[20:]))
+	return head
+}
+
+func group(seq int) string {
+	return fmt.Sprintf(`vg { # a comment with a } in it
+id = "g" seqno = %d extent_size = 8192 status = ["RESIZEABLE"]
+description = "\"}\\"
+physical_volumes { pv0 { id = "abcdef-ghij-klmn-opqr-stuv-wxyz-012345" } pv1 { id = "other" } }
+logical_volumes {
+two { id = "t" status = ["READ", "VISIBLE"]
+segment1 { extent_count = 2 type = "striped" stripes = ["pv0", 0] }
+segment2 { extent_count = 4 type = "striped" stripes = ["pv1", 0, "pv0", 2] } }
+inner { id = "i" status = [] segment1 { extent_count = 1 type = "striped" stripes = ["pv0", 9] } }
+moved { id = "m" status = ["VISIBLE"] segment1 { extent_count = 1 type = "striped" stripes = ["pvmove0", 0] } }
+} }
+`, seq)
+}
+
+func TestTheNewestWholeCopyCounts(t *testing.T) {
+	short := group(1)
+	for name, c := range map[string]struct {
+		head []byte
+		seq  int64
+	}{
+		"one":                {label(64<<10, 512, group(3)), 3},
+		"two":                {label(64<<10, 512, group(3), group(7)), 7},
+		"older behind":       {label(64<<10, 512, group(7), group(3)), 7},
+		"over the ring":      {label(8<<10, 8<<10-100, group(5)), 5},
+		"up to the ring":     {label(8<<10, 8<<10-int64(len(short)), short), 1},
+		"second is damaged":  {damage(label(64<<10, 512, group(3), group(7)), 4096+64<<10+600), 3},
+		"first has no start": {damage(label(64<<10, 512, group(3), group(7)), 4096+8), 7},
+	} {
+		m, err := Read(disk{c.head}, size)
+		if err != nil || m.Group == nil || m.Group.Seq != c.seq {
+			t.Errorf("%s: Read = %+v, %v, want seq %d", name, m, err, c.seq)
+			continue
+		}
+		if want := "abcdef-ghij-klmn-opqr-stuv-wxyz-012345"; m.UUID != want || !slices.Contains(m.Group.Members, want) {
+			t.Errorf("%s: UUID %s of %v", name, m.UUID, m.Group.Members)
+		}
+		want := []Volume{
+			{Name: "moved", UUID: "m", Size: 4 << 20, Problem: "a volume on another volume"},
+			{Name: "two", UUID: "t", Size: 24 << 20, On: []string{m.UUID, "other"}},
+		}
+		if diff := cmp.Diff(want, m.Group.Volumes); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func damage(head []byte, at int) []byte {
+	head[at] ^= 1
+	return head
+}
+
+func TestAVolumeInNoGroupHasNone(t *testing.T) {
+	for name, head := range map[string][]byte{"no area": label(0, 0), "an empty one": label(64<<10, 0, "")} {
+		if m, err := Read(disk{head}, size); err != nil || m.Group != nil || m.UUID == "" {
+			t.Errorf("%s: Read = %+v, %v", name, m, err)
+		}
+	}
+}
+
+func TestDamagedMetadataIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		head []byte
+		size int64
+	}{
+		"nothing":         {nil, size},
+		"too small":       {head(t), 1024},
+		"label":           {damage(label(64<<10, 512, group(1)), sector+40), size},
+		"header":          {damage(label(64<<10, 512, group(1)), 4096+50), size},
+		"text":            {damage(label(64<<10, 512, group(1)), 4096+600), size},
+		"area too large":  {label(64<<10, 512, group(1)), 32 << 10},
+		"offset too far":  {label(8<<10, 512, group(1)), size},
+		"no seqno":        {label(8<<10, 512, "vg { id = \"x\" }"), size},
+		"two groups":      {label(8<<10, 512, "a { seqno = 1 extent_size = 1 } b { seqno = 1 extent_size = 1 }"), size},
+		"no end":          {label(8<<10, 512, "vg { seqno = 1 extent_size = 1"), size},
+		"text without":    {label(8<<10, 512, `vg { id = "x`), size},
+		"huge volume":     {label(8<<10, 512, `vg { seqno = 1 extent_size = 4294967296 logical_volumes { a { status = ["VISIBLE"] s { extent_count = 4294967296 } } } }`), size},
+		"too many":        {label(8<<10, 512, `vg { seqno = 1 extent_size = 1 logical_volumes { a { status = ["VISIBLE"] s { extent_count = 99999999999 } } } }`), size},
+		"negative":        {label(8<<10, 512, `vg { seqno = -1 extent_size = 1 }`), size},
+		"name of a path":  {label(8<<10, 512, `../sda { seqno = 1 extent_size = 1 }`), size},
+		"name of a level": {label(8<<10, 512, `vg { seqno = 1 extent_size = 1 logical_volumes { .. { status = ["VISIBLE"] } } }`), size},
+		"too deep":        {label(8<<10, 512, strings.Repeat("a {", 100)), size},
+	} {
+		if name == "offset too far" {
+			binary.LittleEndian.PutUint64(c.head[4096+48:], 1<<40)
+			binary.LittleEndian.PutUint32(c.head[4096:], sum(c.head[4100:4096+512]))
+		}
+		if m, err := Read(disk{c.head}, c.size); !errors.Is(err, ErrMetadata) || m.Group != nil {
+			t.Errorf("%s: Read = %+v, %v, want ErrMetadata", name, m, err)
+		}
+	}
+}
+
+// failing is a disk that cannot be read behind its label.
+type failing struct{ disk }
+
+var errRead = errors.New("input/output error")
+
+func (f failing) ReadAt(p []byte, off int64) (int, error) {
+	if off >= 4096 {
+		return 0, errRead
+	}
+	return f.disk.ReadAt(p, off)
+}
+
+func TestADiskThatCannotBeReadIsAnotherError(t *testing.T) {
+	if _, err := Read(failing{disk{head(t)}}, size); !errors.Is(err, errRead) || errors.Is(err, ErrMetadata) {
+		t.Errorf("Read: error %v", err)
+	}
+}
+
+func TestALargeHostileTextEndsSoon(t *testing.T) {
+	start := time.Now()
+	for _, c := range [][2]string{{"", "a = 1 "}, {"", "a { b { } } "}, {"", `"`}, {"", "a = [1,"}, {"a = [", "1,"}, {"", "# "}, {"", `a = "\\`}, {"", "a {"}} {
+		text := "vg { seqno = 1 extent_size = 1 " + c[0] + strings.Repeat(c[1], maxMetadata/len(c[1])) + " }"
+		if _, err := parseGroup([]byte(text)); err == nil {
+			t.Errorf("%q and many %q are metadata", c[0], c[1])
+		}
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func FuzzGroup(f *testing.F) {
+	f.Add([]byte(group(1)))
+	f.Add([]byte(`a{seqno=1 extent_size=1 x="\"" y=[] z=[1,"2",]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		g, err := parseGroup(text)
+		if err != nil {
+			return
+		}
+		for _, v := range g.Volumes {
+			if v.Size < 0 || strings.ContainsAny(v.Name, "/ \x00") || v.Name == ".." || g.Name == ".." {
+				t.Errorf("%q gives %+v", text, v)
+			}
+		}
+	})
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(bytes.TrimRight(label(8<<10, 512, group(1)), "\x00"))
+	f.Add(bytes.TrimRight(label(8<<10, 8000, group(1), group(2)), "\x00"))
+	f.Fuzz(func(_ *testing.T, head []byte) {
+		if len(head) > 1<<20 {
+			return
+		}
+		Read(disk{head}, int64(len(head)))
+		Read(disk{head}, size)
+	})
+}
