@@ -77,7 +77,7 @@ func (t *files) efiConfigs(esp string) []Bootloader {
 func (t *files) espFolders(f Facts) []string {
 	var dirs []string
 	for _, m := range f.Mounts {
-		if f.isESP(m.Device) && m.Path != "none" {
+		if f.IsESP(m.Device) && m.Path != "none" {
 			dirs = append(dirs, m.Path)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // seen on the disks.
 var (
 	// ErrNoOS is a guest on whose readable file systems no operating system is
-	// installed: it may be encrypted or on logical volumes.
+	// installed: it may be encrypted, or on what the engine does not assemble.
 	ErrNoOS = errors.New("no operating system found")
 	// ErrManyRoots is a guest with several operating systems of equal right.
 	ErrManyRoots = errors.New("more than one operating system found")
@@ -41,6 +41,7 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 		return Facts{}, fmt.Errorf("%w: %s at /: %w", ErrMount, root.device, err)
 	}
 	t := openFiles(g)
+	t.ofTopology(f)
 	if root.family == Windows {
 		f.OS = OS{Family: Windows, Source: root.evidence}
 		f.Mounts = []Mount{{Device: root.device, Path: "/", Type: "ntfs", Source: root.evidence}}

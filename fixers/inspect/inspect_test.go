@@ -101,7 +101,7 @@ func load(t *testing.T, name string) (*tree.FS, machine.Machine) {
 		case "topology.json":
 			err = json.Unmarshal(f.Data, &top)
 		default:
-			device, _, _ := strings.Cut(f.Name, "/")
+			device := deviceOf(top, f.Name)
 			if volumes[device] == nil {
 				volumes[device], err = tree.Parse(archive, device)
 			}
@@ -113,10 +113,22 @@ func load(t *testing.T, name string) (*tree.FS, machine.Machine) {
 	return tree.NewGuest(top, volumes), m
 }
 
+// deviceOf is the device in front of a file's name: disk0p1/etc, or vg/root/etc.
+func deviceOf(top guest.Topology, name string) string {
+	for _, fs := range top.Filesystems {
+		if strings.HasPrefix(name, fs.Device+"/") {
+			return fs.Device
+		}
+	}
+	device, _, _ := strings.Cut(name, "/")
+	return device
+}
+
 func TestErrorsOfInspectAreSentinels(t *testing.T) {
 	for name, want := range map[string]error{
 		"empty-disk":             ErrNoOS,
 		"encrypted-lvm":          ErrNoOS,
+		"root-on-thin-volume":    ErrNoOS,
 		"two-roots":              ErrManyRoots,
 		"boot-cannot-mount":      ErrMount,
 		"linux-beside-windows":   ErrManyRoots,

@@ -57,6 +57,8 @@ func (t *files) mount(f Facts, m machine.Machine, e FstabEntry) (Mount, bool) {
 	device, ok := f.Resolve(e.Spec, m)
 	if _, holds := f.Filesystem(device); ok && holds {
 		mount.Device = device
+	} else if v, found := f.volume(device); ok && found && v.Problem == "" { // one with a problem has its own line
+		t.problem(mount.Source, device+" is a logical volume that was not opened, or holds no file system that is known")
 	}
 	return mount, true
 }

@@ -11,9 +11,9 @@ import (
 	"hyper2kvm/pipeline/machine"
 )
 
-// Resolve finds the disk or partition that a name in fstab or on a kernel's
-// command line means, as the guest saw it on the source's hardware m. It is
-// not ok when the name is of another kind (LVM, md, a network share), when
+// Resolve finds the disk, partition or logical volume that a name in fstab or on
+// a kernel's command line means, as the guest saw it on the source's hardware m.
+// It is not ok when the name is of another kind (md, a network share), when
 // nothing has it, or when more than one thing could.
 func (f Facts) Resolve(spec string, m machine.Machine) (device string, ok bool) {
 	if key, value, tagged := tag(spec); tagged {
@@ -22,6 +22,9 @@ func (f Facts) Resolve(spec string, m machine.Machine) (device string, ok bool) 
 	name, isDevice := strings.CutPrefix(spec, "/dev/")
 	if !isDevice {
 		return "", false
+	}
+	if named := f.namedByLVM(name); len(named) > 0 {
+		return only(named)
 	}
 	h := hardware{f.Topology.Disks, m.Disks, m.NICs}
 	if p, ok := strings.CutPrefix(name, "disk/by-path/"); ok {

@@ -29,6 +29,54 @@ func on(bus, model string, controller, unit int) machine.Disk {
 	return machine.Disk{Bus: bus, Model: model, Controller: controller, Unit: unit}
 }
 
+// volumes are those of two groups; udev and LVM write their names.
+var volumes = []guest.Volume{
+	{Name: "web-vg/root", Group: "B5ZU3K-IzgP-Xv0Z-pcr0-xKhl-ZC58-ICo7nO", UUID: "zjboa3-DKj6-h22A-ENOU-teT3-O7Q6-wu8eGO"},
+	{Name: "web-vg/my-data", Group: "B5ZU3K-IzgP-Xv0Z-pcr0-xKhl-ZC58-ICo7nO", UUID: "SWqVyq-gTXm-S8CT-qnSO-kMTf-RWpI-OJUZdJ"},
+	{Name: "twin/one", Group: "g1", UUID: "u1", Problem: "2 volume groups are named twin"},
+	{Name: "twin/one", Group: "g2", UUID: "u2", Problem: "2 volume groups are named twin"},
+}
+
+func TestLogicalVolumesHaveManyNames(t *testing.T) {
+	top := disks(1)
+	top.Volumes = volumes
+	top.Filesystems = append(top.Filesystems, guest.Filesystem{Device: "web-vg/root", Type: "ext4", UUID: "fs-root", Label: "root"},
+		guest.Filesystem{Device: "disk1", Type: guest.LVMMember, UUID: "NVT3xD-p1DC-uosD-1YMV-t71E-jpzM-0wtNt7"})
+	f := Facts{Topology: top}
+	for spec, want := range map[string]string{
+		"/dev/web-vg/root":                     "web-vg/root",
+		"/dev/mapper/web--vg-root":             "web-vg/root",
+		"/dev/mapper/web--vg-my--data":         "web-vg/my-data",
+		"/dev/mapper/web-vg-root":              "",
+		"/dev/web--vg/root":                    "",
+		"/dev/disk/by-id/dm-name-web--vg-root": "web-vg/root",
+		"/dev/disk/by-id/lvm-pv-uuid-NVT3xD-p1DC-uosD-1YMV-t71E-jpzM-0wtNt7":                                 "disk1",
+		"/dev/disk/by-id/dm-uuid-LVM-B5ZU3KIzgPXv0Zpcr0xKhlZC58ICo7nOzjboa3DKj6h22AENOUteT3O7Q6wu8eGO":       "web-vg/root",
+		"/dev/disk/by-id/dm-uuid-LVM-B5ZU3KIzgPXv0Zpcr0xKhlZC58ICo7nOzjboa3DKj6h22AENOUteT3O7Q6wu8eGO-part1": "",
+		"UUID=fs-root":          "web-vg/root",
+		"LABEL=root":            "web-vg/root",
+		"/dev/twin/one":         "",
+		"/dev/mapper/twin-one":  "",
+		"/dev/web-vg/none":      "",
+		"/dev/mapper/cryptroot": "",
+		"/dev/disk0p1":          "",
+	} {
+		got, ok := f.Resolve(spec, machine.Machine{Disks: []machine.Disk{on("scsi", "pvscsi", 0, 0)}})
+		if got != want || ok != (want != "") {
+			t.Errorf("Resolve(%q) = %q, %v, want %q", spec, got, ok, want)
+		}
+		if Unstable(spec) {
+			t.Errorf("%q passes for unstable", spec)
+		}
+	}
+	if name, ok := f.Stable("web-vg/root"); !ok || name != "UUID=fs-root" {
+		t.Errorf("Stable = %q, %v", name, ok)
+	}
+	if name, ok := f.Stable("disk1"); ok {
+		t.Errorf("Stable of a physical volume = %q", name)
+	}
+}
+
 func TestResolveFindsWhatTheGuestMeant(t *testing.T) {
 	one := []machine.Disk{on("scsi", "pvscsi", 0, 0)}
 	units := []machine.Disk{on("scsi", "pvscsi", 0, 0), on("scsi", "pvscsi", 0, 2)}

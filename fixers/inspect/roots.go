@@ -40,9 +40,9 @@ func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		isESP := f.isESP(fs.Device)
+		isESP := f.IsESP(fs.Device)
 		if !isESP && !slices.Contains(rootTypes, fs.Type) {
-			seen = append(seen, sight{device: fs.Device, note: container(fs.Type)})
+			seen = append(seen, sight{device: fs.Device, note: f.held(fs)})
 			continue
 		}
 		s, err := look(g, fs, isESP)
@@ -51,7 +51,20 @@ func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
 		}
 		seen = append(seen, s)
 	}
+	for _, v := range f.Topology.Volumes {
+		if v.Problem != "" {
+			seen = append(seen, sight{device: v.Name, note: unopened(v)})
+		}
+	}
 	return seen, nil
+}
+
+// held says of a file system that was not looked into what it is.
+func (f Facts) held(fs guest.Filesystem) string {
+	if fs.Type == guest.LVMMember && f.assembled(fs.Device) {
+		return fs.Type
+	}
+	return container(fs.Type)
 }
 
 // container says of a type why it was not looked into.
@@ -207,8 +220,8 @@ func describe(seen []sight) string {
 	return strings.Join(parts, "; ")
 }
 
-// isESP tells whether a device is an EFI system partition by its type.
-func (f Facts) isESP(device string) bool {
+// IsESP tells whether a device is an EFI system partition by its type.
+func (f Facts) IsESP(device string) bool {
 	for _, d := range f.Topology.Disks {
 		for _, p := range d.Partitions {
 			if p.Name == device {
