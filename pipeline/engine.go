@@ -9,6 +9,7 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/libguestfs"
+	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
 )
@@ -53,7 +54,7 @@ func (r *Run) openGuest(ctx context.Context) error {
 		return nil
 	}
 	if r.Engine.Name == "" {
-		engine, err := chooseEngine(r.Options.Engine, r.Accel, direct.Probe(ctx), libguestfs.Available)
+		engine, err := chooseEngine(r.Options.Engine, r.Accel, direct.Probe(ctx), r.packaged)
 		if err != nil {
 			return err
 		}
@@ -91,21 +92,68 @@ func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.
 	return libguestfs.Open(ctx, exports, libguestfs.Options{TCG: choice.Name == accel.TCG}, log)
 }
 
-// fallBack opens the guest with libguestfs after the direct engine met what it
-// cannot read, and tells whether that is possible.
-func (r *Run) fallBack(ctx context.Context, why error) (bool, error) {
-	if r.Engine.Name != Direct || r.Options.Engine == Direct || !libguestfs.Available {
-		return false, nil
+// closedToDirect is why the direct engine shows less of a guest than the guest
+// itself sees; "" when it shows all. A boot loader may need a change on the EFI
+// system partition.
+func closedToDirect(t guest.Topology) string {
+	for _, f := range t.Filesystems {
+		switch {
+		case f.Type == guest.LVMMember:
+			return fmt.Sprintf("it does not assemble LVM, and %s is a physical volume of LVM", f.Device)
+		case f.Type == "vfat" && (inspect.Facts{Topology: t}).IsESP(f.Device):
+			return fmt.Sprintf("it does not mount FAT, and %s is an EFI system partition", f.Device)
+		}
 	}
-	if len(r.guest.Topology().Filesystems) == 0 {
-		return false, nil // both engines read partition tables and signatures alike
+	return ""
+}
+
+// reconsider takes libguestfs instead of the direct engine, before time is spent
+// on a guest that the latter cannot show whole.
+func (r *Run) reconsider(ctx context.Context) error {
+	why := closedToDirect(r.guest.Topology())
+	if why == "" || !r.mayFallBack() {
+		return nil
 	}
-	r.log.Warn("the direct engine cannot read this guest", "migration", r.Name, "err", why)
+	return r.fallBack(ctx, "the direct engine cannot show this guest whole: "+why)
+}
+
+// mayFallBack tells whether there is another engine, and the operator lets us
+// choose.
+func (r *Run) mayFallBack() bool {
+	return r.Engine.Name == Direct && r.Options.Engine != Direct && r.packaged
+}
+
+// mayBeRead tells whether libguestfs may read what the direct engine could not.
+func (r *Run) mayBeRead(err error) bool {
+	unread := errors.Is(err, direct.ErrUnsupported) || errors.Is(err, inspect.ErrNoOS) || errors.Is(err, inspect.ErrMount)
+	// Both engines read partition tables and signatures alike.
+	return unread && r.mayFallBack() && len(r.guest.Topology().Filesystems) > 0
+}
+
+// fallBack opens the guest with libguestfs instead.
+func (r *Run) fallBack(ctx context.Context, why string) error {
+	r.log.Warn("another engine is taken", "migration", r.Name, "engine", Libguestfs, "why", why)
 	if err := r.closeGuest(); err != nil {
-		return false, err
+		return err
 	}
-	r.Engine = Engine{Libguestfs, fmt.Sprintf("the direct engine could not read this guest: %v", why)}
-	return true, r.openGuest(ctx)
+	r.Engine = Engine{Libguestfs, why}
+	return r.openGuest(ctx)
+}
+
+// hint adds to an error of INSPECT what another engine would have done for it.
+func (r *Run) hint(err error) error {
+	if r.guest == nil || r.Engine.Name != Direct {
+		return err
+	}
+	why := closedToDirect(r.guest.Topology())
+	if why == "" {
+		return err
+	}
+	try := "leave the choice of the engine to the program"
+	if !r.packaged {
+		try = "use a build with libguestfs (make build)"
+	}
+	return fmt.Errorf("%w; the direct engine cannot show this guest whole: %s; %s", err, why, try)
 }
 
 // Engines tells of each engine whether it works here.

@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers"
@@ -42,21 +44,18 @@ func mountExpectation(f inspect.Facts) (folders []string, swaps int) {
 	return folders, len(swapped)
 }
 
-// onDisk tells whether a device of the topology lies on disk i.
+// onDisk tells whether a device of the topology, or a part of a logical volume,
+// lies on disk i.
 func onDisk(f inspect.Facts, device string, i int) bool {
 	if i >= len(f.Topology.Disks) {
 		return false
 	}
 	d := f.Topology.Disks[i]
-	if d.Name == device {
-		return true
-	}
+	on := []string{d.Name}
 	for _, p := range d.Partitions {
-		if p.Name == device {
-			return true
-		}
+		on = append(on, p.Name)
 	}
-	return false
+	return slices.ContainsFunc(f.Beneath(device), func(name string) bool { return slices.Contains(on, name) })
 }
 
 // nicExpectation is what the configuration of one NIC asks for. The NIC is

@@ -2,10 +2,8 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/inspect"
 )
 
@@ -17,16 +15,18 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 	if err := r.openGuest(ctx); err != nil {
 		return err
 	}
+	if err := r.reconsider(ctx); err != nil {
+		return err
+	}
 	facts, err := r.look(ctx)
-	if errors.Is(err, direct.ErrUnsupported) || errors.Is(err, inspect.ErrNoOS) || errors.Is(err, inspect.ErrMount) {
-		if again, failed := r.fallBack(ctx, err); failed != nil {
+	if r.mayBeRead(err) {
+		if failed := r.fallBack(ctx, fmt.Sprintf("the direct engine could not read this guest: %v", err)); failed != nil {
 			return fmt.Errorf("%w (and before it the direct engine: %w)", failed, err)
-		} else if again {
-			facts, err = r.look(ctx)
 		}
+		facts, err = r.look(ctx)
 	}
 	if err != nil {
-		return err
+		return r.hint(err)
 	}
 	r.Facts = &facts
 	if r.Machine.Firmware == "" {

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/guest/libguestfs"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
@@ -109,7 +110,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, boot: qemu.Boot, accel: accel.Probe, version: c.Version, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, boot: qemu.Boot, accel: accel.Probe, version: c.Version, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}

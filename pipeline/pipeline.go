@@ -85,18 +85,19 @@ type Run struct {
 	*Migration
 	Folder string
 
-	log     *slog.Logger
-	tell    func(Event)
-	copier  transfer.Copier
-	engine  engineFunc
-	boot    bootFunc
-	accel   func(context.Context) (accel.Choice, error)
-	fixers  func() []fixer.Fixer
-	version string
-	lock    *os.File
-	sources []*disk.Source
-	storage *disk.Storage
-	guest   guest.Guest
+	log      *slog.Logger
+	tell     func(Event)
+	copier   transfer.Copier
+	engine   engineFunc
+	packaged bool // libguestfs is in this build
+	boot     bootFunc
+	accel    func(context.Context) (accel.Choice, error)
+	fixers   func() []fixer.Fixer
+	version  string
+	lock     *os.File
+	sources  []*disk.Source
+	storage  *disk.Storage
+	guest    guest.Guest
 }
 
 // engineFunc opens the guest on a storage's disks.

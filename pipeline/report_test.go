@@ -1,7 +1,10 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,8 +16,10 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
@@ -48,6 +53,78 @@ func TestTheEngineIsChosenWithAReason(t *testing.T) {
 		}
 		if text := got.Reason; err == nil && !strings.Contains(text, c.reason) || err != nil && !strings.Contains(err.Error(), c.reason) {
 			t.Errorf("%s: the reason is %q, %v, want one with %q", c.name, text, err, c.reason)
+		}
+	}
+}
+
+// switched is which engine is taken after the direct one has shown a topology.
+func switched(t *testing.T, top guest.Topology, asked string, packaged bool) (*Run, error) {
+	t.Helper()
+	r := &Run{Migration: &Migration{Options: Options{Engine: asked}, Engine: Engine{Direct, "chosen first"}}, packaged: packaged, log: slog.New(slog.DiscardHandler)}
+	r.guest = tree.NewGuest(top, nil)
+	r.engine = func(_ context.Context, name string, _ *disk.Storage, _ accel.Choice, _ *slog.Logger) (guest.Guest, error) {
+		return tree.NewGuest(top, map[string]*tree.FS{}), nil
+	}
+	return r, r.reconsider(t.Context())
+}
+
+func TestTheEngineThatShowsAllIsTakenAtOnce(t *testing.T) {
+	esp := guest.Disk{Name: "disk0", Table: "gpt", Partitions: []guest.Partition{{Name: "disk0p1", Type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}, {Name: "disk0p2"}}}
+	top := func(types ...string) guest.Topology {
+		t := guest.Topology{Disks: []guest.Disk{esp}}
+		for i, kind := range types {
+			t.Filesystems = append(t.Filesystems, guest.Filesystem{Device: fmt.Sprintf("disk0p%d", i+1), Type: kind})
+		}
+		return t
+	}
+	for _, c := range []struct {
+		name     string
+		top      guest.Topology
+		asked    string
+		packaged bool
+		want     string
+		reason   string
+	}{
+		{"plain", top("ext4", "xfs"), Auto, true, Direct, "chosen first"},
+		{"LVM", top("ext4", guest.LVMMember), Auto, true, Libguestfs, "disk0p2 is a physical volume of LVM"},
+		{"UEFI", top("vfat", "ext4"), Auto, true, Libguestfs, "disk0p1 is an EFI system partition"},
+		{"FAT elsewhere", top("ext4", "vfat"), Auto, true, Direct, "chosen first"},
+		{"LVM, and the direct engine asked for", top("ext4", guest.LVMMember), Direct, true, Direct, "chosen first"},
+		{"LVM, and no other in the build", top("ext4", guest.LVMMember), Auto, false, Direct, "chosen first"},
+	} {
+		r, err := switched(t, c.top, c.asked, c.packaged)
+		if err != nil || r.Engine.Name != c.want || !strings.Contains(r.Engine.Reason, c.reason) {
+			t.Errorf("%s: %+v, %v, want %s: %s", c.name, r.Engine, err, c.want, c.reason)
+		}
+	}
+	for asked, want := range map[string]string{Direct: "leave the choice of the engine to the program", Auto: "use a build with libguestfs"} {
+		r, err := switched(t, top("ext4", guest.LVMMember), asked, asked == Direct)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hinted := r.hint(inspect.ErrNoOS)
+		if !errors.Is(hinted, inspect.ErrNoOS) || !strings.Contains(hinted.Error(), "disk0p2 is a physical volume of LVM") || !strings.Contains(hinted.Error(), want) {
+			t.Errorf("%s: the hint is %q", asked, hinted)
+		}
+	}
+}
+
+func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
+	f := inspect.Facts{
+		Topology: guest.Topology{
+			Disks: []guest.Disk{{Name: "disk0", Partitions: []guest.Partition{{Name: "disk0p1"}}}, {Name: "disk1"}},
+			Volumes: []guest.Volume{{Name: "vg/root", On: []string{"disk1"}}, {Name: "vg/swap", On: []string{"disk0p1"}},
+				{Name: "vg/data", On: []string{"disk0p1", "disk1"}}},
+		},
+		Mounts: []inspect.Mount{{Device: "vg/root", Path: "/"}, {Device: "vg/data", Path: "/srv"}, {Device: "vg/swap", Path: "none", Type: "swap"}},
+	}
+	e := expectations(f, machine.Machine{Disks: []machine.Disk{{Serial: "first"}, {Serial: "second"}}})
+	if e.Root != "second" || !slices.Equal(e.Mounts, []string{"/srv"}) || e.Swaps != 1 {
+		t.Errorf("expectations = %+v", e)
+	}
+	for i := range 2 {
+		if !onDisk(f, "vg/data", i) {
+			t.Errorf("vg/data is not on disk%d", i)
 		}
 	}
 }

@@ -96,6 +96,9 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 	line("system", fmt.Sprintf("%s %s", f.OS.Name, f.OS.Arch), f.OS.Source)
 	line("firmware", string(f.Firmware.Used), f.Firmware.Source)
 	line("init", f.Init.Value, f.Init.Source)
+	for _, v := range f.Topology.Volumes {
+		line("volume", fmt.Sprintf("%s on %s, %d MiB %s", v.Name, strings.Join(v.On, ", "), v.Size>>20, v.Problem), "")
+	}
 	for _, v := range f.Topology.Filesystems {
 		line("filesystem", fmt.Sprintf("%s %s %s %q", v.Device, v.Type, v.UUID, v.Label), "")
 	}
