@@ -13,8 +13,8 @@ func TestAProgramMustBeNewEnough(t *testing.T) {
 		"QEMU emulator version 10.0.2":                  false,
 		"qemu-img version 7.1.93":                       true,
 		"qemu-img version 5.2.0 (Debian 1:5.2+dfsg-11)": true,
-		"":                                              true,
-		"qemu-img version 99999999999999999999999.1":    false,
+		"": true,
+		"qemu-img version 99999999999999999999999.1": false,
 	} {
 		if err := p.newEnough(said); errors.Is(err, ErrOld) != old {
 			t.Errorf("newEnough(%q) = %v, want too old: %v", said, err, old)
