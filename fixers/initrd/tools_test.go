@@ -84,6 +84,36 @@ func bareInitrd(t *testing.T, version, compression string, modules ...string) []
 	return data
 }
 
+// dracutModules are what a root on a plain partition needs of dracut, by what
+// runs in the initrd.
+var dracutModules = map[string]string{
+	"systemd": "systemd systemd-initrd dracut-systemd base fs-lib rootfs-block udev-rules kernel-modules usrmount",
+	"shell":   "bash base fs-lib rootfs-block udev-rules kernel-modules usrmount",
+}
+
+// dracutInitrd has dracut make an initrd for a host kernel as one that serves a
+// guest on VMware alone: of all drivers it has only those.
+func dracutInitrd(t *testing.T, version, compression, modules string) []byte {
+	t.Helper()
+	if os.Getuid() != 0 {
+		unmet(t, "dracut makes a complete initrd for root only")
+	}
+	dir := t.TempDir()
+	out := path.Join(dir, "initrd")
+	_, err := proc.Run(t.Context(), "dracut", "--quiet", "--conf", "/dev/null", "--confdir", dir, "--tmpdir", dir,
+		"--kver", version, "--no-hostonly", "--no-hostonly-cmdline", "--compress", compression,
+		"--modules", modules,
+		"--drivers", "vmw_pvscsi vmxnet3 sd_mod sr_mod ahci ata_piix ext4 xfs", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 var virtioDisk = []string{"virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "sd_mod"}
 
 // TestModprobeFindsWhatDepmodWouldLetItFind asks modprobe about every module of

@@ -44,6 +44,7 @@ var Programs = []Program{
 	{Name: "depmod", Package: "kmod", Usage: "fixers/initrd: tests compare indexes with it", Build: true},
 	{Name: "losetup", Package: "mount", Usage: "fixers/guest: tests of logical volumes", Build: true},
 	{Name: "lvm", Package: "lvm2", Usage: "fixers/guest: tests of logical volumes", Build: true},
+	{Name: "dracut", Package: "dracut-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "mkinitramfs", Package: "initramfs-tools-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "modprobe", Package: "kmod", Usage: "fixers/initrd: tests read indexes with it", Build: true},
 	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "fixers/guest: tests of file systems", Build: true},
