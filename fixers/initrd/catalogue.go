@@ -17,6 +17,7 @@ import (
 // catalogue is what the indexes of a kernel's modules say.
 type catalogue struct {
 	tree    ModuleTree
+	prefix  string              // of the paths in modules.dep
 	order   []string            // module names in the order of modules.dep
 	deps    map[string]depLine  // by module name
 	builtin map[string]bool     // names of what the kernel itself contains
@@ -44,6 +45,9 @@ func readCatalogue(tree ModuleTree, version string) (*catalogue, error) {
 		return nil, fmt.Errorf("modules of kernel %s: %w", version, err)
 	}
 	c := &catalogue{tree: tree, builtin: map[string]bool{}, soft: map[string][]string{}}
+	if bytes.HasPrefix(dep, []byte("/")) {
+		c.prefix = "/lib/modules/" + version + "/"
+	}
 	c.order, c.deps = parseDep(dep, version)
 	builtin, err := c.optional("modules.builtin")
 	if err != nil {
@@ -77,7 +81,7 @@ func (c *catalogue) optional(name string) ([]byte, error) {
 }
 
 // parseDep reads modules.dep. Before module-init-tools 3.4 its paths were
-// absolute. Lines that lead outside the version's folder are left out.
+// absolute, and had to be. Lines that lead outside the version's folder are left out.
 func parseDep(data []byte, version string) (order []string, deps map[string]depLine) {
 	deps = map[string]depLine{}
 	for line := range strings.Lines(string(data)) {

@@ -39,7 +39,9 @@ func early(name string) bool {
 // generators tells initrd generators by a file that only they put there.
 //
 // Source: initramfs-tools mkinitramfs; dracut.sh (build-parameter.txt since
-// 038, dracut-lib.sh always); mkinitcpio install/base.
+// 038, dracut-lib.sh always); mkinitcpio install/base; SUSE's mkinitrd 2.x,
+// scripts/setup-progs.sh; Alpine's mkinitfs, initramfs-init.in; booster,
+// init/config.go.
 var generators = []struct{ name, file string }{
 	{"initramfs-tools", "conf/initramfs.conf"},
 	{"initramfs-tools", "conf/arch.conf"},
@@ -49,7 +51,22 @@ var generators = []struct{ name, file string }{
 	{"dracut", "usr/lib/dracut-lib.sh"},
 	{"mkinitcpio", "init_functions"},
 	{"mkinitcpio", "buildconfig"},
+	{"suse-mkinitrd", "run_all.sh"},
+	{"mkinitfs", "sbin/nlplug-findfs"},
+	{"mkinitfs", "usr/sbin/nlplug-findfs"},
+	{"booster", "etc/booster.init.yaml"},
 }
+
+// aliasLoaders are what loads a driver as soon as the kernel finds a device for
+// it: udev's rule, and Alpine's little replacement for udev.
+var aliasLoaders = []string{
+	"etc/udev/rules.d/80-drivers.rules", "lib/udev/rules.d/80-drivers.rules", "usr/lib/udev/rules.d/80-drivers.rules",
+	"sbin/nlplug-findfs", "usr/sbin/nlplug-findfs",
+}
+
+// LoadsByAlias tells whether a module inside is loaded without being named
+// anywhere, by the alias of its device.
+func (i *Initrd) LoadsByAlias() bool { return slices.ContainsFunc(aliasLoaders, i.Has) }
 
 func (i *Initrd) generator() (name, evidence string) {
 	for _, g := range generators {

@@ -54,10 +54,10 @@ func (u *union) dep(out map[string][]byte) {
 		if !ok {
 			d = own[name]
 		}
-		line := u.paths[name] + ":"
+		line := u.prefix + u.paths[name] + ":"
 		for _, dep := range d.deps {
 			if file, ok := u.paths[moduleName(dep)]; ok {
-				line += " " + file
+				line += " " + u.prefix + file
 			}
 		}
 		text.WriteString(line + "\n")

@@ -79,7 +79,7 @@ type Member struct {
 type Initrd struct {
 	Size      int64    // bytes of the whole initrd; a supplement starts here
 	Members   []Member // in order
-	Generator string   // initramfs-tools, dracut, mkinitcpio, or "" when not known
+	Generator string   // initramfs-tools, dracut, mkinitcpio, suse-mkinitrd, mkinitfs, booster, or "" when not known
 	Evidence  string   // the file that tells the generator
 	Kernels   []string // versions that have a folder under lib/modules, sorted
 	Nested    []string // images inside whose contents are not seen

@@ -361,3 +361,21 @@ func noise(size int) string {
 	}
 	return out.String()
 }
+
+// module-init-tools before 3.4 took the paths of modules.dep as they stand.
+func TestAnOldModprobeFindsModulesByTheirFullNames(t *testing.T) {
+	const root = "/lib/modules/" + version + "/"
+	tree := memTree{
+		"modules.dep": root + "a/virtio.ko:\n" + root + "a/virtio_blk.ko: " + root + "a/virtio.ko\n",
+		"a/virtio.ko": elf("virtio"), "a/virtio_blk.ko": elf("virtio_blk"),
+	}
+	data := archiveOf(withParents(file("lib/modules/"+version+"/modules.dep", root+"a/mptspi.ko:\n"), file("lib/modules/"+version+"/a/mptspi.ko", "x"))...)
+	s, err := parsed(t, data).Supplement(tree, version, []string{"virtio_blk"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := root + "a/virtio.ko:\n" + root + "a/virtio_blk.ko: " + root + "a/virtio.ko\n" + root + "a/mptspi.ko:\n"
+	if got := string(contents(t, joined(data, s.Bytes))["lib/modules/"+version+"/modules.dep"]); got != want {
+		t.Errorf("modules.dep is %q, want %q", got, want)
+	}
+}

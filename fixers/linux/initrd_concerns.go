@@ -50,11 +50,19 @@ func unifiedWithout(k inspect.Kernel, driver string) fixer.Concern {
 	}
 }
 
-func fixedDrivers(k inspect.Kernel) fixer.Concern {
+func fixedDrivers(k inspect.Kernel, f fixedInitrd) fixer.Concern {
 	return fixer.Concern{
 		Code: "linux/initrd-fixed-drivers",
-		Text: fmt.Sprintf("%s of kernel %s loads the drivers that its script names, and virtio's are not among them", k.Initrd, k.Version),
-		Try:  "make this initrd anew in the guest (mkinitrd -f --with=virtio_pci --with=virtio_blk), and plan again",
+		Text: fmt.Sprintf("%s of kernel %s loads the drivers that it was made for, and virtio's are not among them", k.Initrd, k.Version),
+		Try:  f.try,
+	}
+}
+
+func neverLoaded(k inspect.Kernel) fixer.Concern {
+	return fixer.Concern{
+		Code: "linux/initrd-unknown-generator",
+		Text: fmt.Sprintf("%s of kernel %s was made by a program that is not known: it was given virtio's drivers, but nothing in it is known to load them", k.Initrd, k.Version),
+		Try:  "make this initrd anew in the guest, with virtio's drivers, and plan again",
 	}
 }
 

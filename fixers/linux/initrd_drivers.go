@@ -96,9 +96,9 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	if err != nil {
 		return err
 	}
-	if len(want) > 0 && startedByNash(rd) {
-		if !rd.Has("lib/virtio_pci.ko") || !rd.Has("lib/virtio_blk.ko") {
-			p.warn(k, fixedDrivers(k))
+	if i := slices.IndexFunc(fixedInitrds, func(f fixedInitrd) bool { return rd.Has(f.sign) }); len(want) > 0 && i >= 0 {
+		if f := fixedInitrds[i]; !f.drives(k, rd) {
+			p.warn(k, fixedDrivers(k, f))
 		}
 		want = nil
 	}
@@ -106,11 +106,30 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	return p.supplement(k, rd, want, override)
 }
 
-// startedByNash tells an initrd of Red Hat's old mkinitrd. Its script loads the
-// drivers that it names, from lib; what a supplement brings is not looked at.
+// fixedInitrd is a kind of initrd that loads the drivers of a list that its
+// generator made, and from a folder of its own: what a supplement brings is not
+// looked at.
 //
-// Source: mkinitrd 5.1, /sbin/mkinitrd, findmodule and emit.
-func startedByNash(rd *initrd.Initrd) bool { return rd.Has("bin/nash") || rd.Has("sbin/nash") }
+// Source: Red Hat's mkinitrd 5.1, /sbin/mkinitrd, findmodule and emit; booster,
+// init/module.go and generator.
+type fixedInitrd struct {
+	sign    string // the file that tells
+	modules string // its folder
+	try     string
+}
+
+var fixedInitrds = []fixedInitrd{
+	{"bin/nash", "lib", "make this initrd anew in the guest (mkinitrd -f --with=virtio_pci --with=virtio_blk), and plan again"},
+	{"sbin/nash", "lib", "make this initrd anew in the guest (mkinitrd -f --with=virtio_pci --with=virtio_blk), and plan again"},
+	{"etc/booster.init.yaml", "usr/lib/modules", `set "modules: virtio_pci,virtio_blk" in the guest's /etc/booster.yaml, make the initrd anew there (/usr/lib/booster/regenerate_images), and plan again`},
+}
+
+// drives tells whether the initrd was made for a virtio disk too.
+func (f fixedInitrd) drives(k inspect.Kernel, rd *initrd.Initrd) bool {
+	return !slices.ContainsFunc(rootDrivers, func(name string) bool {
+		return k.Drivers[name] != inspect.Builtin && !rd.Has(path.Join(f.modules, name+".ko"))
+	})
+}
 
 // ready tells that inspection found nothing missing and nothing to rename.
 func ready(k inspect.Kernel) bool {
@@ -150,7 +169,8 @@ func (p *initrdPlan) want(k inspect.Kernel, rd *initrd.Initrd) ([]string, error)
 	if len(missing) == 0 {
 		return nil, nil
 	}
-	return want, nil
+	_, absent, err = rd.Missing(modules, k.Version, want)
+	return without(want, absent), err
 }
 
 func (p *initrdPlan) supplement(k inspect.Kernel, rd *initrd.Initrd, want []string, override map[string][]byte) error {
@@ -172,8 +192,11 @@ func (p *initrdPlan) supplement(k inspect.Kernel, rd *initrd.Initrd, want []stri
 			p.warn(k, blockList(k))
 		}
 	}
+	if len(s.Modules) > 0 && s.LoadList == "" && !rd.LoadsByAlias() {
+		p.warn(k, neverLoaded(k))
+	}
 	if len(want) > 0 && rd.Generator != "" {
-		p.persist[rd.Generator] = want
+		p.persist[rd.Generator] = append(p.persist[rd.Generator], without(want, p.persist[rd.Generator])...)
 	}
 	return p.view.Append(k.Initrd, s.Bytes, describe(s))
 }

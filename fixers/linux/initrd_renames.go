@@ -2,11 +2,14 @@ package linux
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/initrd"
 	"hyper2kvm/fixers/inspect"
 )
@@ -34,6 +37,10 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 		if err != nil {
 			continue // only its name tells of a device
 		}
+		if now, ok := p.editedCopy(file, old); ok {
+			override[file] = now
+			continue
+		}
 		now, left := p.rename(file, old, byFile[file])
 		if !bytes.Equal(old, now) {
 			override[file] = now
@@ -42,6 +49,24 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 			p.concerns = append(p.concerns, bakedIn(k, file, name))
 		}
 	}
+}
+
+// editedCopy is what a fixer before this one made of the guest's file of which
+// the initrd has a copy, as of LVM's list of devices.
+func (p *initrdPlan) editedCopy(file string, old []byte) ([]byte, bool) {
+	at, err := p.view.Resolve("/" + file)
+	if err != nil {
+		return nil, false
+	}
+	sum := sha256.Sum256(old)
+	edited := slices.ContainsFunc(p.view.Changes(), func(c guest.Change) bool {
+		return c.Path == at && c.Before.Kind == guest.File && c.Before.SHA256 == hex.EncodeToString(sum[:])
+	})
+	if !edited {
+		return nil, false
+	}
+	now, err := p.view.ReadFile(at, guest.MaxText)
+	return now, err == nil
 }
 
 // isUnit tells systemd's unit of a device, and links to it in wants folders.
@@ -72,9 +97,12 @@ func (p *initrdPlan) rename(file string, old []byte, found []initrd.Finding) (no
 	return now, left
 }
 
-// isWait tells dracut's hooks that wait for a device.
+// isWait tells dracut's hooks about one device: initqueue/finished/devexists-…
+// waits for it, emergency/80-… says that it did not come.
+//
+// Source: dracut modules.d/99base/dracut-dev-lib.sh, wait_for_dev.
 func isWait(file string) bool {
-	return strings.Contains(file, "hooks/") && strings.Contains(path.Base(file), "devexists")
+	return strings.Contains(file, "hooks/") && strings.Contains(path.Base(file), `\x2fdev\x2f`)
 }
 
 // renameText renames devices in settings of any form: kernel arguments by UUID,

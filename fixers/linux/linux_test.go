@@ -258,6 +258,72 @@ func TestAHostileLineIsRenamedInOnePass(t *testing.T) {
 	}
 }
 
+func TestDriversAreEnteredInTheFormOfTheSettings(t *testing.T) {
+	drivers := []string{"virtio_pci", "virtio_blk"}
+	for _, x := range []struct {
+		enter     func([]byte, []string) []byte
+		old, want string
+	}{
+		{enterMkinitcpio, "MODULES=\"ext4\"\n", "MODULES=\"ext4\"\n" + whyEntered + "\nMODULES=\"$MODULES virtio_pci virtio_blk\"\n"},
+		{enterMkinitcpio, "MODULES=(\n  virtio_pci\n)", "MODULES=(\n  virtio_pci\n)\n" + whyEntered + "\nMODULES+=(virtio_blk)\n"},
+		{enterMkinitcpio, "", whyEntered + "\nMODULES+=(virtio_pci virtio_blk)\n"},
+		{enterSUSE, "INITRD_MODULES=\"\"\n", "INITRD_MODULES=\"virtio_pci virtio_blk\"\n"},
+		{enterSUSE, "# none\n", "# none\n"},
+		{enterFeature, "features=\"ata virtio\"\n", "features=\"ata virtio\"\n"},
+	} {
+		got := x.enter([]byte(x.old), drivers)
+		if string(got) != x.want {
+			t.Errorf("%q becomes %q, want %q", x.old, got, x.want)
+		}
+		if again := x.enter(bytes.Clone(got), drivers); !bytes.Equal(again, got) {
+			t.Errorf("%q becomes %q the second time", got, again)
+		}
+	}
+}
+
+// An initrd's copy of a file follows what an earlier fixer made of the file, if
+// it was a true copy; what differs already is renamed by itself.
+func TestTheInitrdsCopyOfAFileFollowsTheFile(t *testing.T) {
+	const list, before, after = "/etc/lvm/devices/system.devices", "IDTYPE=devname IDNAME=/dev/sda1\n", "IDTYPE=sys_wwid IDNAME=x\n"
+	for content, want := range map[string]string{before: after, "# old\n" + before: "# old\nIDTYPE=devname IDNAME=/dev/disk/by-uuid/u1\n"} {
+		copied := tree.New()
+		writeAll(t, copied, list, content)
+		rd, err := initrd.Parse(pack(copied), initrd.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := tree.New()
+		writeAll(t, files, list, before)
+		view := guest.NewView(files)
+		view.As("linux/earlier", "test")
+		if err := view.Write(list, []byte(after)); err != nil {
+			t.Fatal(err)
+		}
+		p := initrdPlan{view: view, in: fuzzInput(t)}
+		override := map[string][]byte{}
+		p.renames(inspect.Kernel{}, rd, override)
+		if got := string(override[list[1:]]); got != want || len(p.concerns) > 0 {
+			t.Errorf("the initrd's %q becomes %q, want %q; concerns %v", content, got, want, p.concerns)
+		}
+	}
+}
+
+// writeAll writes a file and the folders that it is in.
+func writeAll(t *testing.T, files *tree.FS, name, content string) {
+	t.Helper()
+	for i, c := range name {
+		if c != '/' || i == 0 {
+			continue
+		}
+		if err := files.Mkdir(name[:i], 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := files.WriteFile(name, 0, []byte(content)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAHostileInitrdIsNotRenamedForHours(t *testing.T) {
 	files := tree.New()
 	for _, dir := range []string{"/etc", "/etc/cmdline.d"} {
@@ -272,7 +338,7 @@ func TestAHostileInitrdIsNotRenamedForHours(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := initrdPlan{in: fuzzInput(t)}
+	p := initrdPlan{view: guest.NewView(tree.New()), in: fuzzInput(t)}
 	override := map[string][]byte{}
 	start := time.Now()
 	p.renames(inspect.Kernel{}, rd, override)
