@@ -9,7 +9,8 @@ import (
 )
 
 // blsMenu reads boot loader specification entries, the newest first. A path is
-// relative to the file system that the entries are on.
+// relative to the file system that the entries are on. Keys are followed by
+// blanks or tabs.
 //
 // Source: uapi-group.org, "Boot Loader Specification", type 1.
 func (t *files) blsMenu(dir string) menu {
@@ -34,14 +35,24 @@ func parseBLS(data []byte) BootEntry {
 	var e BootEntry
 	var options []string
 	for i, line := range splitLines(data) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch value = strings.TrimSpace(value); key {
+		line = strings.TrimSpace(line)
+		key := line
+		if end := strings.IndexAny(line, " \t"); end > 0 {
+			key = line[:end]
+		}
+		switch value := strings.TrimSpace(line[len(key):]); key {
 		case "version":
 			e.Version = value
 		case "title":
 			e.Title = value
+		case "sort-key":
+			e.SortKey = value
+		case "machine-id":
+			e.Machine = value
 		case "linux":
 			e.Linux, e.Line = value, i+1
+		case "uki", "efi":
+			e.Linux, e.Line, e.Program = value, i+1, true
 		case "initrd":
 			e.Initrds = append(e.Initrds, strings.Fields(value)...)
 		case "options":
@@ -64,24 +75,6 @@ func (m menu) named(name string) int {
 		}
 	}
 	return 0
-}
-
-// systemdMenu reads the entries of systemd-boot: on the EFI system partition
-// and on the extended boot partition, which is /boot.
-func (t *files) systemdMenu(esps []string, config string) menu {
-	name := ""
-	for _, l := range t.lines(config) {
-		if key, value, _ := strings.Cut(strings.TrimSpace(l), " "); key == "default" {
-			name = strings.TrimSpace(value)
-		}
-	}
-	for _, root := range append(slices.Clone(esps), "/boot") {
-		if m := t.blsMenu(path.Join(root, "loader/entries")); len(m.entries) > 0 {
-			m.chosen, m.fs = m.named(name), root
-			return m
-		}
-	}
-	return menu{}
 }
 
 // compareVersions orders names with numbers in them as people do: 5.9 before

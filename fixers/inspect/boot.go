@@ -54,9 +54,7 @@ func (t *files) efiConfigs(esp string) []Bootloader {
 			found = append(found, Bootloader{Kind: kind, Config: config})
 		}
 	}
-	if loader := t.fold(esp, "loader"); loader != "" {
-		add("systemd-boot", t.fold(loader, "loader.conf"))
-	}
+	add(t.typeOne(esp))
 	add("syslinux", t.fold(esp, "syslinux.cfg"))
 	for _, dir := range t.efiVendors(esp) {
 		add("grub2", t.fold(dir, "grub.cfg"))
@@ -73,7 +71,8 @@ func (t *files) efiConfigs(esp string) []Bootloader {
 }
 
 // espFolders are the folders at which an EFI system partition is mounted, or
-// where distributions mount it when fstab does not say.
+// where distributions mount it when fstab does not say. /boot holds a folder
+// like that of an EFI system partition when one is mounted at /boot/efi.
 func (t *files) espFolders(f Facts) []string {
 	var dirs []string
 	for _, m := range f.Mounts {
@@ -84,7 +83,10 @@ func (t *files) espFolders(f Facts) []string {
 	dirs = append(dirs, "/boot/efi", "/efi", "/boot")
 	var held []string
 	for _, d := range dirs {
-		if !slices.Contains(held, d) && t.exists(d) && t.fold(d, "EFI") != "" {
+		if slices.Contains(held, d) || !t.exists(d) {
+			continue
+		}
+		if efi := t.fold(d, "EFI"); efi != "" && !f.mountsAt(efi) {
 			held = append(held, d)
 		}
 	}

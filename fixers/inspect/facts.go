@@ -70,7 +70,7 @@ type Mount struct {
 
 // Bootloader is one installed boot loader.
 type Bootloader struct {
-	Kind   string `json:"kind"`             // grub2, grub1, systemd-boot, lilo, syslinux, extlinux, refind, uki
+	Kind   string `json:"kind"`             // grub2, grub2-bls, grub1, systemd-boot, lilo, syslinux, extlinux, refind, uki
 	Config string `json:"config,omitempty"` // resolved path of its configuration
 	Source string `json:"source"`
 }
@@ -85,6 +85,7 @@ type Kernel struct {
 	Default   bool   `json:"default"`             // the one that the boot loader starts
 	Offered   bool   `json:"offered"`             // a boot loader's configuration names it
 	Options   string `json:"options,omitempty"`   // its command line as the boot loader has it
+	Stub      int    `json:"stub,omitempty"`      // of a unified image: the version of the systemd-stub that starts it, 0 for another
 	// Drivers says of each driver in WantedDrivers where it is.
 	Drivers map[string]Where `json:"drivers"`
 	// Unstable are device names baked into the initrd.
@@ -154,6 +155,12 @@ func (f Facts) MountAt(path string) (Mount, bool) {
 		}
 	}
 	return Mount{}, false
+}
+
+// mountsAt tells whether a file system of the guest is mounted at path.
+func (f Facts) mountsAt(path string) bool {
+	m, ok := f.MountAt(path)
+	return ok && m.Device != ""
 }
 
 // Filesystem finds a file system by the topology's name of its device.

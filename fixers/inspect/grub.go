@@ -16,6 +16,10 @@ type BootEntry struct {
 	Initrds []string
 	Options string
 	Line    int // of the kernel, from 1
+	// Of the boot loader specification alone.
+	SortKey string
+	Machine string // ID
+	Program bool   // Linux is an EFI program: a unified image, or no kernel at all
 }
 
 // GrubMenu is what a GRUB configuration offers.

@@ -20,6 +20,8 @@ type offer struct {
 	initrd   string // resolved; "" for none
 	options  string
 	version  string // when the menu says it
+	distro   string // of a unified image: os-release's ID
+	stub     int    // of a unified image: systemd-stub's version
 	source   string
 	chosen   bool // the menu's default
 	inImage  bool // the initrd is inside the image
@@ -59,8 +61,8 @@ func (t *files) offers(f Facts, esps []string, b Bootloader) []offer {
 		m = t.extlinuxMenu(b.Config)
 	case "lilo":
 		m = t.liloMenu(b.Config)
-	case "systemd-boot":
-		m = t.systemdMenu(esps, b.Config)
+	case "systemd-boot", "grub2-bls":
+		return t.systemdOffers(esps, b)
 	case "uki":
 		return []offer{t.unified(b.Config)}
 	}

@@ -41,6 +41,7 @@ func (t *files) mounts(f Facts, m machine.Machine, root sight) []Mount {
 		}
 	}
 	mounts = t.withRoot(f, mounts, root)
+	mounts = append(mounts, t.gptMounts(f, mounts)...)
 	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(depth(a.Path), depth(b.Path)) })
 	return mounts
 }

@@ -401,3 +401,37 @@ func TestTheDebuggersCopyOfSUSEsKernelIsNoKernel(t *testing.T) {
 		t.Errorf("kernels %+v, want the one with an initrd", kernels)
 	}
 }
+
+func TestBootsAreCountedInTheNameOfAnEntry(t *testing.T) {
+	for name, want := range map[string]struct {
+		id        string
+		exhausted bool
+	}{
+		"arch": {"arch", false}, "arch+3": {"arch", false}, "arch+2-1": {"arch", false}, "arch+0-3": {"arch", true},
+		"5.10+deb": {"5.10+deb", false}, "a+1+0": {"a+1", true}, "a+": {"a+", false}, "+00": {"", true}, "a+-1": {"a+-1", false},
+	} {
+		if id, exhausted := withoutCounter(name); id != want.id || exhausted != want.exhausted {
+			t.Errorf("withoutCounter(%q) = %q, %v, want %+v", name, id, exhausted, want)
+		}
+	}
+}
+
+func TestTheMenuIsInTheSpecificationsOrder(t *testing.T) {
+	sorted := []choice{
+		{id: "a.conf", sortKey: "arch", offer: offer{version: "6.9"}},
+		{id: "b.conf", sortKey: "debian", machine: "1", offer: offer{version: "6.1.10"}},
+		{id: "c.conf", sortKey: "debian", machine: "1", offer: offer{version: "6.1.9"}},
+		{id: "d.conf", sortKey: "debian", machine: "2", offer: offer{version: "6.12"}},
+		{id: "z-10.conf"},
+		{id: "z-9.conf"},
+		{id: "tried.conf", sortKey: "arch", exhausted: true},
+	}
+	mixed := slices.Clone(sorted)
+	slices.Reverse(mixed)
+	slices.SortFunc(mixed, compareChoices)
+	for i := range sorted {
+		if mixed[i].id != sorted[i].id {
+			t.Errorf("place %d has %s, want %s", i, mixed[i].id, sorted[i].id)
+		}
+	}
+}

@@ -9,7 +9,8 @@ import (
 // unified reads a unified kernel image: kernel, initrd and command line in one
 // EFI program.
 //
-// Source: uapi-group.org, "Unified Kernel Image".
+// Source: uapi-group.org, "Unified Kernel Image"; systemd src/boot/efi/stub.c,
+// .sdmagic.
 func (t *files) unified(image string) offer {
 	o := offer{image: image, source: image, inImage: true, chosen: true}
 	data, ok := t.read(image, maxImage)
@@ -23,6 +24,12 @@ func (t *files) unified(image string) offer {
 	}
 	o.version = text(file, ".uname")
 	o.options = text(file, ".cmdline")
+	if _, version, ok := strings.Cut(text(file, ".sdmagic"), "LoaderInfo: systemd-stub "); ok {
+		o.stub = leadingNumber(version)
+	}
+	var os OS
+	osRelease(&os, strings.Split(text(file, ".osrel"), "\n"))
+	o.distro = os.Distro
 	return o
 }
 
