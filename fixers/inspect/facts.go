@@ -115,18 +115,47 @@ var WantedDrivers = []string{"virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod"
 type Network struct {
 	Stacks     []Found     `json:"stacks"`         // in use: ifupdown, networkd, NetworkManager, netplan, ifcfg, wicked
 	Idle       []Found     `json:"idle,omitempty"` // configured, but nothing starts them
-	Interfaces []Interface `json:"interfaces"`     // one for each stanza or file, of stacks in use; of ifupdown and networkd only
+	Interfaces []Interface `json:"interfaces"`     // one for each stanza, file or profile, of all stacks
 	Pins       []Pin       `json:"pins"`
 }
 
-// Interface is one configured interface.
+// Methods by which an interface gets its addresses.
+const (
+	Static = "static" // as configured, and what IPv6 may get besides
+	DHCP   = "dhcp"   // an IPv4 lease, and what is configured besides
+	Auto   = "auto"   // IPv6 alone, from routers or DHCPv6
+	Manual = "manual" // none
+)
+
+// Services that bring interfaces up. The first two give a card the first
+// configuration that fits it, the others every one.
+const (
+	ByNetworkd       = "networkd"
+	ByNetworkManager = "NetworkManager"
+	ByIfupdown       = "ifupdown"
+	ByInitscripts    = "initscripts"
+	ByWicked         = "wicked"
+)
+
+// Interface is one configuration of an interface. What it says of Name, MAC,
+// Driver and Path must all be true of a card that it is for.
 type Interface struct {
-	Name      string         `json:"name"`          // as configured: ens192; "" when matched by something else
-	MAC       string         `json:"mac,omitempty"` // when the configuration names it
-	Method    string         `json:"method"`        // static, dhcp, manual
+	Name      string         `json:"name"`             // ens192; patterns with blanks between them, all inverted by a leading !; "" for any
+	ID        string         `json:"id,omitempty"`     // how other configuration calls it: netplan's key, NetworkManager's UUID
+	MAC       string         `json:"mac,omitempty"`    // the card's own, not one to be set
+	Driver    string         `json:"driver,omitempty"` // patterns with blanks between them
+	Path      string         `json:"path,omitempty"`   // patterns of udev's ID_PATH
+	Kind      string         `json:"kind,omitempty"`   // bond, bridge, team, vlan …; "" for a card
+	Master    string         `json:"master,omitempty"` // name or ID of the bond, bridge or team that it is a port of
+	Parent    string         `json:"parent,omitempty"` // name or ID of what a VLAN lies on
+	Method    string         `json:"method"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
-	Gateway   netip.Addr     `json:"gateway,omitzero"`
+	Gateway   netip.Addr     `json:"gateway,omitzero"`  // IPv4, in the main routing table
+	Gateway6  netip.Addr     `json:"gateway6,omitzero"` // likewise
+	Off       bool           `json:"off,omitempty"`     // not brought up at boot
+	Idle      bool           `json:"idle,omitempty"`    // nothing starts what would bring it up, and another stack is started
 	Stack     string         `json:"stack"`
+	By        string         `json:"by"`     // what brings it up
 	Source    string         `json:"source"` // "/etc/network/interfaces:9"
 }
 
@@ -136,7 +165,7 @@ type Pin struct {
 	MAC    string `json:"mac,omitempty"`
 	Driver string `json:"driver,omitempty"` // when the rule asks for a driver
 	Path   string `json:"path,omitempty"`   // when the rule asks for a PCI path
-	Kind   string `json:"kind"`             // udev-rule, link
+	Kind   string `json:"kind"`             // udev-rule, link, netplan
 	Source string `json:"source"`
 }
 

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,15 +12,16 @@ import (
 // seed gives a fuzzer every text file of the golden trees.
 func seed(f *testing.F, more ...string) {
 	f.Helper()
-	names, err := os.ReadDir("testdata")
+	names, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, n := range names {
-		if !strings.HasSuffix(n.Name(), ".txtar") {
-			continue
-		}
-		data, err := os.ReadFile("testdata/" + n.Name())
+	networks, err := filepath.Glob("testdata/network/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, n := range append(names, networks...) {
+		data, err := os.ReadFile(n)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -96,8 +98,39 @@ func FuzzParsersOfConfiguration(f *testing.F) {
 	})
 }
 
+func FuzzParsersOfNetworks(f *testing.F) {
+	seed(f, "network: {ethernets: {a: &a {match: {driver: [x]}, addresses: [*a]}}}", "A='b\"$c'", "[ipv4]\naddress1=/,;")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		lines := strings.Count(string(data), "\n") + 1
+		for _, v := range ParseSysconfig(data) {
+			if v.Line > lines || v.Name == "" {
+				t.Fatalf("variable %+v of %d lines", v, lines)
+			}
+		}
+		defs, _, err := ParseNetplan(data)
+		if err != nil && len(defs) > 0 {
+			t.Fatalf("definitions and error %v", err)
+		}
+		for _, d := range defs {
+			valid(t, d.iface())
+		}
+		if p, ok := profileOf("/f", ParseKeyfile(data)); ok {
+			valid(t, p.Interface)
+		}
+		file := sysconfigOf(data)
+		if i, ok := redHatInterface("/f", file, file); ok {
+			valid(t, i)
+		}
+		valid(t, suseInterface("eth0", "/f", file))
+		suseDefaults(splitLines(data))
+	})
+}
+
 func valid(t *testing.T, i Interface) {
 	t.Helper()
+	if len(i.Addresses) > 2*maxAddresses {
+		t.Fatalf("%d addresses", len(i.Addresses))
+	}
 	for _, a := range i.Addresses {
 		if !a.IsValid() {
 			t.Fatalf("interface %+v has an address that is none", i)

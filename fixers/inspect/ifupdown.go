@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"path"
@@ -92,10 +93,11 @@ func (j *joiner) end() []logicalLine {
 }
 
 // ifupdown reads /etc/network/interfaces and what it includes; the loop-back
-// is left out.
+// is left out. Ports that have no stanza of their own are added.
 func (t *files) ifupdown() []Interface {
 	var found []Interface
-	var read []string
+	var up, read []string
+	masters := map[string]string{} // by port
 	steps := 0
 	var visit func(file string)
 	visit = func(file string) {
@@ -115,12 +117,66 @@ func (t *files) ifupdown() []Interface {
 			for _, include := range t.includes(s, path.Dir(file)) {
 				visit(include)
 			}
+			if s.Words[0] == "auto" || strings.HasPrefix(s.Words[0], "allow-") {
+				up = append(up, s.Words[1:min(len(s.Words), maxWords)]...)
+			}
 			if i, ok := s.iface(file); ok {
 				found = append(found, i)
+				for _, port := range s.ports() {
+					masters[port] = i.Name
+				}
 			}
 		}
 	}
 	visit("/etc/network/interfaces")
+	kinds := map[string]Interface{}
+	for n := range found {
+		found[n].Off = !broughtUp(up, found[n].Name)
+		if found[n].Kind != "" {
+			kinds[found[n].Name] = found[n]
+		}
+	}
+	for n := range found { // another family's stanza does not say it again
+		found[n].Kind, found[n].Parent = kinds[found[n].Name].Kind, kinds[found[n].Name].Parent
+	}
+	return withPorts(found, masters)
+}
+
+// maxWords is how many words of one line are looked at.
+const maxWords = 16
+
+// broughtUp tells whether one of the names or patterns behind auto and allow-…
+// is of an interface. A pattern begins with a slash.
+//
+// Source: interfaces(5), "auto" and its patterns.
+func broughtUp(up []string, name string) bool {
+	return slices.ContainsFunc(up, func(u string) bool {
+		pattern, ok := strings.CutPrefix(u, "/")
+		if !ok {
+			return u == name
+		}
+		pattern, _, _ = strings.Cut(pattern, "/")
+		return matches(pattern, name)
+	})
+}
+
+// withPorts gives each port its master; one without a configuration of its own
+// gets one, where its master's is.
+func withPorts(found []Interface, masters map[string]string) []Interface {
+	for _, port := range slices.Sorted(maps.Keys(masters)) {
+		own := false
+		for n := range found {
+			if found[n].Name == port || found[n].ID == port {
+				found[n].Master, own = masters[port], true
+			}
+		}
+		if own {
+			continue
+		}
+		of := slices.IndexFunc(found, func(i Interface) bool { return i.Name == masters[port] || i.ID == masters[port] })
+		found = append(found, Interface{Name: port, Master: masters[port], Method: Manual, Off: found[of].Off,
+			Stack: found[of].Stack, By: found[of].By, Source: found[of].Source})
+	}
 	return found
 }
 
@@ -131,7 +187,7 @@ func (t *files) includes(s InterfacesStanza, dir string) []string {
 	if s.Words[0] != "source" && s.Words[0] != "source-directory" {
 		return nil
 	}
-	for _, pattern := range s.Words[1:min(len(s.Words), 16)] {
+	for _, pattern := range s.Words[1:min(len(s.Words), maxWords)] {
 		if !path.IsAbs(pattern) {
 			pattern = path.Join(dir, pattern)
 		}
@@ -148,17 +204,18 @@ func (t *files) includes(s InterfacesStanza, dir string) []string {
 	return files
 }
 
-// iface is what an iface stanza configures.
+// iface is what an iface stanza configures. Its hwaddress is one to be set.
 func (s InterfacesStanza) iface(file string) (Interface, bool) {
 	if s.Words[0] != "iface" || len(s.Words) < 2 || s.Words[1] == "lo" {
 		return Interface{}, false
 	}
-	i := Interface{Name: s.Words[1], Stack: "ifupdown", Source: at(file, s.Line)}
+	i := Interface{Name: s.Words[1], Stack: "ifupdown", By: ByIfupdown, Source: at(file, s.Line)}
+	family, method := "inet", ""
 	if len(s.Words) > 3 {
-		i.Method = s.Words[3]
+		family, method = s.Words[2], s.Words[3]
 	}
 	mask := ""
-	var addresses []string
+	var addresses, gateways []string
 	for _, o := range s.Options {
 		switch o.Key {
 		case "address":
@@ -166,17 +223,55 @@ func (s InterfacesStanza) iface(file string) (Interface, bool) {
 		case "netmask":
 			mask = o.Value
 		case "gateway":
-			i.Gateway = address(o.Value)
-		case "hwaddress":
-			i.MAC = hardwareAddress(strings.TrimPrefix(o.Value, "ether "))
+			gateways = append(gateways, o.Value)
+		case "vlan-raw-device", "vlan_raw_device":
+			i.Parent = o.Value
+		case "bond-master", "bond_master":
+			i.Master = o.Value
+		case "bond-mode", "bond_mode", "bond-slaves", "bond_slaves", "slaves":
+			i.Kind = "bond"
+		case "bridge-ports", "bridge_ports":
+			i.Kind = "bridge"
 		}
 	}
-	for _, a := range addresses {
-		if p, ok := prefix(a, mask); ok {
-			i.Addresses = append(i.Addresses, p)
-		}
+	if parent, tag, ok := strings.Cut(i.Name, "."); ok && tag != "" && i.Parent == "" {
+		i.Parent = parent
 	}
+	if i.Parent != "" {
+		i.Kind = "vlan"
+	}
+	switch {
+	case method == "static":
+		for _, a := range addresses {
+			i.add(prefix(a, mask))
+		}
+		for _, g := range gateways {
+			i.route(address(g))
+		}
+	case method == "dhcp" && family == "inet":
+		i.ask(DHCP)
+	case family == "inet6" && (method == "dhcp" || method == "auto"):
+		i.ask(Auto)
+	case method != "manual" && method != "" && i.Kind == "":
+		i.Kind = method // ppp, tunnel, v4tunnel …
+	}
+	i.settle()
 	return i, true
+}
+
+// ports are the interfaces that a stanza names as parts of its bridge or bond.
+//
+// Source: bridge-utils-interfaces(5), bridge_ports; ifenslave's README.Debian.
+func (s InterfacesStanza) ports() []string {
+	var ports []string
+	for _, o := range s.Options {
+		switch strings.ReplaceAll(o.Key, "-", "_") {
+		case "bridge_ports", "bond_slaves", "slaves":
+			words := strings.Fields(o.Value)
+			ports = append(ports, words[:min(len(words), maxWords)]...)
+		}
+	}
+	return slices.DeleteFunc(ports, func(p string) bool { return p == "none" || p == "all" || strings.ContainsAny(p, "*?[") })
 }
 
 // address reads an IP address; the zero Addr when it is none.

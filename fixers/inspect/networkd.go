@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -48,10 +49,13 @@ func unitLines(data []byte) []logicalLine {
 	return j.end()
 }
 
-// networkd reads systemd-networkd's .network files with their drop-ins. Those
-// that systemd ships for containers and tunnels are left out.
+// networkd reads systemd-networkd's .network files with their drop-ins, in the
+// order in which they are tried. Those that systemd ships for containers and
+// tunnels are left out.
 func (t *files) networkd() []Interface {
 	var found []Interface
+	kinds := t.netdevs()
+	parents := map[string]string{}
 	for _, file := range t.override("*.network", systemdDirs...) {
 		lines, ok := t.unit(file)
 		if !ok || shipped(lines) {
@@ -61,9 +65,43 @@ func (t *files) networkd() []Interface {
 			more, _ := t.unit(dropIn)
 			lines = append(lines, apart(more, n+1)...)
 		}
-		found = append(found, networkOf(file, lines))
+		i := networkOf(file, lines)
+		for _, l := range lines {
+			if l.Section == "Network" && slices.Contains(onTop, l.Key) {
+				parents[l.Value] = i.Name
+			}
+		}
+		i.Kind = kinds[i.Name]
+		found = append(found, i)
+	}
+	for n := range found {
+		found[n].Parent = parents[found[n].Name]
 	}
 	return found
+}
+
+// onTop are the settings of an interface that name what is made on top of it.
+var onTop = []string{"VLAN", "MACVLAN", "IPVLAN", "MACVTAP", "IPVTAP", "VXLAN"}
+
+// netdevs are the kinds of the interfaces that networkd makes, by their name.
+func (t *files) netdevs() map[string]string {
+	kinds := map[string]string{}
+	for _, file := range t.override("*.netdev", systemdDirs...) {
+		name, kind := "", ""
+		lines, _ := t.unit(file)
+		for _, l := range lines {
+			switch l.Section + "." + l.Key {
+			case "NetDev.Name":
+				name = l.Value
+			case "NetDev.Kind":
+				kind = strings.ToLower(l.Value)
+			}
+		}
+		if name != "" && kind != "" {
+			kinds[name] = kind
+		}
+	}
+	return kinds
 }
 
 // dropIns are the folders of a file's drop-ins.
@@ -113,59 +151,88 @@ func shipped(lines []UnitLine) bool {
 
 // networkOf is what a .network file configures.
 func networkOf(file string, lines []UnitLine) Interface {
-	i := Interface{Stack: "networkd", Method: "manual", Source: file}
+	i := Interface{Stack: "networkd", By: ByNetworkd, Source: file}
 	var macs []string
-	defaults := map[int]netip.Addr{} // gateways of [Route] sections by section
+	routes := map[int]*networkdRoute{} // [Route] sections
 	for _, l := range lines {
 		switch l.Section + "." + l.Key {
 		case "Match.Name":
 			i.Name, i.Source = l.Value, at(file, l.Line)
 		case "Match.MACAddress", "Match.PermanentMACAddress":
 			macs = append(macs, strings.Fields(l.Value)...)
+		case "Match.Driver":
+			i.Driver = l.Value
+		case "Match.Path":
+			i.Path = l.Value
+		case "Match.Property":
+			if path, ok := strings.CutPrefix(l.Value, "ID_PATH="); ok {
+				i.Path = path
+			}
 		case "Network.DHCP":
-			if dhcp(l.Value) {
-				i.Method = "dhcp"
-			}
+			i.Method = networkdMethods[strings.ToLower(l.Value)]
 		case "Network.Address", "Address.Address":
-			if p, ok := prefix(l.Value, ""); ok {
-				i.Addresses = append(i.Addresses, p)
-			}
+			i.add(prefix(l.Value, ""))
 		case "Network.Gateway":
-			i.gateway(address(l.Value))
-		case "Route.Gateway":
-			defaults[l.Nth] = address(l.Value)
+			i.route(address(l.Value))
+		case "Network.Bridge", "Network.Bond":
+			i.Master = l.Value
+		case "Link.ActivationPolicy":
+			i.Off = l.Value == "manual" || strings.HasSuffix(l.Value, "down")
+		case "Link.Unmanaged":
+			i.Off = i.Off || isTrue(l.Value)
 		}
-	}
-	for _, l := range lines {
-		if l.Section == "Route" && l.Key == "Destination" && !isDefault(l.Value) {
-			delete(defaults, l.Nth)
+		if l.Section == "Route" {
+			if routes[l.Nth] == nil {
+				routes[l.Nth] = &networkdRoute{}
+			}
+			routes[l.Nth].set(l.Key, l.Value)
 		}
 	}
 	for _, l := range lines { // in the file's order
-		i.gateway(defaults[l.Nth])
+		if r := routes[l.Nth]; r != nil && l.Section == "Route" && r.isDefault() {
+			i.route(address(r.gateway))
+		}
 	}
 	if len(macs) == 1 {
 		i.MAC = hardwareAddress(macs[0])
 	}
-	if i.Method == "manual" && len(i.Addresses) > 0 {
-		i.Method = "static"
-	}
+	i.settle()
 	return i
 }
 
-// gateway takes the first gateway that there is.
-func (i *Interface) gateway(a netip.Addr) {
-	if !i.Gateway.IsValid() {
-		i.Gateway = a
+// networkdMethods are the values of DHCP= that ask for something.
+//
+// Source: systemd.network(5); those with v are of older releases.
+var networkdMethods = map[string]string{
+	"yes": DHCP, "true": DHCP, "1": DHCP, "on": DHCP, "both": DHCP, "ipv4": DHCP, "v4": DHCP,
+	"ipv6": Auto, "v6": Auto,
+}
+
+// networkdRoute is one section [Route].
+type networkdRoute struct {
+	destination, gateway, table string
+}
+
+func (r *networkdRoute) set(key, value string) {
+	switch key {
+	case "Destination":
+		r.destination = value
+	case "Gateway":
+		r.gateway = value
+	case "Table":
+		r.table = value
 	}
 }
 
-func dhcp(value string) bool {
-	switch strings.ToLower(value) {
-	case "yes", "true", "1", "on", "both", "ipv4", "ipv6", "v4", "v6":
-		return true
-	}
-	return false
+func (r *networkdRoute) isDefault() bool {
+	return (r.destination == "" || isDefault(r.destination)) && inMainTable(r.table)
+}
+
+// inMainTable tells whether a route is in the table that all packets go by.
+//
+// Source: ip-route(8), the table's number and name.
+func inMainTable(table string) bool {
+	return table == "" || table == "254" || table == "main"
 }
 
 func isDefault(destination string) bool {

@@ -282,7 +282,7 @@ func TestUdevRulesAreSplitIntoParts(t *testing.T) {
 func TestUnitsKeepSectionsApart(t *testing.T) {
 	text := "[Match]\nName=eth0 \\\n# within\n  eth1\n[Route]\nGateway=192.0.2.9\nDestination=10.0.0.0/8\n[Route]\nGateway=192.0.2.1\nDestination=0.0.0.0/0\n[Address]\nAddress=192.0.2.5/24\n; end\nno setting\n"
 	got := networkOf("/f", ParseUnit([]byte(text)))
-	want := Interface{Name: "eth0  eth1", Method: "static", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24")}, Gateway: netip.MustParseAddr("192.0.2.1"), Stack: "networkd", Source: "/f:2"}
+	want := Interface{Name: "eth0  eth1", Method: "static", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24")}, Gateway: netip.MustParseAddr("192.0.2.1"), Stack: "networkd", By: ByNetworkd, Source: "/f:2"}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("interface (-want +got):\n%s", diff)
 	}
@@ -327,7 +327,8 @@ iface backup inet dhcp
 // instead of time: four times the file may cost four times as much, and never
 // sixteen times.
 func TestHostileFilesAreReadInTimeThatGrowsWithTheirSize(t *testing.T) {
-	for _, line := range []string{"\\\n", "a \\\n", "source /*/*/*\n", "iface x inet static\n", "options a\n", "PATCHLEVEL=1\n", "a b\n", "menuentry x {\n", "}\n", "vmware\n", "UUID=1 x\n"} {
+	for _, line := range []string{"\\\n", "a \\\n", "source /*/*/*\n", "iface x inet static\n", "options a\n", "PATCHLEVEL=1\n", "a b\n", "menuentry x {\n", "}\n", "vmware\n", "UUID=1 x\n",
+		"A='b'\n", "address1=192.0.2.1/24\n", "default 192.0.2.1\n"} {
 		small, large := readingCost(t, line, 64<<10), readingCost(t, line, 256<<10)
 		if large > 8*small {
 			t.Errorf("lines %q cost %d bytes for 64 KiB and %d for 256 KiB", line, small, large)
@@ -350,6 +351,9 @@ func readingCost(t *testing.T, line string, size int) uint64 {
 	ParseUnit([]byte(text))
 	ParseGrubCfg([]byte(text))
 	parseBLS([]byte(text))
+	profileOf("/f", ParseKeyfile([]byte(text)))
+	suseInterface("eth0", "/f", sysconfigOf([]byte(text)))
+	suseDefaults(splitLines([]byte(text)))
 	runtime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
 }
