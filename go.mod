@@ -14,6 +14,7 @@ require (
 	github.com/ulikunitz/xz v0.5.15
 	golang.org/x/sys v0.45.0
 	golang.org/x/term v0.41.0
+	golang.org/x/text v0.31.0
 	golang.org/x/tools v0.38.0
 	libguestfs.org/guestfs v0.0.0
 	libvirt.org/go/libvirtxml v1.12005.0

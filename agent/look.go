@@ -30,6 +30,7 @@ func (a *app) inspect() *cobra.Command {
 		},
 	}
 	f.addEngine(c)
+	f.addFolders(c)
 	f.addOutput(c)
 	return c
 }
@@ -50,6 +51,7 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 		},
 	}
 	f.addEngine(c)
+	f.addFolders(c)
 	f.addOutput(c)
 	return c
 }
@@ -63,13 +65,17 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err != nil {
 		return err
 	}
+	allowed, err := f.allowed()
+	if err != nil {
+		return err
+	}
 	folder, err := os.MkdirTemp("", "hyper2kvm-"+stage+"-*")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log()},
-		pipeline.Options{Source: absolute, Format: "qcow2", Engine: f.engine, Until: stage})
+		pipeline.Options{Source: absolute, Format: "qcow2", Engine: f.engine, Until: stage, AllowFolders: allowed})
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
 )
@@ -23,6 +25,7 @@ type flags struct {
 	to, format, engine, output string
 	noTest                     bool
 	plan                       string
+	folders                    []string
 }
 
 func (f *flags) addTarget(c *cobra.Command) {
@@ -32,6 +35,27 @@ func (f *flags) addTarget(c *cobra.Command) {
 
 func (f *flags) addEngine(c *cobra.Command) {
 	c.Flags().StringVar(&f.engine, "engine", pipeline.Auto, "how to reach the guest's files: auto, direct or libguestfs")
+}
+
+func (f *flags) addFolders(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.folders, strings.TrimPrefix(disk.AllowFlag, "--"), nil,
+		"folder in which other files of the disks may lie: the parent of a linked clone, extents, disks of a VMX file (may be repeated)")
+}
+
+// allowed are the folders of --allow-folder, wherever the operator stands.
+func (f *flags) allowed() ([]string, error) {
+	var list []string
+	for _, name := range f.folders {
+		folder, err := filepath.Abs(name)
+		if err != nil {
+			return nil, err
+		}
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			return nil, fmt.Errorf("%w: %s %s is not a folder that is there", source.ErrBadInput, disk.AllowFlag, name)
+		}
+		list = append(list, folder)
+	}
+	return list, nil
 }
 
 func (f *flags) addOutput(c *cobra.Command) {
@@ -69,6 +93,7 @@ on where it was when the same command is given again.`,
 	}
 	f.addTarget(c)
 	f.addEngine(c)
+	f.addFolders(c)
 	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
 	return c
 }
@@ -88,6 +113,7 @@ the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 	}
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
 	f.addEngine(c)
+	f.addFolders(c)
 	return c
 }
 
@@ -107,6 +133,7 @@ func (a *app) apply() *cobra.Command {
 	}
 	f.addTarget(c)
 	f.addEngine(c)
+	f.addFolders(c)
 	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
 	return c
 }
@@ -142,6 +169,9 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 		return err
 	}
 	o.Source = absolute
+	if o.AllowFolders, err = f.allowed(); err != nil {
+		return err
+	}
 	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)+suffix))
 	if err != nil {
 		return err

@@ -43,6 +43,7 @@ tell whether a guest was healthy before its migration.`,
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the test's own folder is made")
 	c.Flags().StringVar(&hardware, "hardware", "kvm", "kvm or vmware")
 	f.addEngine(c)
+	f.addFolders(c)
 	return c
 }
 

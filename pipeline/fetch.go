@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/source"
 )
 
@@ -14,34 +16,80 @@ var ErrSourceChanged = errors.New("the source changed")
 
 // fetch reads the machine's record and opens its disks read-only.
 func (r *Run) fetch(ctx context.Context) error {
-	m, err := source.Read(ctx, r.Options.Source)
+	m, err := source.Read(ctx, r.Options.Source, r.Options.AllowFolders)
 	if err != nil {
 		return err
 	}
 	r.Machine, r.Sources = m, nil
-	for _, d := range m.Disks {
-		files, err := disk.Files(ctx, d.Path, d.Format)
+	chains, err := r.chains(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range r.sourceFiles(chains) {
+		id, err := identify(f)
 		if err != nil {
 			return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 		}
-		for _, f := range files {
-			id, err := identify(f)
-			if err != nil {
-				return fmt.Errorf("%w: %w", source.ErrBadInput, err)
-			}
-			r.Sources = append(r.Sources, id)
-		}
+		r.Sources = append(r.Sources, id)
 	}
-	return r.openSources(ctx)
+	if err := r.open(ctx, chains); err != nil {
+		return err
+	}
+	return r.sameSources()
 }
 
-// openSources serves the source's disks, which must be those that were fetched.
+// openSources serves the source's disks again, which must be those that were
+// fetched.
 func (r *Run) openSources(ctx context.Context) error {
 	if err := r.sameSources(); err != nil {
 		return err
 	}
+	chains, err := r.chains(ctx)
+	if err != nil {
+		return err
+	}
+	was := []string{}
+	for _, id := range r.Sources {
+		was = append(was, id.Path)
+	}
+	if now := r.sourceFiles(chains); !slices.Equal(was, now) {
+		return fmt.Errorf("%w: its disks were in %q and are in %q; remove %s and migrate again", ErrSourceChanged, was, now, r.Folder)
+	}
+	return r.open(ctx, chains)
+}
+
+// chains are the machine's disks with all that they stand on.
+func (r *Run) chains(ctx context.Context) (list []*disk.Chain, err error) {
 	for _, d := range r.Machine.Disks {
-		s, err := disk.OpenSource(ctx, d.Path, d.Format)
+		c, err := disk.ReadChain(ctx, d.Path, d.Format, source.Folders(r.Options.Source, r.Options.AllowFolders))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", source.ErrBadInput, err)
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// sourceFiles are the files that must not change: the VMX file, which VMware
+// writes when the machine is started, and all those of its disks.
+func (r *Run) sourceFiles(chains []*disk.Chain) (files []string) {
+	if r.Machine.Source != machine.Guess {
+		files = append(files, r.Machine.Source)
+	}
+	for _, c := range chains {
+		for _, f := range c.Files() {
+			if !slices.Contains(files, f) {
+				files = append(files, f)
+			}
+		}
+	}
+	return files
+}
+
+// open serves the disks.
+func (r *Run) open(ctx context.Context, chains []*disk.Chain) error {
+	for _, c := range chains {
+		s, err := c.Open(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 		}

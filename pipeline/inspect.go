@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/machine"
 )
 
 // inspect reads the facts from the overlay, whose journals are replayed once.
@@ -65,7 +66,7 @@ const maxNICs = 10
 // guessNICs gives a machine without a record the NICs that its guest is
 // configured for by MAC address, or one if it is configured for any.
 func (r *Run) guessNICs() {
-	if len(r.Machine.NICs) > 0 || r.Machine.Source != "guess" {
+	if len(r.Machine.NICs) > 0 || r.Machine.Source != machine.Guess {
 		return
 	}
 	seen := map[string]bool{"": true}

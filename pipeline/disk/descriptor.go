@@ -1,195 +1,253 @@
 package disk
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"math"
-	"os"
-	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
-// maxDescriptor bounds a VMDK descriptor; VMware's are under 20 sectors.
-const maxDescriptor = 1 << 20
+// Bounds of what is read of a descriptor.
+const (
+	maxDescriptor = 1 << 20 // bytes; VMware's have a few hundred, and QEMU reads no more
+	maxExtents    = 8192    // 16 TiB in pieces of 2 GB
+	maxSectors    = 1 << 40 // 512 TiB; VMware's disks end at 62 TB
+)
+
+// sectorSize is VMware's, whatever the storage has.
+const sectorSize = 512
+
+// noParent is the parent's content ID of a disk that stands on no other.
+const noParent = 0xffffffff
 
 // Descriptor is the text part of a VMDK: what it is made of.
 type Descriptor struct {
-	CreateType string   // monolithicSparse, streamOptimized, monolithicFlat …
-	ParentHint string   // parentFileNameHint of a snapshot; "" for none
+	CreateType string   // as it is written: monolithicSparse, vmfs …
+	CID        uint32   // changes when the content does
+	ParentCID  uint32   // the parent's CID when the snapshot was made; noParent
+	ParentHint string   // parentFileNameHint of a snapshot, as written; "" for none
 	Extents    []Extent // in the order of the disk's bytes
+	Encrypted  bool     // the data make no sense without a key
 }
 
-// Extent is one file of a VMDK.
+// Extent is a run of a disk's sectors.
 type Extent struct {
-	Access  string // RW, RDONLY, NOACCESS
-	Sectors string // of 512 bytes
-	Kind    string // FLAT, SPARSE, ZERO, VMFS …
-	File    string // as written; relative to the descriptor
+	Access  Access
+	Sectors int64
+	Kind    Kind
+	File    string // as written: a name, or a path of the machine that wrote it; "" for ZERO
+	Offset  int64  // sectors from the file's beginning to the extent's; of flat extents alone
 }
 
-// ReadDescriptor reads a VMDK's descriptor, which is a file of its own or
-// embedded behind the sparse header.
+// Access is what may be done with an extent.
+type Access string
+
+// The three ways to access an extent.
+const (
+	ReadWrite Access = "RW"
+	ReadOnly  Access = "RDONLY"
+	NoAccess  Access = "NOACCESS"
+)
+
+// Kind is how an extent's file holds its sectors.
+type Kind string
+
+// The kinds of extents.
 //
-// Source: VMware Virtual Disk Format 5.0, "The Descriptor File", "Hosted Sparse Extents".
-func ReadDescriptor(path string) (Descriptor, error) {
-	f, err := os.Open(path)
+// Source: VMware Virtual Disk Format 5.0, "Extent Descriptions"; QEMU,
+// block/vmdk.c, for SESPARSE, which VMware never described.
+const (
+	Flat       Kind = "FLAT"
+	Sparse     Kind = "SPARSE"
+	Zero       Kind = "ZERO"
+	VMFS       Kind = "VMFS"
+	VMFSSparse Kind = "VMFSSPARSE"
+	SESparse   Kind = "SESPARSE"
+	VMFSRDM    Kind = "VMFSRDM"
+	VMFSRaw    Kind = "VMFSRAW"
+)
+
+var (
+	kinds    = []Kind{Flat, Sparse, Zero, VMFS, VMFSSparse, SESparse, VMFSRDM, VMFSRaw}
+	accesses = []Access{ReadWrite, ReadOnly, NoAccess}
+)
+
+// flat tells whether the sectors follow one another in the extent's file.
+func (k Kind) flat() bool { return k == Flat || k == VMFS }
+
+// snapshot tells whether the disk stands on another one.
+func (d Descriptor) snapshot() bool { return d.ParentHint != "" }
+
+// Sectors is the disk's size.
+func (d Descriptor) Sectors() (n int64) {
+	for _, e := range d.Extents {
+		n += e.Sectors
+	}
+	return n
+}
+
+// ParseDescriptor reads a VMDK descriptor's text. It refuses what may be meant
+// in two ways, since QEMU and VMware would each take one of them: a line that is
+// no setting, no extent and no comment, a setting that is given twice, a parent
+// that is half named.
+//
+// Source: VMware Virtual Disk Format 5.0, "The Descriptor File"; descriptors
+// that Workstation, Fusion and ESXi wrote.
+func ParseDescriptor(data []byte) (Descriptor, error) {
+	if len(data) > maxDescriptor {
+		return Descriptor{}, fmt.Errorf("%w: %d bytes are too many for a VMDK's descriptor", ErrNotADisk, len(data))
+	}
+	data, _, _ = bytes.Cut(data, []byte{0}) // it may be padded to whole sectors
+	text, err := UTF8(data)
 	if err != nil {
-		return Descriptor{}, err
+		return Descriptor{}, fmt.Errorf("%w: %w", ErrNotADisk, err)
 	}
-	defer f.Close()
-	text, err := descriptorText(f)
-	if err != nil {
-		return Descriptor{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return ParseDescriptor(text)
-}
-
-func descriptorText(f io.ReaderAt) ([]byte, error) {
-	head := make([]byte, 512)
-	if n, err := f.ReadAt(head, 0); err != nil && n < 64 {
-		return nil, fmt.Errorf("%w: %d bytes are too few for a VMDK", ErrNotADisk, n)
-	}
-	offset := int64(0)
-	if bytes.HasPrefix(head, []byte("KDMV")) {
-		const sector = 512
-		first := binary.LittleEndian.Uint64(head[28:])
-		if first == 0 { // an extent without a descriptor of its own
-			return nil, nil
-		}
-		if first > math.MaxInt64/sector-maxDescriptor {
-			return nil, fmt.Errorf("%w: its descriptor claims to be at sector %d", ErrNotADisk, first)
-		}
-		offset = int64(first) * sector
-	}
-	// As QEMU reads it: up to the first zero byte, whatever length the header claims.
-	text, err := io.ReadAll(io.NewSectionReader(f, offset, maxDescriptor))
-	text, _, _ = bytes.Cut(text, []byte{0})
-	return text, err
-}
-
-// ParseDescriptor reads a VMDK descriptor's text.
-func ParseDescriptor(text []byte) (Descriptor, error) {
-	var d Descriptor
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, 64<<10)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if key, value, ok := strings.Cut(line, "="); ok && !strings.Contains(key, `"`) {
-			value = strings.Trim(strings.TrimSpace(value), `"`)
-			switch strings.ToLower(strings.TrimSpace(key)) {
-			case "createtype":
-				d.CreateType = value
-			case "parentfilenamehint":
-				d.ParentHint = value
-			}
-			continue
-		}
-		if e, ok := parseExtent(line); ok {
-			d.Extents = append(d.Extents, e)
+	d, seen, n := Descriptor{ParentCID: noParent}, map[string]string{}, 0
+	for line := range strings.Lines(text) {
+		n++
+		if err := d.line(strings.TrimSpace(line), seen); err != nil {
+			return Descriptor{}, fmt.Errorf("%w: line %d of its descriptor %w", ErrNotADisk, n, err)
 		}
 	}
-	return d, lines.Err()
+	switch {
+	case d.snapshot() && d.ParentCID == noParent:
+		return Descriptor{}, fmt.Errorf("%w: its descriptor names the parent %q, and says that it has none (parentCID)", ErrNotADisk, d.ParentHint)
+	case !d.snapshot() && d.ParentCID != noParent:
+		return Descriptor{}, fmt.Errorf("%w: its descriptor says that it is a snapshot (parentCID), and not of which disk (parentFileNameHint)", ErrNotADisk)
+	case d.Sectors() > maxSectors:
+		return Descriptor{}, fmt.Errorf("%w: its descriptor claims a disk of %d sectors", ErrNotADisk, d.Sectors())
+	}
+	return d, nil
 }
 
-func parseExtent(line string) (Extent, bool) {
-	before, rest, quoted := strings.Cut(line, `"`)
-	words := strings.Fields(before)
-	if len(words) < 3 || words[0] != "RW" && words[0] != "RDONLY" && words[0] != "NOACCESS" {
-		return Extent{}, false
+func (d *Descriptor) line(line string, seen map[string]string) error {
+	if line == "" || strings.HasPrefix(line, "#") {
+		return nil
 	}
-	e := Extent{Access: words[0], Sectors: words[1], Kind: words[2]}
-	if quoted {
-		e.File, _, _ = strings.Cut(rest, `"`)
+	if spelled(accesses, strings.Fields(line)[0]) != "" {
+		e, err := parseExtent(line)
+		if err == nil && len(d.Extents) == maxExtents {
+			err = fmt.Errorf("is one extent too many: %d are read", maxExtents)
+		}
+		d.Extents = append(d.Extents, e)
+		return err
 	}
-	return e, true
-}
-
-// checkDescriptor refuses a VMDK that would make QEMU open a file outside the
-// descriptor's folder, or that is a snapshot of another disk.
-func checkDescriptor(path string) error {
-	d, err := ReadDescriptor(path)
+	key, value, ok := strings.Cut(line, "=")
+	if !ok {
+		return fmt.Errorf("is neither a setting nor an extent: %.60q", line)
+	}
+	key = strings.ToLower(strings.TrimSpace(key))
+	set, ok := settings[key]
+	if !ok {
+		return nil // geometry, tools, sidecars …
+	}
+	value, err := unquoted(value)
 	if err != nil {
 		return err
 	}
-	if d.ParentHint != "" {
-		return fmt.Errorf("%s: %w: it is a snapshot of %q; give the disk with its snapshots consolidated", path, ErrChain, d.ParentHint)
+	if other, ok := seen[key]; ok && other != value {
+		return fmt.Errorf("gives %s again, and differently: %.60q after %.60q", key, value, other)
 	}
-	for _, e := range d.Extents {
-		if e.File == "" {
-			continue
-		}
-		if e.File != filepath.Base(e.File) || strings.Contains(e.File, ":") { // QEMU takes "nbd:…" for a protocol
-			return fmt.Errorf("%s: %w: extent %q is outside the descriptor's folder; move it there and name it so in the descriptor", path, ErrChain, e.File)
-		}
-		extent := filepath.Join(filepath.Dir(path), e.File)
-		info, err := os.Lstat(extent)
-		if errors.Is(err, os.ErrNotExist) && d.CreateType != "monolithicFlat" && d.CreateType != "vmfs" {
-			continue // a sparse disk that was renamed names its old self; QEMU reads the file given
-		}
-		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%s: its data are in %s, which does not exist; put it beside the descriptor", path, e.File)
-		}
-		if err != nil {
-			return err
-		}
-		if info.Mode()&os.ModeSymlink != 0 {
-			return fmt.Errorf("%s: %w: extent %q is a symbolic link; put the file itself there", path, ErrChain, e.File)
-		}
-	}
-	return nil
+	seen[key] = value
+	return set(d, value)
 }
 
-// checkOpened refuses a VMDK of which QEMU opened a file outside the
-// descriptor's folder. QEMU parses descriptors with sscanf, which takes a line
-// break for a space and "8FLAT" for two words: what it opened is the truth, and
-// what checkDescriptor read only the better error.
+// unquoted is a setting's value, which may be in quotation marks.
+func unquoted(value string) (string, error) {
+	value = strings.TrimSpace(value)
+	inner := value
+	if strings.HasPrefix(value, `"`) {
+		inner = strings.TrimSuffix(value[1:], `"`)
+		if len(inner)+2 != len(value) {
+			return "", fmt.Errorf("has a quotation mark without its other: %.60q", value)
+		}
+	}
+	if strings.ContainsRune(inner, '"') {
+		return "", fmt.Errorf("has a quotation mark within a value: %.60q", value)
+	}
+	return inner, nil
+}
+
+// settings are those of a descriptor that mean something here, in lower case.
 //
-// Source: QEMU, block/vmdk.c, vmdk_parse_extents.
-func checkOpened(path string, specific json.RawMessage) error {
-	files, err := opened(specific)
-	if err != nil || len(files) == 0 {
-		return errors.Join(fmt.Errorf("%s: %w: QEMU does not say what it is made of", path, ErrNotADisk), err)
+// An encrypted disk of ESXi has keyID, encryptionKeys and the I/O filter
+// vmwarevmcrypt; one of Workstation encryptionKeys.
+var settings = map[string]func(d *Descriptor, value string) error{
+	"encoding":           func(*Descriptor, string) error { return nil }, // UTF8 read it
+	"createtype":         func(d *Descriptor, value string) error { d.CreateType = value; return nil },
+	"cid":                func(d *Descriptor, value string) error { return contentID(&d.CID, value) },
+	"parentcid":          func(d *Descriptor, value string) error { return contentID(&d.ParentCID, value) },
+	"parentfilenamehint": func(d *Descriptor, value string) error { d.ParentHint = value; return printable(value) },
+	"keyid":              encrypted,
+	"encryptionkeys":     encrypted,
+	"ddb.iofilters": func(d *Descriptor, value string) error {
+		d.Encrypted = d.Encrypted || strings.Contains(strings.ToLower(value), "vmcrypt")
+		return nil
+	},
+}
+
+func encrypted(d *Descriptor, value string) error {
+	d.Encrypted = d.Encrypted || value != ""
+	return nil
+}
+
+func contentID(id *uint32, value string) error {
+	n, err := strconv.ParseUint(value, 16, 32)
+	if err != nil {
+		return fmt.Errorf("has no content ID of 8 hexadecimal digits: %.60q", value)
 	}
-	for _, file := range files {
-		if file == path {
-			continue
-		}
-		info, err := os.Lstat(file)
-		if err != nil || filepath.Dir(file) != filepath.Dir(path) || !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: %w: extent %q is not a file in the descriptor's folder", path, ErrChain, file)
-		}
+	*id = uint32(n)
+	return nil
+}
+
+// printable refuses names that no program of VMware's writes.
+func printable(name string) error {
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("has a name with a control character: %.60q", name)
 	}
 	return nil
 }
 
-// opened are the extents of which QEMU says that a VMDK is made.
-func opened(specific json.RawMessage) ([]string, error) {
-	var s struct {
-		Data struct {
-			Extents []struct {
-				Filename string `json:"filename"`
-			} `json:"extents"`
-		} `json:"data"`
+// extentLine is an extent: access, sectors, kind, file, offset. Windows' device
+// extents go on with the partition's UUID.
+var extentLine = regexp.MustCompile(`(?i)^(\w+)\s+(\d{1,13})\s+(\w+)(?:\s+"([^"]+)"(?:\s+(\d{1,13})(?:\s+partitionUUID\s.*)?)?)?$`)
+
+func parseExtent(line string) (Extent, error) {
+	m := extentLine.FindStringSubmatch(line)
+	if m == nil {
+		return Extent{}, fmt.Errorf("is no extent as VMware writes them: %.60q", line)
 	}
-	err := json.Unmarshal(specific, &s)
-	var files []string
-	for _, e := range s.Data.Extents {
-		files = append(files, e.Filename)
+	e := Extent{Access: spelled(accesses, m[1]), Kind: spelled(kinds, m[3]), File: m[4]}
+	var err error
+	if e.Sectors, err = strconv.ParseInt(m[2], 10, 64); err != nil {
+		return Extent{}, err
 	}
-	return files, err
+	if m[5] != "" {
+		if e.Offset, err = strconv.ParseInt(m[5], 10, 64); err != nil {
+			return Extent{}, err
+		}
+	}
+	switch {
+	case e.Kind == "":
+		return Extent{}, fmt.Errorf("has an extent of the unknown kind %.60q", m[3])
+	case e.Sectors < 1 || e.Sectors > maxSectors || e.Offset > maxSectors:
+		return Extent{}, fmt.Errorf("has an extent of %d sectors at %d", e.Sectors, e.Offset)
+	case (e.File == "") != (e.Kind == Zero):
+		return Extent{}, fmt.Errorf("has a %s extent with the file %.60q", e.Kind, e.File)
+	case e.Offset != 0 && !e.Kind.flat():
+		return Extent{}, fmt.Errorf("has a %s extent with an offset", e.Kind)
+	}
+	return e, printable(e.File)
 }
 
-// external tells whether a qcow2's data are in a file of their own.
-func external(specific json.RawMessage) bool {
-	var s struct {
-		Data struct {
-			DataFile string `json:"data-file"`
-		} `json:"data"`
+// spelled finds a word of VMware's, whose descriptors fold case.
+func spelled[T ~string](words []T, text string) T {
+	for _, w := range words {
+		if strings.EqualFold(string(w), text) {
+			return w
+		}
 	}
-	return len(specific) > 0 && json.Unmarshal(specific, &s) == nil && s.Data.DataFile != ""
+	return ""
 }

@@ -57,13 +57,21 @@ func Sniff(path string) (string, error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", err
 	}
-	return format(path, info.Mode(), head[:n])
+	found, err := format(path, info.Mode(), head[:n])
+	if err != nil && partName.MatchString(path) {
+		return "", fmt.Errorf("%s: %w", path, partOf(path))
+	}
+	return found, err
 }
+
+// beginsVMDK are the beginnings of VMDKs: sparse ones of three kinds, and a
+// descriptor.
+var beginsVMDK = []string{magicKDMV, magicCOWD, magicSESparse, "# Disk DescriptorFile", "\ufeff# Disk DescriptorFile"}
 
 func format(path string, mode os.FileMode, head []byte) (string, error) {
 	found := ""
 	switch {
-	case bytes.HasPrefix(head, []byte("KDMV")), bytes.HasPrefix(head, []byte("# Disk DescriptorFile")):
+	case slices.ContainsFunc(beginsVMDK, func(b string) bool { return bytes.HasPrefix(head, []byte(b)) }):
 		found = VMDK
 	case bytes.HasPrefix(head, []byte("QFI\xfb")):
 		found = QCOW2
@@ -93,35 +101,34 @@ type Image struct {
 
 // Describe reads a disk's header; the format is given, never probed.
 func Describe(ctx context.Context, path, format string) (Image, error) {
-	out, err := proc.Run(ctx, "qemu-img", "info", "-U", "--output=json", "-f", format, "--", path)
+	return info(ctx, "-f", format, "--", path)
+}
+
+// describe reads the header of a disk that is opened as a node says.
+func describe(ctx context.Context, n blockdev) (Image, error) {
+	return info(ctx, "--", "json:"+n.String())
+}
+
+func info(ctx context.Context, args ...string) (Image, error) {
+	out, err := proc.Run(ctx, "qemu-img", append([]string{"info", "-U", "--output=json"}, args...)...)
 	if err != nil {
 		return Image{}, err
 	}
 	var image Image
 	if err := json.Unmarshal(out, &image); err != nil {
-		return Image{}, fmt.Errorf("qemu-img info %s: %w", path, err)
+		return Image{}, fmt.Errorf("qemu-img info %v: %w", args, err)
 	}
 	return image, nil
 }
 
-// Files are the files that hold a disk's bytes: the one that names it, and a
-// VMDK's extents.
-func Files(ctx context.Context, path, format string) ([]string, error) {
-	files := []string{path}
-	if format != VMDK {
-		return files, nil
+// external tells whether a qcow2's data are in a file of their own.
+func external(specific json.RawMessage) bool {
+	var s struct {
+		Data struct {
+			DataFile string `json:"data-file"`
+		} `json:"data"`
 	}
-	image, err := Describe(ctx, path, format)
-	if err != nil {
-		return nil, err
-	}
-	extents, err := opened(image.Specific)
-	for _, e := range extents {
-		if !slices.Contains(files, e) {
-			files = append(files, e)
-		}
-	}
-	return files, err
+	return len(specific) > 0 && json.Unmarshal(specific, &s) == nil && s.Data.DataFile != ""
 }
 
 // leaked is qemu-img check's exit status for clusters that nothing uses: what a

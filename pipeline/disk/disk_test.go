@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -28,6 +26,8 @@ func TestFormatIsNeverGuessedFromRawData(t *testing.T) {
 	}{
 		{"sparse VMDK", "a.vmdk", 0, vmdk, VMDK, false},
 		{"VMDK descriptor", "a.vmdk", 0, text, VMDK, false},
+		{"old sparse VMDK", "a-delta.vmdk", 0, []byte("COWD\x01"), VMDK, false},
+		{"new sparse VMDK", "a-sesparse.vmdk", 0, []byte("\xbe\xba\xfe\xca\x00\x00\x00\x00\x01"), VMDK, false},
 		{"qcow2", "a.qcow2", 0, qcow2, QCOW2, false},
 		{"qcow2 with no telling name", "a.disk", 0, qcow2, QCOW2, false},
 		{"a raw disk on which the guest wrote a qcow2 header", "a.raw", 0, qcow2, Raw, false},
@@ -45,35 +45,41 @@ func TestFormatIsNeverGuessedFromRawData(t *testing.T) {
 	}
 }
 
-func TestDescriptorNamesItsExtents(t *testing.T) {
-	text := "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n" +
-		"# Extent description\nRW 4192256 FLAT \"web 01-f001.vmdk\" 0\nRW 2048 ZERO\n#DDB\nddb.adapterType = \"lsilogic\"\n"
-	got, err := ParseDescriptor([]byte(text))
-	want := Descriptor{CreateType: "twoGbMaxExtentFlat", Extents: []Extent{{"RW", "4192256", "FLAT", "web 01-f001.vmdk"}, {"RW", "2048", "ZERO", ""}}}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-}
-
-func TestDescriptorCannotReachOutOfItsFolder(t *testing.T) {
-	for _, line := range []string{`RW 8 FLAT "/etc/shadow" 0`, `RW 8 FLAT "../other/flat.vmdk" 0`, `RW 8 FLAT "nbd:localhost:10809" 0`} {
-		path := filepath.Join(t.TempDir(), "evil.vmdk")
-		writeFile(t, path, "# Disk DescriptorFile\ncreateType=\"monolithicFlat\"\n"+line+"\n")
-		if err := checkDescriptor(path); !errors.Is(err, ErrChain) {
-			t.Errorf("checkDescriptor(%s) = %v, want %v", line, err, ErrChain)
+// Operators take the large file for the disk.
+func TestAPartOfADiskNamesTheFileToGive(t *testing.T) {
+	raw := pattern(2048)
+	guests := append([]byte("# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW 8 VMFS \"other-flat.vmdk\"\n"), raw...)
+	sparse := bytes.Clone(must(os.ReadFile(madeSparse(t, raw)))(t))
+	for name, data := range map[string][]byte{
+		"web-flat.vmdk": raw, "web-000001-delta.vmdk": cowd(8, nil), "web-000001-sesparse.vmdk": sesparse(8, nil), "web-s001.vmdk": append(bytes.Clone(sparse[:28]), append(make([]byte, 16), sparse[44:]...)...),
+		"web-f001.vmdk": guests, "web-ctk.vmdk": []byte("\xa2\x72\x19\xf6"), "web_1-flat.vmdk": sparse,
+	} {
+		descriptor := partName.ReplaceAllString(name, "$2")
+		for _, there := range []bool{true, false} {
+			path := filepath.Join(t.TempDir(), name)
+			writeFile(t, path, string(data))
+			says := "it holds data of the disk that " + descriptor + " describes, which is missing; copy that file too and give it"
+			if there {
+				writeFile(t, filepath.Join(filepath.Dir(path), descriptor), "")
+				says = "it holds data of the disk that " + descriptor + " describes; give that file"
+			} else if name == "web_1-flat.vmdk" {
+				continue // it may be a disk of that name
+			}
+			format, err := Sniff(path)
+			if err == nil {
+				_, err = ReadChain(t.Context(), path, format, nil)
+			}
+			if !errors.Is(err, ErrNotADisk) || !strings.HasSuffix(err.Error(), says) {
+				t.Errorf("%s, descriptor %v: %v, want %q", name, there, err, says)
+			}
 		}
 	}
 }
 
-func TestASnapshotIsRefusedByName(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "web-000001.vmdk")
-	writeFile(t, path, "# Disk DescriptorFile\nparentCID=12345678\nparentFileNameHint=\"web.vmdk\"\n")
-	if err := checkDescriptor(path); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), `"web.vmdk"`) {
-		t.Errorf("checkDescriptor = %v", err)
-	}
+func madeSparse(t *testing.T, raw []byte) string {
+	t.Helper()
+	need(t, "qemu-img")
+	return sources(t, raw)["monolithicSparse"]
 }
 
 // The overlay service, on every kind of source: what is written through it is
@@ -158,10 +164,12 @@ func sources(t *testing.T, raw []byte) map[string]string {
 	writeFile(t, data, string(raw))
 	made := map[string]string{"raw": data}
 	for name, args := range map[string][]string{
-		"monolithicSparse": {"-O", "vmdk", "-o", "subformat=monolithicSparse"},
-		"monolithicFlat":   {"-O", "vmdk", "-o", "subformat=monolithicFlat"},
-		"streamOptimized":  {"-O", "vmdk", "-o", "subformat=streamOptimized"},
-		"qcow2":            {"-O", "qcow2"},
+		"monolithicSparse":     {"-O", "vmdk", "-o", "subformat=monolithicSparse"},
+		"monolithicFlat":       {"-O", "vmdk", "-o", "subformat=monolithicFlat"},
+		"twoGbMaxExtentSparse": {"-O", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"},
+		"twoGbMaxExtentFlat":   {"-O", "vmdk", "-o", "subformat=twoGbMaxExtentFlat"},
+		"streamOptimized":      {"-O", "vmdk", "-o", "subformat=streamOptimized"},
+		"qcow2":                {"-O", "qcow2"},
 	} {
 		path := filepath.Join(t.TempDir(), "disk."+args[1])
 		must(proc.Run(t.Context(), "qemu-img", append(append([]string{"convert", "-f", "raw"}, args...), data, path)...))(t)

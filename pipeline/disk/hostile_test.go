@@ -8,16 +8,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
-
-const descriptor = "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n"
 
 // What QEMU takes for an extent and a reader of lines does not: the file of
 // this host that it names would become the guest's disk.
-func TestADescriptorThatOnlyQEMUUnderstandsCannotReachOut(t *testing.T) {
-	need(t, "qemu-img")
+func TestADescriptorThatOnlyQEMUUnderstandsIsRefused(t *testing.T) {
 	for name, lines := range map[string]string{
 		"over two lines":     "RW 1\nFLAT \"SECRET\" 0\n",
 		"words run together": "RW 1FLAT \"SECRET\" 0\n",
@@ -25,29 +20,67 @@ func TestADescriptorThatOnlyQEMUUnderstandsCannotReachOut(t *testing.T) {
 		secret := filepath.Join(t.TempDir(), "secret")
 		writeFile(t, secret, strings.Repeat("s", 512))
 		path := filepath.Join(t.TempDir(), "evil.vmdk")
-		writeFile(t, path, descriptor+strings.ReplaceAll(lines, "SECRET", secret))
-		s, err := OpenSource(t.Context(), path, VMDK)
-		if err == nil {
-			err = s.Close()
-			t.Errorf("%s: served a file outside the folder (%v)", name, err)
-		} else if !errors.Is(err, ErrChain) {
-			t.Errorf("%s: OpenSource = %v, want %v", name, err, ErrChain)
+		writeFile(t, path, "# Disk DescriptorFile\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n"+strings.ReplaceAll(lines, "SECRET", secret))
+		if c, err := ReadChain(t.Context(), path, VMDK, nil); !errors.Is(err, ErrNotADisk) {
+			t.Errorf("%s: ReadChain = %+v, %v, want %v", name, c, err, ErrNotADisk)
 		}
 	}
 }
 
-// QEMU reads an embedded descriptor to its first zero byte, not to the length
-// that the header claims.
-func TestAnEmbeddedDescriptorIsReadAsQEMUDoes(t *testing.T) {
-	sectors := make([]byte, 8<<10)
-	copy(sectors, "KDMV\x01\x00\x00\x00")
-	binary.LittleEndian.PutUint64(sectors[28:], 1) // the descriptor's sector
-	binary.LittleEndian.PutUint64(sectors[36:], 1) // its claimed length
-	copy(sectors[512:], descriptor+strings.Repeat("#\n", 300)+`RW 8 FLAT "/etc/shadow" 0`)
-	path := filepath.Join(t.TempDir(), "evil.vmdk")
-	writeFile(t, path, string(sectors))
-	if err := checkDescriptor(path); !errors.Is(err, ErrChain) {
-		t.Errorf("checkDescriptor = %v, want %v", err, ErrChain)
+// A sparse header without data makes QEMU read the descriptor inside as if it
+// stood alone. What it names is held to its folder all the same.
+func TestAnEmbeddedDescriptorCannotReachOut(t *testing.T) {
+	needServers(t)
+	raw := pattern(8)
+	for name, outside := range map[string]bool{"web-flat.vmdk": false, "SECRET": true} {
+		sectors := make([]byte, 8<<10)
+		copy(sectors, "KDMV\x01\x00\x00\x00")
+		binary.LittleEndian.PutUint64(sectors[28:], 1) // the descriptor's sector
+		binary.LittleEndian.PutUint64(sectors[36:], 4) // and its length
+		secret, dir := filepath.Join(t.TempDir(), "secret"), t.TempDir()
+		writeFile(t, secret, string(raw))
+		writeFile(t, filepath.Join(dir, "web-flat.vmdk"), string(raw))
+		copy(sectors[512:], "# Disk DescriptorFile\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n"+
+			`RW 8 FLAT "`+strings.ReplaceAll(name, "SECRET", secret)+`" 0`)
+		path := filepath.Join(dir, "web.vmdk")
+		writeFile(t, path, string(sectors))
+		c, err := ReadChain(t.Context(), path, VMDK, nil)
+		if outside != errors.Is(err, ErrChain) {
+			t.Errorf("%s: ReadChain = %+v, %v", name, c, err)
+		}
+		if err == nil {
+			differ(t, name, served(t, c), raw)
+		}
+	}
+}
+
+// What QEMU opened is compared with what was read, whatever made them differ.
+func TestWhatQEMUOpensIsWhatWasRead(t *testing.T) {
+	need(t, "qemu-img")
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "web-flat.vmdk"), string(pattern(8)))
+	l := readChain(t, described(t, dir, "web.vmdk", 1, nil, `RW 8 FLAT "web-flat.vmdk" 0`)).links[0]
+	for name, spoil := range map[string]func(l *link){
+		"nothing":         func(*link) {},
+		"another CID":     func(l *link) { l.CID = 2 },
+		"another size":    func(l *link) { l.Extents = append(l.Extents, Extent{Sectors: 1}) },
+		"one extent less": func(l *link) { l.parts = nil },
+		"another parent":  func(l *link) { l.ParentCID = 3 },
+	} {
+		base := filepath.Join(t.TempDir(), "disk0")
+		file, want, err := l.write(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image := must(Describe(t.Context(), file, VMDK))(t)
+		read := l
+		spoil(&read)
+		if len(read.parts) == 0 {
+			read.parts, want = l.parts, nil
+		}
+		if err := read.checkOpened(image, want); (err != nil) != (name != "nothing") {
+			t.Errorf("%s: checkOpened = %v", name, err)
+		}
 	}
 }
 
@@ -58,21 +91,6 @@ func TestAPipeIsNotWaitedFor(t *testing.T) {
 	}
 	if _, err := Sniff(path); !errors.Is(err, ErrNotADisk) {
 		t.Errorf("Sniff of a pipe = %v, want %v", err, ErrNotADisk)
-	}
-}
-
-func TestADisksFilesAreItsExtentsToo(t *testing.T) {
-	need(t, "qemu-img")
-	dir := t.TempDir()
-	path := filepath.Join(dir, "web.vmdk")
-	writeFile(t, path, descriptor+"RW 1 FLAT \"web-flat.vmdk\" 0\n")
-	writeFile(t, filepath.Join(dir, "web-flat.vmdk"), strings.Repeat("x", 512))
-	got, err := Files(t.Context(), path, VMDK)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff([]string{path, filepath.Join(dir, "web-flat.vmdk")}, got); d != "" {
-		t.Error(d)
 	}
 }
 
@@ -97,6 +115,12 @@ func TestADiskInAnOddFolderIsServed(t *testing.T) {
 		}
 	})
 	t.Setenv("TMPDIR", odd)
+	if err := os.Mkdir(filepath.Join(odd, `a "b"`), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	raw := pattern(300)
+	writeFile(t, filepath.Join(odd, `a "b"`, "é:c,-flat.vmdk"), string(raw))
+	differ(t, "a VMDK in an odd folder", served(t, readChain(t, described(t, filepath.Join(odd, `a "b"`), "x.vmdk", 1, nil, `RW 300 VMFS "é:c,-flat.vmdk"`))), raw)
 	for _, name := range []string{"-dash.raw", "a,b.raw", "a:b%c.raw", "new\nline.raw", `quo"te.raw`} {
 		path := filepath.Join(t.TempDir(), name)
 		writeFile(t, path, strings.Repeat("x", 1000)) // not a multiple of a sector

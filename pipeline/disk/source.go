@@ -3,7 +3,6 @@ package disk
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,9 +10,6 @@ import (
 
 	"hyper2kvm/pipeline/proc"
 )
-
-// ErrChain is a disk that stands on other files.
-var ErrChain = errors.New("disk depends on other files")
 
 // Export is a disk that an NBD server offers on a Unix socket.
 type Export struct {
@@ -36,61 +32,76 @@ type Source struct {
 }
 
 // sourceArgs serves one disk. --persistent and --shared=0 let any number of
-// clients come and go, and the JSON name pins the driver and forbids a backing
-// file, so that the disk's own header cannot make QEMU open another file.
-func sourceArgs(path, format, socket string) []string {
-	node := blockdev{"driver": format, "read-only": true, "file": blockdev{"driver": protocol(path), "filename": path, "read-only": true}}
-	if format != Raw {
-		node["backing"] = nil
-	}
-	return []string{"--read-only", "--persistent", "--shared=0", "--cache=writeback", "--discard=ignore", "--socket=" + socket, "--export-name=disk", "json:" + node.String()}
+// clients come and go. The node names every file, driver and backing disk, so
+// that a disk's own header cannot make QEMU open another file.
+func sourceArgs(n blockdev, socket string) []string {
+	return []string{"--read-only", "--persistent", "--shared=0", "--cache=writeback", "--discard=ignore", "--socket=" + socket, "--export-name=disk", "json:" + n.String()}
 }
 
-func protocol(path string) string {
+// fileNode is a file or a block device that is read.
+func fileNode(path string) blockdev {
+	driver := "file"
 	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeDevice != 0 {
-		return "host_device"
+		driver = "host_device"
 	}
-	return "file"
+	return blockdev{"driver": driver, "filename": path, "read-only": true}
 }
 
 // OpenSource serves a disk read-only until Close. Disks that stand on other
-// files are refused with ErrChain, except a VMDK descriptor's own extents.
+// files are refused with ErrChain, except a VMDK's in its own folder.
 func OpenSource(ctx context.Context, path, format string) (*Source, error) {
-	path, err := filepath.Abs(path)
+	c, err := ReadChain(ctx, path, format, nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := SelfContained(path, format); err != nil {
-		return nil, err
-	}
-	image, err := Describe(ctx, path, format)
-	if err != nil {
-		return nil, err
-	}
-	if image.Backing != "" {
-		return nil, fmt.Errorf("%s: %w: its backing file is %q; flatten it first: qemu-img convert -O qcow2 %s NEW.qcow2", path, ErrChain, image.Backing, filepath.Base(path))
-	}
-	if format == VMDK {
-		if err := checkOpened(path, image.Specific); err != nil {
-			return nil, err
-		}
-	}
-	if external(image.Specific) {
-		return nil, fmt.Errorf("%s: %w: its data are in another file; flatten it first: qemu-img convert -O qcow2 %s NEW.qcow2", path, ErrChain, filepath.Base(path))
-	}
-	if err := whole(ctx, path, format); err != nil {
-		return nil, err
-	}
+	return c.Open(ctx)
+}
+
+// Open serves the disk read-only until Close.
+func (c *Chain) Open(ctx context.Context) (*Source, error) {
 	dir, err := proc.PrivateDir()
 	if err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(dir, "nbd.sock")
-	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-nbd", Args: sourceArgs(path, format, socket)}, Socket: socket})
+	n, err := c.node(ctx, dir)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Source{Export{socket, "disk"}, image.VirtualSize, server, dir}, nil
+	socket := filepath.Join(dir, "nbd.sock")
+	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-nbd", Args: sourceArgs(n, socket)}, Socket: socket})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &Source{Export{socket, "disk"}, c.Size, server, dir}, nil
+}
+
+// node is how QEMU opens the disk, every file of which was found to be whole.
+func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
+	switch c.Format {
+	case Raw:
+		return blockdev{"driver": Raw, "read-only": true, "file": fileNode(c.Path)}, nil
+	case QCOW2:
+		return blockdev{"driver": QCOW2, "read-only": true, "file": fileNode(c.Path), "backing": nil}, wholeQCOW2(ctx, c.Path)
+	}
+	var n blockdev // nil below the last disk
+	for i := len(c.links) - 1; i >= 0; i-- {
+		l := c.links[i]
+		if err := l.whole(ctx); err != nil {
+			return nil, err
+		}
+		above, err := l.node(ctx, filepath.Join(dir, node("disk", i)))
+		if err != nil {
+			return nil, err
+		}
+		if n != nil {
+			above["backing"] = n
+		}
+		n = above
+	}
+	if c.links[0].padding() > 0 {
+		n = blockdev{"driver": Raw, "read-only": true, "size": c.Size, "file": n}
+	}
+	return n, nil
 }
 
 // Close stops serving the disk.

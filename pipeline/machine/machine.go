@@ -20,10 +20,13 @@ const (
 	UEFI Firmware = "uefi"
 )
 
+// Guess is the Source of a machine of which only disks are known.
+const Guess = "guess"
+
 // Machine is the hypervisor's record of a guest's hardware.
 type Machine struct {
 	Name           string   `json:"name"`
-	Source         string   `json:"source"` // where the record was read: a VMX file's path, "guess"
+	Source         string   `json:"source"` // where the record was read: a VMX file's path, or Guess
 	Guesses        []string `json:"guesses,omitempty"`
 	Firmware       Firmware `json:"firmware,omitempty"` // empty: not known
 	SecureBoot     bool     `json:"secure_boot,omitempty"`
@@ -46,6 +49,10 @@ type Disk struct {
 	Unit       int    `json:"unit,omitempty"`       // the disk's number on its controller
 	Model      string `json:"model,omitempty"`      // VMware's virtualDev of the controller: pvscsi, lsilogic …
 	Serial     string `json:"serial,omitempty"`     // on the target: stable name /dev/disk/by-id/virtio-SERIAL
+
+	Kind    string   `json:"kind,omitempty"`    // the format by VMware's name: vmfs, seSparse, streamOptimized …
+	Parents []string `json:"parents,omitempty"` // the disks that a snapshot stands on, the nearest first
+	Dirty   bool     `json:"dirty,omitempty"`   // VMware did not close its files
 }
 
 // NIC is one network interface card.

@@ -32,6 +32,7 @@ var Programs = []Program{
 	{Name: "qemu-nbd", Package: "qemu-utils", Usage: "disk: export a source disk read-only", Least: oldestQEMU},
 	{Name: "qemu-storage-daemon", Package: "qemu-system-common", Usage: "disk: own the overlays", Least: oldestQEMU},
 	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Usage: "accel, testers: start machines", Least: oldestQEMU},
+	{Name: "qemu-io", Package: "qemu-utils", Usage: "disk: tests write to snapshots", Build: true},
 	{Name: "setpriv", Package: "util-linux", Usage: "target: tests run libvirt as an ordinary user", Build: true},
 	{Name: "libvirtd", Package: "libvirt-daemon", Usage: "target: tests define the domain in a real libvirt", Build: true},
 	{Name: "virsh", Package: "libvirt-clients", Usage: "target: tests define the domain in a real libvirt", Build: true},

@@ -15,7 +15,6 @@ import (
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
-	"hyper2kvm/pipeline/proc"
 )
 
 // ErrBadInput is a source that cannot be migrated as it was given. Its text
@@ -29,8 +28,10 @@ const (
 )
 
 // Read reads the record of the machine at path: a VMX file, or one disk (VMDK,
-// qcow2, raw, block device), for which the rest is guessed and said to be.
-func Read(ctx context.Context, path string) (machine.Machine, error) {
+// qcow2, raw, block device), for which the rest is guessed and said to be. Other
+// files are taken from the folder of the file that names them, and from those
+// that are allowed.
+func Read(ctx context.Context, path string, allowed []string) (machine.Machine, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return machine.Machine{}, err
@@ -42,7 +43,7 @@ func Read(ctx context.Context, path string) (machine.Machine, error) {
 	if info.IsDir() {
 		return machine.Machine{}, fmt.Errorf("%w: %s is a folder; give a VMX file or a disk in it", ErrBadInput, path)
 	}
-	m, err := read(path)
+	m, err := read(path, allowed)
 	if err != nil {
 		return machine.Machine{}, fmt.Errorf("%w: %w", ErrBadInput, err)
 	}
@@ -50,7 +51,7 @@ func Read(ctx context.Context, path string) (machine.Machine, error) {
 		return machine.Machine{}, fmt.Errorf("%w: %s names no disk; give the guest's disk itself, or a VMX file with its disks", ErrBadInput, path)
 	}
 	for i := range m.Disks {
-		if err := complete(ctx, &m.Disks[i]); err != nil {
+		if err := complete(ctx, &m.Disks[i], Folders(path, allowed)); err != nil {
 			return machine.Machine{}, fmt.Errorf("%w: %w", ErrBadInput, err)
 		}
 		if m.Source == path && m.Disks[i].Format != disk.VMDK { // a stranger's VMX that names /dev/sda means this host's
@@ -61,18 +62,30 @@ func Read(ctx context.Context, path string) (machine.Machine, error) {
 	return m, nil
 }
 
-func read(path string) (machine.Machine, error) {
-	if strings.EqualFold(filepath.Ext(path), ".vmx") {
-		return readVMX(path)
+func read(path string, allowed []string) (machine.Machine, error) {
+	if isVMX(path) {
+		return readVMX(path, allowed)
 	}
 	return guess(path), nil
+}
+
+func isVMX(path string) bool { return strings.EqualFold(filepath.Ext(path), ".vmx") }
+
+// Folders are those in which the disks of the machine at path may have files,
+// besides their own: those that are allowed, and a VMX file's own, which the
+// operator gave with it.
+func Folders(path string, allowed []string) []string {
+	if !isVMX(path) {
+		return allowed
+	}
+	return append([]string{filepath.Dir(path)}, allowed...)
 }
 
 // guess is the record of a machine of which only a disk is known.
 func guess(path string) machine.Machine {
 	return machine.Machine{
 		Name:    strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
-		Source:  "guess",
+		Source:  machine.Guess,
 		Guesses: []string{"cpus", "memory", "nics"},
 		CPUs:    guessedCPUs,
 		Memory:  guessedMemory,
@@ -80,8 +93,8 @@ func guess(path string) machine.Machine {
 	}
 }
 
-// complete reads a disk's format and size from the disk itself.
-func complete(ctx context.Context, d *machine.Disk) error {
+// complete reads a disk's format, size and what it stands on from the disk itself.
+func complete(ctx context.Context, d *machine.Disk, allowed []string) error {
 	if !utf8.ValidString(d.Path) {
 		return fmt.Errorf("%q: the name is not UTF-8, so the programs that open the disk would look for another: rename it", d.Path)
 	}
@@ -89,27 +102,24 @@ func complete(ctx context.Context, d *machine.Disk) error {
 	if err != nil {
 		return absent(err, d.Path)
 	}
-	if err := disk.SelfContained(d.Path, format); err != nil {
-		return err
-	}
-	image, err := disk.Describe(ctx, d.Path, format)
-	if failure, ok := errors.AsType[*proc.Error](err); ok {
-		return fmt.Errorf("%s cannot be read as %s; copy it from the source again, whole: %w", d.Path, format, failure)
-	}
+	c, err := disk.ReadChain(ctx, d.Path, format, allowed)
 	if err != nil {
-		return err
+		return absent(err, d.Path)
 	}
-	if image.VirtualSize == 0 {
+	if c.Size == 0 {
 		return fmt.Errorf("%s: the disk has no bytes; give the guest's disk", d.Path)
 	}
-	d.Format, d.Size = format, image.VirtualSize
+	d.Format, d.Size, d.Kind, d.Parents, d.Dirty = format, c.Size, c.Kind(), c.Parents(), len(c.Dirty()) > 0
 	return nil
 }
 
-// absent says of a file that is not there what to do about it.
+// absent says of a file that is not there, or not to be read, what to do about it.
 func absent(err error, path string) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s does not exist; copy it there, or give the file that it is now", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run as a user who may read it, such as root", err)
 	}
 	return err
 }

@@ -29,7 +29,7 @@ func TestAVMXCannotNameAFileThatIsNoVMDK(t *testing.T) {
 	}
 	raw := write(t, "host.raw", strings.Repeat("x", 4096))
 	vmx := write(t, "evil.vmx", "scsi0:0.fileName = \""+raw+"\"\n")
-	if m, err := Read(t.Context(), vmx); !errors.Is(err, ErrBadInput) {
+	if m, err := Read(t.Context(), vmx, nil); !errors.Is(err, ErrBadInput) {
 		t.Errorf("Read = %+v, %v, want %v", m, err, ErrBadInput)
 	}
 }
@@ -49,7 +49,7 @@ func TestAVMXCannotSmuggleTextIntoHardware(t *testing.T) {
 
 func TestASourceWhoseNameIsNotUTF8IsRefused(t *testing.T) {
 	path := write(t, "\xff.raw", strings.Repeat("x", 4096))
-	if _, err := Read(t.Context(), path); !errors.Is(err, ErrBadInput) || !strings.Contains(err.Error(), "UTF-8") {
+	if _, err := Read(t.Context(), path, nil); !errors.Is(err, ErrBadInput) || !strings.Contains(err.Error(), "UTF-8") {
 		t.Errorf("Read = %v, want %v", err, ErrBadInput)
 	}
 }

@@ -57,7 +57,7 @@ func ParseVMX(r io.Reader) (VMX, error) {
 	return v, lines.Err()
 }
 
-func readVMX(path string) (machine.Machine, error) {
+func readVMX(path string, _ []string) (machine.Machine, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return machine.Machine{}, err
