@@ -45,7 +45,7 @@ var (
 )
 
 // badInput are the errors that the operator ends by giving something else.
-var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrEncrypted, disk.ErrDevice, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
+var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
 	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict}
 
 func exitStatus(err error) int {

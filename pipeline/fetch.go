@@ -48,12 +48,8 @@ func (r *Run) openSources(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	was := []string{}
-	for _, id := range r.Sources {
-		was = append(was, id.Path)
-	}
-	if now := r.sourceFiles(chains); !slices.Equal(was, now) {
-		return fmt.Errorf("%w: its disks were in %q and are in %q; remove %s and migrate again", ErrSourceChanged, was, now, r.Folder)
+	if was, now := r.sourcePaths(), r.sourceFiles(chains); !slices.Equal(was, now) {
+		return fmt.Errorf("%w: its files were %q and are %q; remove %s and migrate again", ErrSourceChanged, was, now, r.Folder)
 	}
 	return r.open(ctx, chains)
 }
@@ -86,9 +82,25 @@ func (r *Run) sourceFiles(chains []*disk.Chain) (files []string) {
 	return files
 }
 
-// open serves the disks.
+// sourcePaths are the files that FETCH found.
+func (r *Run) sourcePaths() (list []string) {
+	for _, id := range r.Sources {
+		list = append(list, id.Path)
+	}
+	return list
+}
+
+// open serves the disks, with which nobody else may work.
 func (r *Run) open(ctx context.Context, chains []*disk.Chain) error {
+	if r.Machine.Source != machine.Guess {
+		if err := disk.InUse(r.Machine.Source); err != nil {
+			return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+		}
+	}
 	for _, c := range chains {
+		if err := c.InUse(); err != nil {
+			return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+		}
 		s, err := c.Open(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %w", source.ErrBadInput, err)
@@ -106,8 +118,11 @@ func (r *Run) sameSources() error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSourceChanged, err)
 		}
-		if now.Size != was.Size || !now.MTime.Equal(was.MTime) {
-			return fmt.Errorf("%w: %s was written at %v; power the source off, remove %s and migrate again", ErrSourceChanged, was.Path, now.MTime, r.Folder)
+		if was.CTime.IsZero() { // the record of an earlier program
+			was.CTime = now.CTime
+		}
+		if now.Size != was.Size || !now.MTime.Equal(was.MTime) || !now.CTime.Equal(was.CTime) {
+			return fmt.Errorf("%w: %s was written or replaced at %v; power the source off, remove %s and migrate again", ErrSourceChanged, was.Path, now.CTime, r.Folder)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ type Migration struct {
 	Options Options           `json:"options"`
 	Stages  []Record          `json:"stages"`
 	Machine machine.Machine   `json:"machine"`
-	Sources []Identity        `json:"sources"` // of the files of the source's disks, as FETCH found them
+	Sources []Identity        `json:"sources"` // of all the source's files, as FETCH found them
 	Accel   accel.Choice      `json:"accelerator"`
 	Engine  Engine            `json:"engine"`
 	Facts   *inspect.Facts    `json:"facts,omitempty"`
@@ -101,11 +102,14 @@ type Record struct {
 	Took   time.Duration `json:"took,omitempty"`
 }
 
-// Identity tells a file of a source's disk from another that took its place.
+// Identity tells a source's file from what it was and from another that took
+// its place. The time of its last change (ctime) cannot be set back; inode
+// numbers say nothing where the kernel makes them up, as for sshfs.
 type Identity struct {
 	Path  string    `json:"path"`
 	Size  int64     `json:"size"` // of the file or the device, bytes
 	MTime time.Time `json:"mtime"`
+	CTime time.Time `json:"ctime,omitzero"`
 }
 
 // Engine is the way that was taken to the guest's files.
@@ -212,12 +216,12 @@ func identify(path string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	id := Identity{Path: path, Size: info.Size(), MTime: info.ModTime()}
-	if info.Mode()&fs.ModeDevice != 0 {
-		id.MTime = time.Time{} // a device node's time is not its data's
-		id.Size, err = deviceSize(path)
+	if info.Mode()&fs.ModeDevice != 0 { // its node's times are not its data's
+		size, err := deviceSize(path)
+		return Identity{Path: path, Size: size}, err
 	}
-	return id, err
+	changed := info.Sys().(*syscall.Stat_t).Ctim
+	return Identity{Path: path, Size: info.Size(), MTime: info.ModTime(), CTime: time.Unix(changed.Unix())}, nil
 }
 
 func deviceSize(path string) (size int64, err error) {
