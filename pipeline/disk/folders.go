@@ -39,6 +39,20 @@ func foldersOf(file string, allowed []string) (folders, error) {
 	return list, nil
 }
 
+// Find is the real name of the file that a name in a file of VMware's stands
+// for: in that file's folder, or below, or in the folders that are allowed.
+func Find(name, file string, allowed []string) (string, error) {
+	file, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return "", err
+	}
+	f, err := foldersOf(file, allowed)
+	if err != nil {
+		return "", err
+	}
+	return f.find(name, file)
+}
+
 // find is the real name of the file that a name of VMware's stands for. The
 // name may be a path of the machine that wrote it, even of Windows: where that
 // leads nowhere, its last part is looked for in each of the folders. The file

@@ -1,8 +1,10 @@
 package machine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 )
 
 // Domain is the guest's hardware on KVM. The libvirt XML and the machine that
@@ -71,8 +73,9 @@ func Target(m Machine, caps Caps) Domain {
 	if caps.DiskBus == "scsi" {
 		d.SCSI = &Controller{Model: "virtio-scsi", Port: next()}
 	}
+	boot := bootOrder(m.Disks)
 	for i, disk := range m.Disks {
-		v := Volume{Bus: caps.DiskBus, Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: i + 1}
+		v := Volume{Bus: caps.DiskBus, Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: boot[i]}
 		if caps.DiskBus == "virtio" {
 			v.Port, v.Unit, v.Target = next(), 0, diskName("vd", i)
 		}
@@ -103,12 +106,30 @@ func Control(m Machine) Domain {
 		}
 		d.NICs = append(d.NICs, Interface{MAC: n.MAC, Model: "vmxnet3", Port: port})
 	}
+	boot := bootOrder(m.Disks)
 	for i, disk := range m.Disks {
-		d.Disks = append(d.Disks, Volume{Bus: "pvscsi", Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: i + 1})
+		d.Disks = append(d.Disks, Volume{Bus: "pvscsi", Unit: i, Target: diskName("sd", i), Serial: disk.Serial, Boot: boot[i]})
 	}
 	d.Channel = next()
 	d.Ports = next() - 1
 	return d
+}
+
+// bootOrder is the place of each disk in the order to boot in, from 1: those
+// that the source's firmware was told of, then the others as they stand.
+func bootOrder(disks []Disk) []int {
+	var order []int
+	for i := range disks {
+		order = append(order, i)
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(uint(disks[a].Boot)-1, uint(disks[b].Boot)-1) // a zero is last
+	})
+	places := make([]int, len(disks))
+	for place, i := range order {
+		places[i] = place + 1
+	}
+	return places
 }
 
 func base(m Machine, fw Firmware) Domain {

@@ -37,6 +37,19 @@ func TestEveryDeviceHasAPortOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestTheDiskThatTheFirmwareWasToldOfBootsFirst(t *testing.T) {
+	m := Machine{Disks: []Disk{{}, {Boot: 2}, {}, {Boot: 1}}}
+	for _, d := range []Domain{Target(m, Caps{DiskBus: "virtio"}), Control(m)} {
+		var got []int
+		for _, v := range d.Disks {
+			got = append(got, v.Boot)
+		}
+		if want := []int{3, 2, 4, 1}; !slices.Equal(got, want) {
+			t.Errorf("the disks boot in the order %v, want %v", got, want)
+		}
+	}
+}
+
 func TestControlPutsPVSCSIWhereVMwareDoes(t *testing.T) {
 	d := Control(Machine{NICs: make([]NIC, 2), Disks: make([]Disk, 1)})
 	if d.SCSI.Port != 3 || d.NICs[0].Port != 2 {

@@ -35,6 +35,8 @@ type Machine struct {
 	Memory         int64    `json:"memory"` // bytes
 	UUID           string   `json:"uuid,omitempty"`
 	GuestID        string   `json:"guest_id,omitempty"` // VMware's guestOS
+	TPM            bool     `json:"tpm,omitempty"`
+	LeftBehind     []string `json:"left_behind,omitempty"` // devices of the VMware host, by VMware's names
 	Disks          []Disk   `json:"disks"`
 	NICs           []NIC    `json:"nics"`
 }
@@ -53,6 +55,9 @@ type Disk struct {
 	Kind    string   `json:"kind,omitempty"`    // the format by VMware's name: vmfs, seSparse, streamOptimized …
 	Parents []string `json:"parents,omitempty"` // the disks that a snapshot stands on, the nearest first
 	Dirty   bool     `json:"dirty,omitempty"`   // VMware did not close its files
+	Mode    string   `json:"mode,omitempty"`    // VMware's, as independent-nonpersistent; empty: what is written is kept
+	Shared  string   `json:"shared,omitempty"`  // the VMX setting by which other machines may write to it
+	Boot    int      `json:"boot,omitempty"`    // place in the order that the firmware is told to boot in, from 1
 }
 
 // NIC is one network interface card.
@@ -62,7 +67,9 @@ type NIC struct {
 	Model   string `json:"model,omitempty"`   // VMware's virtualDev: vmxnet3, e1000 …
 	// Slot is VMware's pciSlotNumber. A predictable interface name on VMware
 	// carries it: slot 192 is ens192. Zero: not known.
-	Slot int `json:"slot,omitempty"`
+	Slot         int    `json:"slot,omitempty"`
+	Connection   string `json:"connection,omitempty"`   // VMware's connectionType: bridged, nat …
+	Disconnected bool   `json:"disconnected,omitempty"` // the cable is out when the machine starts
 }
 
 // Caps is what the fixed guest can use: the seam between FIX and the target.

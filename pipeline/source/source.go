@@ -78,6 +78,9 @@ func Folders(path string, allowed []string) []string {
 	if !isVMX(path) {
 		return allowed
 	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
 	return append([]string{filepath.Dir(path)}, allowed...)
 }
 
