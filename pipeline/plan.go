@@ -20,6 +20,7 @@ func (r *Run) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	plan.Concerns = append(sourceConcerns(r.Machine), plan.Concerns...)
 	r.Plan = &plan
 	if r.Options.Until == "plan" {
 		return nil // whoever asked for the plan reads the blockers in it

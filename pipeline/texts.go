@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode"
@@ -93,6 +94,12 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 		b.WriteByte('\n')
 	}
 	line("machine", fmt.Sprintf("%s: %d CPUs, %d MiB, %d disks, %d NICs", m.Name, m.CPUs, m.Memory>>20, len(m.Disks), len(m.NICs)), m.Source)
+	for _, v := range m.Disks {
+		line("disk", diskText(v), v.Path)
+	}
+	for _, v := range m.NICs {
+		line("nic", nicText(v), "")
+	}
 	line("system", fmt.Sprintf("%s %s", f.OS.Name, f.OS.Arch), f.OS.Source)
 	line("firmware", string(f.Firmware.Used), f.Firmware.Source)
 	line("init", f.Init.Value, f.Init.Source)
@@ -124,6 +131,21 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 		line("problem", v.Value, v.Source)
 	}
 	return b.String()
+}
+
+func diskText(d machine.Disk) string {
+	text := fmt.Sprintf("%d MiB, %s", d.Size>>20, cmp.Or(d.Kind, d.Format))
+	if d.Bus != "" {
+		text = strings.Join(strings.Fields(fmt.Sprintf("%s %s", place(d), d.Model)), " ") + ", " + text
+	}
+	for _, p := range d.Parents {
+		text += " on " + p
+	}
+	return text
+}
+
+func nicText(n machine.NIC) string {
+	return strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", n.MAC, n.Model, n.Connection, n.Network)), " ")
 }
 
 // PlanText is a plan for people: the concerns, then every change with its
