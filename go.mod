@@ -12,6 +12,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/u-root/u-root v0.16.0
 	github.com/ulikunitz/xz v0.5.15
+	go.yaml.in/yaml/v4 v4.0.0
 	golang.org/x/sys v0.45.0
 	golang.org/x/term v0.41.0
 	golang.org/x/text v0.31.0
@@ -25,7 +26,6 @@ require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
-	go.yaml.in/yaml/v4 v4.0.0 // indirect
 )
 
 replace libguestfs.org/guestfs => ./third_party/guestfs

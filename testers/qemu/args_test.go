@@ -48,7 +48,9 @@ func guestMachine() machine.Machine {
 	}
 }
 
-func disks() []watch.Disk { return []watch.Disk{{Socket: "/run/a/nbd", Export: "disk0"}, {Socket: "/run/a/nbd", Export: "disk1"}} }
+func disks() []watch.Disk {
+	return []watch.Disk{{Socket: "/run/a/nbd", Export: "disk0"}, {Socket: "/run/a/nbd", Export: "disk1"}}
+}
 
 func wires() watch.Wires {
 	return watch.Wires{Dir: "/run/m", Serial: "/run/m/serial", Probe: "/run/m/probe",
