@@ -105,13 +105,9 @@ func (t *files) ifcfgStartedBy() string {
 	return t.startedBy(initscriptsUnits)
 }
 
-// redHatKinds are the values of TYPE that are no network card, by what they
-// are; those of wireless and InfiniBand cards are not looked at.
-var redHatKinds = map[string]string{
-	"bond": "bond", "bridge": "bridge", "team": "team", "vlan": "vlan",
-	"ovsbridge": "ovs-bridge", "ovsport": "ovs-port", "ovsintport": "ovs-interface", "ovsbond": "ovs-bond",
-	"ipip": "tunnel", "gre": "tunnel", "sit": "tunnel", "dummy": "dummy", "tun": "tun", "tap": "tun",
-}
+// redHatCards are the values of TYPE that are a network card's. Those of wireless
+// and InfiniBand cards are not looked at, any other is what the interface is.
+var redHatCards = []string{"", "ethernet", "ctc"}
 
 var (
 	bondName = regexp.MustCompile(`^bond\d+$`)
@@ -120,22 +116,35 @@ var (
 
 // redHatInterface is what one file configures.
 func redHatInterface(file string, c, global sysconfig) (Interface, bool) {
-	kind := strings.ToLower(cmp.Or(c.value["DEVICETYPE"], c.value["TYPE"]))
+	kind := strings.ToLower(c.value["TYPE"])
+	if strings.EqualFold(c.value["DEVICETYPE"], "team") {
+		kind = "team"
+	}
 	if kind == "wireless" || kind == "infiniband" || c.value["DEVICE"] == "lo" {
 		return Interface{}, false
 	}
 	i := Interface{
 		Name: c.value["DEVICE"], ID: c.value["UUID"], MAC: hardwareAddress(c.value["HWADDR"]),
-		Driver: nmPatterns(c.value["MATCH_DRIVER"]), Path: nmPatterns(c.value["MATCH_PATH"]),
-		Kind: redHatKinds[kind], Master: c.first("MASTER", "BRIDGE", "TEAM_MASTER", "MASTER_UUID", "BRIDGE_UUID", "TEAM_MASTER_UUID", "OVS_BRIDGE"),
+		Driver: nmCondition(c.value["MATCH_DRIVER"]), Path: nmCondition(c.value["MATCH_PATH"]),
+		Master: c.first("MASTER", "BRIDGE", "TEAM_MASTER", "MASTER_UUID", "BRIDGE_UUID", "TEAM_MASTER_UUID", "OVS_BRIDGE"),
 		Off: isFalse(c.value["ONBOOT"]), Stack: "ifcfg", Source: c.at(file, "DEVICE", "NAME"),
 	}
 	if i.Name == "" {
 		i.Name = nmPatterns(c.value["MATCH_INTERFACE_NAME"])
 	}
+	i.redHatKind(c, kind)
+	i.redHatIPv4(c, global)
+	i.redHatIPv6(c, global)
+	i.settle()
+	return i, true
+}
+
+// redHatKind finds out what an interface is, and a VLAN's parent. What is no card
+// is not found by what a card is.
+func (i *Interface) redHatKind(c sysconfig, kind string) {
 	parent, tag, dotted := strings.Cut(i.Name, ".")
 	switch {
-	case i.Kind == "vlan" || isTrue(c.value["VLAN"]) || kind == "" && dotted && tag != "" || kind == "" && vlanName.MatchString(i.Name):
+	case kind == "vlan" || isTrue(c.value["VLAN"]) || kind == "" && (dotted && tag != "" || vlanName.MatchString(i.Name)):
 		i.Kind = "vlan"
 		if i.Parent = c.value["PHYSDEV"]; i.Parent == "" && dotted {
 			i.Parent = parent
@@ -144,11 +153,12 @@ func redHatInterface(file string, c, global sysconfig) (Interface, bool) {
 		i.Kind = "team"
 	case c.value["BONDING_OPTS"] != "" || isTrue(c.value["BONDING_MASTER"]) || kind == "" && bondName.MatchString(i.Name):
 		i.Kind = "bond"
+	case !slices.Contains(redHatCards, kind):
+		i.Kind = kind
+	default:
+		return
 	}
-	i.redHatIPv4(c, global)
-	i.redHatIPv6(c, global)
-	i.settle()
-	return i, true
+	i.MAC, i.Driver, i.Path = "", "", ""
 }
 
 // withNumber is a variable's names: without a number, and with each from 0 on.

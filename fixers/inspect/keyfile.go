@@ -155,12 +155,12 @@ func profileOf(file string, lines []UnitLine) (nmProfile, bool) {
 	p := nmProfile{Interface: Interface{
 		Name: cmp.Or(c["interface-name"], nmPatterns(k["match"]["interface-name"])), ID: c["uuid"],
 		MAC:    keyfileMAC(k["ethernet"]["mac-address"]),
-		Driver: nmPatterns(k["match"]["driver"]), Path: nmPatterns(k["match"]["path"]),
-		Master: cmp.Or(c["controller"], c["master"]), Parent: cmp.Or(k[kind]["parent"], k[kind]["device"]),
+		Driver: nmCondition(k["match"]["driver"]), Path: nmCondition(k["match"]["path"]),
+		Master: cmp.Or(c["controller"], c["master"]), Parent: cmp.Or(hardwareAddress(k[kind]["parent"]), k[kind]["parent"], k[kind]["device"]),
 		Off: isFalse(c["autoconnect"]), Stack: "NetworkManager", By: ByNetworkManager, Source: sourceOf(file, lines),
 	}}
 	if kind != "ethernet" {
-		p.Kind = kind
+		p.Kind, p.MAC, p.Driver, p.Path = kind, "", "", ""
 	}
 	p.priority, _ = strconv.Atoi(c["autoconnect-priority"]) // 0 if it is none
 	p.keyfileIP(k["ipv4"], "24")
@@ -223,6 +223,16 @@ func nmPatterns(list string) string {
 
 // nothing is a pattern of no name.
 const nothing = "!*"
+
+// nmCondition are the patterns of drivers or places, one of which must be that of
+// the card. A list of those that must not be says nothing of the card that is
+// meant.
+func nmCondition(list string) string {
+	if patterns := nmPatterns(list); !strings.HasPrefix(patterns, "!") {
+		return patterns
+	}
+	return ""
+}
 
 // keyfileIP reads section ipv4 or ipv6.
 func (p *nmProfile) keyfileIP(s map[string]string, length string) {

@@ -33,10 +33,13 @@ type NetplanDef struct {
 type NetplanMatch struct {
 	Name, MAC string
 	Drivers   []string
-	// DriverKey and NameKey are the nodes of the keys, DriverValue that of the
-	// value; nil where they are not in the definition itself, but in an anchor.
-	DriverKey, DriverValue, NameKey *yaml.Node
+	// DriverAt and NameAt are where the two stand; nil where that is not in the
+	// definition itself, but in an anchor.
+	DriverAt, NameAt *NetplanEntry
 }
+
+// NetplanEntry is the key and the value of an entry of a mapping.
+type NetplanEntry struct{ Key, Value *yaml.Node }
 
 // Bounds on a netplan file: the parser's time grows faster than the size, and a
 // few anchors can stand for any number of nodes.
@@ -203,19 +206,21 @@ func (r *yamlReader) match(m *NetplanMatch, n *yaml.Node, anchored bool) {
 		texts := r.scalars(e.value)
 		switch e.key.Value {
 		case "name":
-			m.Name = strings.Join(texts, " ")
-			if !anchored {
-				m.NameKey = e.key
-			}
+			m.Name, m.NameAt = strings.Join(texts, " "), e.at(anchored)
 		case "macaddress":
 			m.MAC = hardwareAddress(strings.Join(texts, " "))
 		case "driver":
-			m.Drivers = texts
-			if !anchored && !e.anchored {
-				m.DriverKey, m.DriverValue = e.key, e.value
-			}
+			m.Drivers, m.DriverAt = texts, e.at(anchored)
 		}
 	}
+}
+
+// at is where an entry stands, unless that is in an anchor.
+func (e yamlEntry) at(anchored bool) *NetplanEntry {
+	if anchored || e.anchored {
+		return nil
+	}
+	return &NetplanEntry{e.key, e.value}
 }
 
 // defaultRoute is the gateway of a route to everywhere.

@@ -72,7 +72,7 @@ func (t *files) network() Network {
 		}
 	}
 	n.Pins = append(t.udevPins(), t.linkPins()...)
-	if slices.ContainsFunc(n.Stacks, func(f Found) bool { return f.Value == "netplan" }) {
+	if slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Stack == "netplan" && !i.Idle }) {
 		n.Pins = append(n.Pins, t.netplanPins()...)
 	}
 	return n

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"hyper2kvm/fixers/guest/tree"
+	"hyper2kvm/pipeline/machine"
 )
 
 // TestNetworksOfDistributionsAreGolden reads the network of trees that hold what
@@ -209,5 +211,32 @@ func TestHostileNetplanFilesCostAsMuchAsTheyAreLarge(t *testing.T) {
 		if took := cost(line, maxYAML); took > 5*time.Second { // 0.1 s where nothing else runs
 			t.Errorf("%d bytes of %q took %v", maxYAML, line, took)
 		}
+	}
+}
+
+func TestPredictableNamesCarryVMwaresSlot(t *testing.T) {
+	for name, want := range map[string]int{
+		"ens192": 192, "ens33": 33, "enp11s0": 192, "enp3s0": 160, "enp19s0": 224, "enp27s0": 256, "enp2s1": 33,
+		"enp4s0": 1184, "enp12s0": 1216, "ens161": 1184, "ens193": 1216, "ens162": 2208, "ens257": 1280, "ens256": 256, "eno16777984": 160, "eno16777736": 33, "eno16780032": 192, "eno33554960": 34,
+	} {
+		if got, ok := slotOfName(name); !ok || got != want {
+			t.Errorf("slotOfName(%q) = %d, %v, want %d", name, got, ok, want)
+		}
+	}
+	for _, name := range []string{"eth0", "lan0", "br0", "enx005056aa0001", "enp99s0", "ens"} {
+		if got, ok := slotOfName(name); ok {
+			t.Errorf("slotOfName(%q) = %d, want none", name, got)
+		}
+	}
+}
+
+func TestTheKernelCountsCardsInTheOrderOfVMwaresPCIBus(t *testing.T) {
+	nics := []machine.NIC{{Slot: 1184}, {Slot: 160}, {Slot: 192}, {Slot: 33}, {Slot: 1216}, {Slot: 224}}
+	if got, want := kernelOrder(nics), []int{3, 1, 0, 2, 4, 5}; !slices.Equal(got, want) {
+		t.Errorf("kernelOrder = %v, want %v", got, want)
+	}
+	nics[2].Slot = 0
+	if got := kernelOrder(nics); !slices.IsSorted(got) {
+		t.Errorf("kernelOrder with a slot that is not known = %v, want the record's", got)
 	}
 }

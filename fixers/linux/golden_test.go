@@ -20,13 +20,15 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/fixers/initrd"
+	"hyper2kvm/fixers/inspect"
 )
 
 var update = flag.Bool("update", false, "write what the fixers do into the golden trees; review the difference")
 
 // A golden tree has these parts besides its comment:
 //
-//	facts.json, machine.json     what inspection and the hypervisor say
+//	facts.json, machine.json     what inspection and the hypervisor say; where
+//	                             the network is not said, it is read from the files
 //	before/…, after/…            the guest's files, and those that change
 //	initrd/NAME/…                what is in /boot/NAME, packed by the test
 //	after-initrd/NAME/…          what must be in it then; empty: any content
@@ -73,7 +75,7 @@ func golden(t *testing.T, f fixer.Fixer, name string) {
 	before := parse(t, tree.New(), a, "before")
 	initrds := packInitrds(t, a, before)
 	now := before.Clone()
-	changes, concerns := plan(t, f, now, in)
+	changes, concerns := plan(t, f, now, networked(in, now))
 	inverse := apply(t, now, changes)
 	if *update {
 		rewrite(t, name, a, before, now, concerns, initrds)
@@ -90,7 +92,7 @@ func golden(t *testing.T, f fixer.Fixer, name string) {
 	if got, want := concernLines(concerns), content(a, "concerns.txt"); got != want {
 		t.Errorf("concerns:\n%swant:\n%s", got, want)
 	}
-	if again, _ := plan(t, f, now, in); len(again) > 0 {
+	if again, _ := plan(t, f, now, networked(in, now)); len(again) > 0 {
 		t.Errorf("planning again gives %d changes, the first: %s\n%s", len(again), again[0].Path, again[0].Diff)
 	}
 	apply(t, now, inverse)
@@ -107,6 +109,15 @@ func inputOf(t *testing.T, a *txtar.Archive) (in fixer.Input) {
 		if err := d.Decode(to); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+	}
+	return in
+}
+
+// networked is the input with what a guest's files say of its network, if nothing
+// else is said.
+func networked(in fixer.Input, files guest.Reader) fixer.Input {
+	if n := &in.Facts.Network; n.Stacks == nil && n.Interfaces == nil && n.Pins == nil {
+		*n, _ = inspect.ReadNetwork(files)
 	}
 	return in
 }

@@ -2,19 +2,19 @@ package linux
 
 import (
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
 )
 
 // ruleKey is one condition or assignment of a udev rule.
 var ruleKey = regexp.MustCompile(`([A-Z_]+(?:\{[^}]*\})?)\s*(==|!=|=|\+=|:=)\s*"((?:[^"\\]|\\.)*)"(?:\s*,\s*)?`)
 
 // freeRules makes the guest's naming rules match by MAC alone.
-func (m *matcher) freeRules(g *guest.View) error {
+func (n *cardNaming) freeRules(g *guest.View) error {
 	files, err := listed(g, ownRules, ".rules")
 	if err != nil {
 		return err
@@ -23,7 +23,7 @@ func (m *matcher) freeRules(g *guest.View) error {
 		err := g.Edit(file, func(old []byte) ([]byte, error) {
 			lines := splitLines(old)
 			for i, line := range lines {
-				lines[i] = m.freeRule(line, fmt.Sprintf("%s:%d", file, i+1))
+				lines[i] = n.freeRule(line, fmt.Sprintf("%s:%d", file, i+1))
 			}
 			return joinLines(lines), nil
 		})
@@ -68,13 +68,13 @@ func parseRule(line string) (r namingRule, ok bool) {
 // freeRule drops from a rule that names a network card the keys that hold its
 // driver or its place. The first of them becomes DRIVERS=="?*", which any
 // driver satisfies and a VLAN does not, or the MAC if the rule had none.
-func (m *matcher) freeRule(line, where string) string {
+func (n *cardNaming) freeRule(line, where string) string {
 	r, ok := parseRule(line)
 	if !ok {
 		return line
 	}
 	if !r.bound {
-		m.keep(r.name, r.mac)
+		n.keep(r.name, r.mac)
 		return line
 	}
 	var instead []string
@@ -82,21 +82,21 @@ func (m *matcher) freeRule(line, where string) string {
 		instead = append(instead, `DRIVERS=="?*"`)
 	}
 	if r.mac == "" {
-		if r.mac = m.macOf(r.name); r.mac == "" {
-			m.concerns = append(m.concerns, unknownMAC(where, r.name))
+		if r.mac = n.cards.MACOf(r.name); r.mac == "" {
+			n.concerns = append(n.concerns, unknownMAC(where, r.name))
 			return line
 		}
 		instead = append(instead, fmt.Sprintf(`%s=="%s"`, addressKey(line), r.mac))
 	}
-	m.keep(r.name, r.mac)
+	n.keep(r.name, r.mac)
 	return dropBound(line, strings.Join(instead, ", "))
 }
 
 // keep notes that a file of the guest gives a card its name by its MAC.
-func (m *matcher) keep(name, mac string) {
-	for i, c := range m.cards {
-		if c.name == name && c.mac == mac {
-			m.cards[i].survives = true
+func (n *cardNaming) keep(name, mac string) {
+	for i, c := range n.cards.All {
+		if c.Name == name && c.MAC == mac {
+			n.cards.All[i].Kept = true
 		}
 	}
 }
@@ -107,22 +107,7 @@ func isBound(key, op, value string) bool {
 	if op != "==" || !boundKeys.MatchString(key) || strings.Trim(value, "?*") == "" {
 		return false
 	}
-	return !strings.Contains(key, "DRIVER") || vmwareOnly(strings.Split(value, "|"))
-}
-
-// vmwareDrivers are those of the network cards that VMware offers.
-var vmwareDrivers = []string{"vmxnet3", "vmxnet", "e1000", "e1000e", "pcnet32", "vlance"}
-
-// vmwareOnly tells patterns of drivers that match a card on VMware and none on
-// KVM. Those of bridges, tunnels and containers match on both what they did.
-func vmwareOnly(patterns []string) bool {
-	matches := func(driver string) bool {
-		return slices.ContainsFunc(patterns, func(p string) bool {
-			ok, err := path.Match(p, driver)
-			return ok && err == nil
-		})
-	}
-	return slices.ContainsFunc(vmwareDrivers, matches) && !matches("virtio_net")
+	return !strings.Contains(key, "DRIVER") || inspect.VMwareOnly(strings.Split(value, "|"))
 }
 
 // addressKey is the card's MAC in the syntax of the rule's udev.
@@ -152,19 +137,9 @@ func dropBound(line, instead string) string {
 	return strings.TrimRight(end, ", \t") + line[len(end):]
 }
 
-// macOf is the MAC of the card that has a name.
-func (m *matcher) macOf(name string) string {
-	for _, c := range m.cards {
-		if c.name == name {
-			return c.mac
-		}
-	}
-	return ""
-}
-
 // freeLinks makes networkd's and udev's files that match by driver or place
 // match by MAC.
-func (m *matcher) freeLinks(g *guest.View) error {
+func (n *cardNaming) freeLinks(g *guest.View) error {
 	links, err := listed(g, ownLinks, ".link")
 	if err != nil {
 		return err
@@ -177,7 +152,7 @@ func (m *matcher) freeLinks(g *guest.View) error {
 		if strings.Contains(file, "/"+linkPrefix) {
 			continue
 		}
-		err := g.Edit(file, func(old []byte) ([]byte, error) { return m.freeLink(old, file), nil })
+		err := g.Edit(file, func(old []byte) ([]byte, error) { return n.freeLink(old, file), nil })
 		if err != nil {
 			return err
 		}
@@ -217,7 +192,7 @@ func parseMatch(lines []string) match {
 		case in != "Match":
 		case key == "MACAddress" || key == "PermanentMACAddress":
 			m.mac = strings.ToLower(value)
-		case key == "Driver" && vmwareOnly(strings.Fields(value)):
+		case key == "Driver" && inspect.VMwareOnly(strings.Fields(value)):
 			m.driver, m.bound = value, append(m.bound, i)
 		case key == "Path" && value == anyPCI:
 		case key == "Path" || key == "Property" && strings.HasPrefix(value, "ID_PATH="):
@@ -227,7 +202,7 @@ func parseMatch(lines []string) match {
 	return m
 }
 
-func (m *matcher) freeLink(old []byte, file string) []byte {
+func (n *cardNaming) freeLink(old []byte, file string) []byte {
 	lines := splitLines(old)
 	found := parseMatch(lines)
 	isLink := strings.HasSuffix(file, ".link")
@@ -237,14 +212,14 @@ func (m *matcher) freeLink(old []byte, file string) []byte {
 	asksForName := !isLink && found.name != "" && !strings.ContainsAny(found.name, "*?[! ")
 	instead := ""
 	if found.mac == "" && len(found.bound) > 0 && !asksForName {
-		if found.mac = m.cardOf(found); found.mac == "" {
-			m.concerns = append(m.concerns, unknownMAC(file, found.what()))
+		if found.mac = n.cardOf(found); found.mac == "" {
+			n.concerns = append(n.concerns, unknownMAC(file, found.what()))
 			return old
 		}
-		instead = strings.ReplaceAll(byMAC(found.mac, m.in.Facts.OS.Systemd), "\n", lineEnd(old))
+		instead = strings.ReplaceAll(byMAC(found.mac, n.in.Facts.OS.Systemd), "\n", lineEnd(old))
 	}
 	if isLink {
-		m.keep(found.name, found.mac)
+		n.keep(found.name, found.mac)
 	}
 	for n, i := range found.bound {
 		lines[i] = ""
@@ -264,23 +239,21 @@ func (f match) what() string {
 
 // cardOf finds the card that a link or network file means: by the name that it
 // gives, its place, or its driver if only one card has it.
-func (m *matcher) cardOf(f match) string {
-	if mac := m.macOf(f.name); mac != "" {
+func (n *cardNaming) cardOf(f match) string {
+	return n.meant(f.name, f.path, strings.Fields(f.driver))
+}
+
+// meant is the MAC of the one card that a name, a place or drivers say; "" when
+// they say none, or several.
+func (n *cardNaming) meant(name, path string, drivers []string) string {
+	if mac := n.cards.MACOf(name); mac != "" {
 		return mac
 	}
-	nics := m.in.Machine.NICs
-	if slot, ok := slotOfAddress(f.path); ok {
-		for _, n := range nics {
-			if n.Slot == slot {
-				return strings.ToLower(n.MAC)
-			}
-		}
-		return ""
-	}
+	driven := n.cards.DrivenBy(drivers)
 	var macs []string
-	for _, n := range nics {
-		if n.Model == f.driver || n.Model == "" {
-			macs = append(macs, strings.ToLower(n.MAC))
+	for i, nic := range n.in.Machine.NICs {
+		if (len(drivers) == 0 || slices.Contains(driven, i)) && (path == "" || inspect.AtPath(path, nic.Slot)) {
+			macs = append(macs, strings.ToLower(nic.MAC))
 		}
 	}
 	if len(macs) != 1 {

@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -36,38 +37,11 @@ func TestEveryFixerSaysWhatItIs(t *testing.T) {
 	}
 }
 
-func TestPredictableNamesCarryVMwaresSlot(t *testing.T) {
-	for name, want := range map[string]int{
-		"ens192": 192, "ens33": 33, "enp11s0": 192, "enp3s0": 160, "enp19s0": 224, "enp27s0": 256, "enp2s1": 33,
-		"enp4s0": 1184, "enp12s0": 1216, "eno16777984": 160, "eno16777736": 33, "eno16780032": 192, "eno33554960": 34,
-	} {
-		if got, ok := slotOfName(name); !ok || got != want {
-			t.Errorf("slotOfName(%q) = %d, %v, want %d", name, got, ok, want)
-		}
-	}
-	for _, name := range []string{"eth0", "lan0", "br0", "enx005056aa0001", "enp99s0", "ens"} {
-		if got, ok := slotOfName(name); ok {
-			t.Errorf("slotOfName(%q) = %d, want none", name, got)
-		}
-	}
-}
-
-func TestTheKernelCountsCardsInTheOrderOfVMwaresPCIBus(t *testing.T) {
-	nics := []machine.NIC{{Slot: 1184}, {Slot: 160}, {Slot: 192}, {Slot: 33}, {Slot: 1216}, {Slot: 224}}
-	if got, want := kernelOrder(nics), []int{3, 1, 0, 2, 4, 5}; !slices.Equal(got, want) {
-		t.Errorf("kernelOrder = %v, want %v", got, want)
-	}
-	nics[2].Slot = 0
-	if got := kernelOrder(nics); !slices.IsSorted(got) {
-		t.Errorf("kernelOrder with a slot that is not known = %v, want the record's", got)
-	}
-}
-
 func TestAHostileInterfaceNameIsNotWritten(t *testing.T) {
 	in := fixer.Input{Facts: inspect.Facts{OS: inspect.OS{Family: inspect.Linux, Systemd: 252}}}
 	view := guest.NewView(tree.New())
 	view.As("test", "test")
-	for _, c := range []card{{name: "../../x", mac: "00:50:56:aa:00:01"}, {name: "ens192", mac: "00:50:56:aa:00:01\nName=x"}} {
+	for _, c := range []inspect.Card{{Name: "../../x", MAC: "00:50:56:aa:00:01"}, {Name: "ens192", MAC: "00:50:56:aa:00:01\nName=x"}} {
 		if err := pin(view, in, c); err == nil {
 			t.Errorf("pin(%+v) wrote %v", c, view.Changes())
 		}
@@ -200,13 +174,63 @@ func FuzzGrubCfg(f *testing.F) {
 	})
 }
 
+// fuzzCards are two cards of VMware's, one of each driver.
+func fuzzCards() *cardNaming {
+	return newCardNaming(fixer.Input{Machine: machine.Machine{NICs: []machine.NIC{
+		{MAC: "00:50:56:aa:00:01", Model: "vmxnet3", Slot: 192}, {MAC: "00:50:56:aa:00:02", Model: "e1000", Slot: 33}}}})
+}
+
 func FuzzNetplan(f *testing.F) {
-	f.Add([]byte("network:\n  ethernets:\n    ens192:\n      match: {macaddress: \"00:50:56:aa:00:01\"}\n      set-name: lan0\n"))
-	f.Add([]byte("ethernets:\n \"eth0\":\n  dhcp4: true\n bridges: {br0: {interfaces: [eth0], macaddress: 00:50:56:aa:00:01}}"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, i := range netplanMentions(text, "x.yaml") {
-			if i.Name == "" && i.MAC == "" || i.Name != "" && !hardwareName.MatchString(i.Name) || i.MAC != "" && !validMAC.MatchString(i.MAC) {
-				t.Errorf("%q gives %+v", text, i)
+	for _, s := range []string{
+		"network:\n  ethernets:\n    ens192:\n      match: {macaddress: \"00:50:56:aa:00:01\"}\n      set-name: lan0\n",
+		"network: {ethernets: {a: {match: {driver: [vmxnet3], name: 'ens*'}, set-name: lan0}}}",
+		"network:\n  ethernets:\n    a:\n      match:\n        driver:\n        - vmxnet3\n        - \"vmxnet\" # old\r\n    b:\n      match: {\"driver\": e1000}\n",
+		"network:\n  ethernets:\n    é: &x\n      match: {driver: &d vmxnet3}\n    b: *x\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, old []byte) {
+		now := fuzzCards().freeNetplanFile(old, "x.yaml")
+		if again := fuzzCards().freeNetplanFile(now, "x.yaml"); !bytes.Equal(now, again) {
+			t.Errorf("%q became %q and then %q", old, now, again)
+		}
+		before, _, errBefore := inspect.ParseNetplan(old)
+		after, _, errAfter := inspect.ParseNetplan(now)
+		if errBefore == nil && errAfter != nil || len(before) != len(after) {
+			t.Fatalf("%q became %q: %v, %v", old, now, errBefore, errAfter)
+		}
+		for i := range before {
+			if before[i].ID != after[i].ID || !slices.Equal(before[i].Addresses, after[i].Addresses) || !maps.Equal(before[i].Values, after[i].Values) {
+				t.Errorf("%q became %q: definition %+v became %+v", old, now, before[i], after[i])
+			}
+		}
+	})
+}
+
+func FuzzProfiles(f *testing.F) {
+	for _, s := range []string{
+		"[connection]\ntype=ethernet\n[match]\npath=pci-0000:0b:00.0;\n[ethernet]", "[match]\r\ndriver=|vmxnet3;\r\n\r\n[802-3-ethernet]\r\nmtu=9000\r\n",
+		"[connection]\ninterface-name=ens192\n[match]\ndriver=e1000*;\npath=0000:02:01.0", "TYPE=Ethernet\nMATCH_PATH='pci-0000:0b:00.0'\nMATCH_DRIVER=\"vmxnet3\"\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, old []byte) {
+		for what, free := range map[string]func(*cardNaming, []byte) []byte{
+			"profile": func(n *cardNaming, old []byte) []byte { return n.freeProfile(old, "x") },
+			"ifcfg":   func(n *cardNaming, old []byte) []byte { return n.freeIfcfgFile(old, "x") },
+		} {
+			now := free(fuzzCards(), bytes.Clone(old))
+			if again := free(fuzzCards(), bytes.Clone(now)); !bytes.Equal(now, again) {
+				t.Errorf("%s %q became %q and then %q", what, old, now, again)
+			}
+			kept := splitLines(now)
+			for _, line := range splitLines(old) {
+				if strings.Contains(line, "path") || strings.Contains(line, "driver") || strings.Contains(line, "MATCH_") || strings.TrimSpace(line) == "" {
+					continue
+				}
+				if !slices.ContainsFunc(kept, func(k string) bool { return strings.TrimRight(k, "\r\n") == strings.TrimRight(line, "\r\n") }) {
+					t.Errorf("%s %q lost %q: %q", what, old, line, now)
+				}
 			}
 		}
 	})
@@ -222,7 +246,7 @@ func FuzzUdevRule(f *testing.F) {
 	}
 	in := fixer.Input{}
 	f.Fuzz(func(t *testing.T, line string) {
-		m := &matcher{in: in, cards: []card{{name: "lan0", mac: "00:50:56:aa:00:02"}}}
+		m := &cardNaming{in: in, cards: &inspect.Cards{All: []inspect.Card{{Name: "lan0", MAC: "00:50:56:aa:00:02"}}}}
 		now := m.freeRule(line, "x:1")
 		if strings.HasPrefix(strings.TrimSpace(line), "#") && now != line {
 			t.Errorf("comment %q became %q", line, now)

@@ -1,33 +1,42 @@
-package linux
+package inspect
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"hyper2kvm/pipeline/machine"
 )
 
 var (
 	slotName    = regexp.MustCompile(`^ens(\d{1,5})$`)
-	pathName    = regexp.MustCompile(`^enp(\d{1,3})s(\d{1,2})$`)
+	pciName     = regexp.MustCompile(`^enp(\d{1,3})s(\d{1,2})$`)
 	onboardName = regexp.MustCompile(`^eno(\d{8,10})$`)
 	pciAddress  = regexp.MustCompile(`([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])`)
 	kernelName  = regexp.MustCompile(`^eth(\d{1,4})$`)
 )
 
 // slotOfName is VMware's pciSlotNumber in a predictable name: ens192 has it
-// plainly; enp11s0 is the PCI address that follows from it; eno16780032, of the
+// plainly, and ens193 for the second function of the same port, whose number is
+// 1216; enp11s0 is the PCI address that follows from it; eno16780032, of the
 // first systemd releases on VMware, has that address in its low 16 bits.
 //
 // Source: systemd.net-naming-scheme(7); VMware's firmware numbers its on-board
-// devices 0x01000000 + bus*256 + device*8.
+// devices 0x01000000 + bus*256 + device*8. Four cards have the numbers 192, 224,
+// 256 and 1184, and the names ens192, ens224, ens256 and ens161
+// (terraform-provider-vsphere, issues 1654 and 2089).
 func slotOfName(name string) (int, bool) {
 	if g := slotName.FindStringSubmatch(name); g != nil {
-		return decimal(g[1]), true
+		n := decimal(g[1])
+		if port := n - n%32; n > 160 && port <= lastPort {
+			return n%32*1024 + port, true
+		}
+		return n, true
 	}
-	if g := pathName.FindStringSubmatch(name); g != nil {
+	if g := pciName.FindStringSubmatch(name); g != nil {
 		return slotAt(decimal(g[1]), decimal(g[2]))
 	}
 	if g := onboardName.FindStringSubmatch(name); g != nil {
@@ -36,6 +45,24 @@ func slotOfName(name string) (int, bool) {
 	}
 	return 0, false
 }
+
+// lastPort is the slot of the last of the four root ports' first function.
+const lastPort = 256
+
+// nameOfSlot is the name that a card has by its slot.
+func nameOfSlot(slot int) string { return fmt.Sprintf("ens%d", slot%1024+slot/1024) }
+
+// otherPlace tells that a name says another place than a card's. It is told only
+// of places that VMware has always numbered in this way: on root ports, and on
+// the conventional bridge. Machines with UEFI have others since hardware version
+// 20 (Broadcom KB 407595).
+func otherPlace(name string, slot int) bool {
+	said, ok := slotOfName(name)
+	return ok && said != slot && (onPort(said) && onPort(slot) || onBridge(said) && onBridge(slot))
+}
+
+func onPort(slot int) bool   { return slot%1024 >= 160 && slot%1024 <= lastPort && slot%32 == 0 }
+func onBridge(slot int) bool { return slot >= 32 && slot < 64 }
 
 func slotOfAddress(path string) (int, bool) {
 	g := pciAddress.FindStringSubmatch(path)
@@ -51,6 +78,18 @@ func slotOfAddress(path string) (int, bool) {
 		return 0, false
 	}
 	return slotAt(int(bus), int(device))
+}
+
+// AtPath tells whether one of udev's ID_PATHs, with blanks between them, is that
+// of a slot. A slot that is not known may be at any, and what is no PCI address
+// may be of any slot.
+func AtPath(paths string, slot int) bool {
+	for p := range strings.FieldsSeq(paths) {
+		if s, ok := slotOfAddress(p); !ok || slot == 0 || s == slot {
+			return true
+		}
+	}
+	return false
 }
 
 // slotAt is VMware's pciSlotNumber of a PCI address. Bus 2 is the conventional
