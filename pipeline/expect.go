@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"slices"
 
 	"hyper2kvm/fixers/inspect"
@@ -20,9 +21,11 @@ func expectations(f inspect.Facts, m machine.Machine) testers.Expect {
 		}
 	}
 	e.Mounts, e.Swaps = mountExpectation(f)
-	for _, n := range m.NICs {
-		e.NICs = append(e.NICs, nicExpectation(f, m, n))
+	cards := f.Cards(m)
+	for n, layers := range cards.On() {
+		e.NICs = append(e.NICs, nicExpectation(m.NICs[n].MAC, layers))
 	}
+	e.MayFail = lostBefore(cards)
 	return e
 }
 
@@ -58,54 +61,67 @@ func onDisk(f inspect.Facts, device string, i int) bool {
 	return slices.ContainsFunc(f.Beneath(device), func(name string) bool { return slices.Contains(on, name) })
 }
 
-// nicExpectation is what the configuration of one NIC asks for. The NIC is
-// found by its MAC address: in the configuration, in a rule that names it, or
-// because there is only one NIC and one interface.
-func nicExpectation(f inspect.Facts, m machine.Machine, n machine.NIC) lan.Expect {
-	e := lan.Expect{MAC: n.MAC}
-	for _, i := range f.Network.Interfaces {
-		if !configures(f, m, n, i) {
+// nicExpectation is what the configuration of one NIC asks for, and that of the
+// bonds and bridges that lie on it alone. The rest is said not to be asked.
+func nicExpectation(mac string, layers []inspect.Layer) lan.Expect {
+	e := lan.Expect{MAC: mac}
+	for _, l := range layers {
+		if why := notAsked(l); why != "" {
+			e.Unasked = append(e.Unasked, fmt.Sprintf("%s (%s): %s", l.Source, l.Name, why))
 			continue
 		}
-		switch i.Method {
-		case "static":
-			e.Static = append(e.Static, i.Addresses...)
-			if i.Gateway.IsValid() {
-				e.Gateway = i.Gateway
-			}
-		case "dhcp":
-			e.DHCP = true
+		e.Static = append(e.Static, l.Addresses...)
+		e.DHCP = e.DHCP || l.Method == inspect.DHCP
+		if !e.Gateway.IsValid() {
+			e.Gateway = l.Gateway
+		}
+		if !e.Gateway6.IsValid() {
+			e.Gateway6 = l.Gateway6
 		}
 	}
 	return e
 }
 
-func configures(f inspect.Facts, m machine.Machine, n machine.NIC, i inspect.Interface) bool {
-	if i.Name == "lo" {
-		return false
+// notAsked is why a configuration's addresses are not expected of the card;
+// "" when they are, or when it has none.
+func notAsked(l inspect.Layer) string {
+	switch {
+	case l.Method == inspect.Manual:
+		return ""
+	case l.Off:
+		return "it is not brought up at boot"
+	case l.Tagged:
+		return "it is a " + l.Kind + " on the card, and only what the card itself says on its network is asked for"
+	case l.Shared:
+		return "it is over several cards, and through which of them it speaks is not known"
+	case l.Contested:
+		return "it fits several cards, and which of them has it is not known"
+	case l.Method == inspect.Auto:
+		return "no addresses are given out for IPv6 in the test"
 	}
-	if i.MAC != "" {
-		return i.MAC == n.MAC
-	}
-	pinned := false
-	for _, p := range f.Network.Pins {
-		if p.Name == i.Name && p.MAC != "" {
-			if p.MAC == n.MAC {
-				return true
-			}
-			pinned = true
-		}
-	}
-	return !pinned && len(m.NICs) == 1 && len(physical(f)) == 1
+	return ""
 }
 
-// physical are the names of the configured interfaces that are not the loopback.
-func physical(f inspect.Facts) map[string]bool {
-	names := map[string]bool{}
-	for _, i := range f.Network.Interfaces {
-		if i.Name != "lo" {
-			names[i.Name] = true
+// lostBefore are the units that fail where an interface is configured that no
+// card has, on VMware as on KVM: they wait for it, or cannot bring it up.
+func lostBefore(cards *inspect.Cards) []string {
+	var units []string
+	for _, i := range cards.Lost() {
+		if unit := waiting[i.By]; unit != "" && !slices.Contains(units, unit) {
+			units = append(units, unit)
 		}
 	}
-	return names
+	return units
+}
+
+// waiting are the units by what brings interfaces up. ifupdown's "auto" and the
+// service network fail themselves; NetworkManager waits for no card.
+//
+// Source: ifupdown's networking.service; initscripts' network;
+// systemd-networkd-wait-online.service(8); wicked.service.
+var waiting = map[string]string{
+	inspect.ByIfupdown:    "networking.service",
+	inspect.ByInitscripts: "network.service",
+	inspect.ByNetworkd:    "systemd-networkd-wait-online.service",
+	inspect.ByWicked:      "wicked.service",
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/tools/txtar"
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
@@ -191,6 +192,76 @@ func TestAProofAsksForWhatTheGuestIsConfiguredFor(t *testing.T) {
 		f := inspect.Facts{Network: inspect.Network{Interfaces: c.interfaces, Pins: c.pins}}
 		if d := cmp.Diff(c.want, expectations(f, m).NICs, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+	}
+}
+
+// networkOf is what a guest with these files configures.
+func networkOf(t *testing.T, archive string) inspect.Network {
+	t.Helper()
+	files, err := tree.Parse(txtar.Parse([]byte(archive)), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, problems := inspect.ReadNetwork(files)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return n
+}
+
+const (
+	nmProfile = "-- x/etc/NetworkManager/system-connections/%s mode=0600 --\n[connection]\nid=%[1]s\nuuid=%[1]s\ntype=%s\n%s\n"
+	netplan   = "-- x/usr/lib/systemd/system-generators/netplan -> /x --\n-- x/etc/netplan/a.yaml --\nnetwork:\n"
+)
+
+func TestAProofAsksEachCardForWhatItHas(t *testing.T) {
+	one, two := machine.NIC{MAC: "00:50:56:00:00:01", Slot: 192, Model: "vmxnet3"}, machine.NIC{MAC: "00:50:56:00:00:02", Slot: 224, Model: "vmxnet3"}
+	for _, c := range []struct {
+		name, files string
+		nics        []machine.NIC
+		want        []string // of each card, what is expected and how much is not asked
+		mayFail     []string
+	}{
+		{"two cards, a way out through one", netplan + "  ethernets:\n    ens192: {addresses: [192.0.2.10/24, \"2001:db8::10/64\"], routes: [{to: default, via: 192.0.2.1}, {to: default, via: \"2001:db8::1\"}]}\n    ens224: {addresses: [198.51.100.10/24]}\n",
+			[]machine.NIC{one, two}, []string{"[192.0.2.10/24 2001:db8::10/64] 192.0.2.1 2001:db8::1 lease=false open=0", "[198.51.100.10/24] - - lease=false open=0"}, nil},
+		{"leases by NetworkManager, of any card and of one", fmt.Sprintf(nmProfile, "a", "ethernet", "[ipv4]\nmethod=auto") + fmt.Sprintf(nmProfile, "b", "ethernet", "autoconnect-priority=1\ninterface-name=ens224\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24"),
+			[]machine.NIC{one, two}, []string{"[] - - lease=true open=0", "[192.0.2.5/24] - - lease=false open=0"}, nil},
+		{"one profile for any of two cards", fmt.Sprintf(nmProfile, "a", "ethernet", "[ipv4]\nmethod=auto"), []machine.NIC{one, two}, []string{"[] - - lease=false open=1", "[] - - lease=false open=1"}, nil},
+		{"the profile that was used last", fmt.Sprintf(nmProfile, "a", "ethernet", "interface-name=ens192\n[ipv4]\nmethod=auto") + fmt.Sprintf(nmProfile, "b", "ethernet", "interface-name=ens192\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24") +
+			"-- x/var/lib/NetworkManager/timestamps --\n[timestamps]\na=1\nb=2\n", []machine.NIC{one}, []string{"[192.0.2.5/24] - - lease=false open=0"}, nil},
+		{"a configuration of another slot", fmt.Sprintf(nmProfile, "a", "ethernet", "interface-name=ens224\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24"), []machine.NIC{one}, []string{"[] - - lease=false open=0"}, nil},
+		{"of another slot, which the boot waits for", "-- x/etc/systemd/network/a.network --\n[Match]\nName=ens224\n[Network]\nDHCP=yes\n-- x/etc/network/interfaces --\nauto ens256\niface ens256 inet dhcp\niface ens161 inet dhcp\n", []machine.NIC{one}, []string{"[] - - lease=false open=0"},
+			[]string{"networking.service", "systemd-networkd-wait-online.service"}},
+		{"a slot that is not known", fmt.Sprintf(nmProfile, "a", "ethernet", "interface-name=ens224\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24"), []machine.NIC{{MAC: one.MAC}}, []string{"[192.0.2.5/24] - - lease=false open=0"}, nil},
+		{"a bridge and a VLAN on it", netplan + "  ethernets:\n    ens192: {}\n  bridges:\n    br0: {interfaces: [ens192], addresses: [192.0.2.5/24], gateway4: 192.0.2.1}\n  vlans:\n    v7: {id: 7, link: br0, addresses: [198.51.100.5/24]}\n", []machine.NIC{one},
+			[]string{"[192.0.2.5/24] 192.0.2.1 - lease=false open=1"}, nil},
+		{"a bond of two cards, with a VLAN", netplan + "  ethernets:\n    ens192: {}\n    ens224: {}\n  bonds:\n    b: {interfaces: [ens192, ens224], dhcp4: true}\n  vlans:\n    v7: {id: 7, link: b, addresses: [198.51.100.5/24]}\n", []machine.NIC{one, two},
+			[]string{"[] - - lease=false open=2", "[] - - lease=false open=2"}, nil},
+		{"VLANs on a card without a configuration of its own", "-- x/etc/network/interfaces --\nauto ens192.7 ens192.8\niface ens192.7 inet static\n address 192.0.2.5/24\niface ens192.8 inet dhcp\n", []machine.NIC{one}, []string{"[] - - lease=false open=2"}, nil},
+		{"a port that says its bridge's ID, by its MAC", fmt.Sprintf(nmProfile, "u1", "bridge", "interface-name=br0\n[ipv4]\nmethod=auto") + fmt.Sprintf(nmProfile, "u2", "ethernet", "controller=u1\n[ethernet]\nmac-address=00:50:56:00:00:02"), []machine.NIC{one, two},
+			[]string{"[] - - lease=false open=0", "[] - - lease=true open=0"}, nil},
+		{"not brought up, and IPv6 from routers", "-- x/etc/network/interfaces --\nauto ens224\niface ens192 inet static\n address 192.0.2.5/24\niface ens224 inet6 auto\n", []machine.NIC{one, two}, []string{"[] - - lease=false open=1", "[] - - lease=false open=1"}, nil},
+		{"the first of networkd's files", "-- x/etc/systemd/network/20-all.network --\n[Match]\nName=en*\n[Network]\nDHCP=yes\n-- x/etc/systemd/network/10-lan.network --\n[Match]\nName=ens192\n[Network]\nAddress=192.0.2.5/24\n", []machine.NIC{one, two},
+			[]string{"[192.0.2.5/24] - - lease=false open=0", "[] - - lease=true open=0"}, nil},
+		{"netplan's file before networkd's", netplan + "  ethernets:\n    ens192: {addresses: [192.0.2.5/24]}\n-- x/etc/systemd/network/20-all.network --\n[Match]\nName=*\n[Network]\nDHCP=yes\n-- x/etc/systemd/system/multi-user.target.wants/systemd-networkd.service -> /x --\n", []machine.NIC{one},
+			[]string{"[192.0.2.5/24] - - lease=false open=0"}, nil},
+		{"stanzas of both families", "-- x/etc/network/interfaces --\nauto ens192\niface ens192 inet dhcp\niface ens192 inet6 static\n address 2001:db8::5/64\n gateway fe80::1\niface ens192:1 inet static\n address 192.0.2.9/24\nauto ens192:1\n", []machine.NIC{one}, []string{"[2001:db8::5/64 192.0.2.9/24] - fe80::1 lease=true open=0"}, nil},
+		{"by driver, before and after it is mended", netplan + "  ethernets:\n    a: {match: {driver: vmxnet3}, dhcp4: true}\n", []machine.NIC{one, {MAC: two.MAC, Model: "e1000", Slot: 33}}, []string{"[] - - lease=true open=0", "[] - - lease=false open=0"}, nil},
+		{"by place", fmt.Sprintf(nmProfile, "a", "ethernet", "[match]\npath=pci-0000:13:00.0;\n[ipv4]\nmethod=auto"), []machine.NIC{one, two}, []string{"[] - - lease=false open=0", "[] - - lease=true open=0"}, nil},
+	} {
+		f := inspect.Facts{Network: networkOf(t, c.files)}
+		e := expectations(f, machine.Machine{NICs: c.nics})
+		var got []string
+		for _, n := range e.NICs {
+			gates := strings.ReplaceAll(fmt.Sprint(n.Gateway, " ", n.Gateway6), "invalid IP", "-")
+			got = append(got, fmt.Sprintf("%v %s lease=%v open=%d", n.Static, gates, n.DHCP, len(n.Unasked)))
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+		if d := cmp.Diff(c.mayFail, e.MayFail); d != "" {
+			t.Errorf("%s: may fail (-want +got):\n%s", c.name, d)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 		line("kernel", fmt.Sprintf("%s, initrd by %s, virtio_blk in %s", v.Version, v.Generator, v.Drivers["virtio_blk"]), v.Source)
 	}
 	for _, v := range f.Network.Interfaces {
-		line("interface", fmt.Sprintf("%s %s %v via %v (%s)", v.Name, v.Method, v.Addresses, v.Gateway, v.Stack), v.Source)
+		line("interface", interfaceText(v), v.Source)
 	}
 	for _, v := range f.Network.Pins {
 		line("pin", fmt.Sprintf("%s: %s %s %s", v.Name, v.MAC, v.Driver, v.Path), v.Source)
@@ -146,6 +146,31 @@ func diskText(d machine.Disk) string {
 
 func nicText(n machine.NIC) string {
 	return strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", n.MAC, n.Model, n.Connection, n.Network)), " ")
+}
+
+// interfaceText is one configured interface: what it is for, and what it gives.
+func interfaceText(i inspect.Interface) string {
+	var words []string
+	add := func(format string, is bool, values ...any) {
+		if is {
+			words = append(words, fmt.Sprintf(format, values...))
+		}
+	}
+	add("%s", i.Name != "", i.Name)
+	add("the card %s", i.MAC != "", i.MAC)
+	add("at %s", i.Path != "", i.Path)
+	add("driven by %s", i.Driver != "", i.Driver)
+	add("any card", len(words) == 0)
+	add("a %s", i.Kind != "", i.Kind)
+	add("on %s", i.Parent != "", i.Parent)
+	add("part of %s", i.Master != "", i.Master)
+	add("%s", true, i.Method)
+	add("%v", len(i.Addresses) > 0, i.Addresses)
+	add("via %v", i.Gateway.IsValid(), i.Gateway)
+	add("via %v", i.Gateway6.IsValid(), i.Gateway6)
+	add("not at boot", i.Off)
+	add("not in use", i.Idle)
+	return strings.Join(words, ", ") + " (" + i.Stack + ")"
 }
 
 // PlanText is a plan for people: the concerns, then every change with its

@@ -233,11 +233,10 @@ func leasedTo(b Boot, mac string) netip.Addr {
 
 func gatewaysReached(e Expect, _ Boot, r probe.Received) (bool, string) {
 	for _, want := range e.NICs {
-		if !want.Gateway.IsValid() {
-			continue
-		}
-		if !slices.ContainsFunc(r.Gateways, func(g wire.Gate) bool { return g.Addr == want.Gateway && g.Reached }) {
-			return false, fmt.Sprintf("%v of %s does not answer the guest, whose gateways are %s", want.Gateway, want.MAC, gates(r.Gateways))
+		for _, gateway := range []netip.Addr{want.Gateway, want.Gateway6} {
+			if gateway.IsValid() && !slices.ContainsFunc(r.Gateways, func(g wire.Gate) bool { return g.Addr == gateway && g.Reached }) {
+				return false, fmt.Sprintf("%v of %s does not answer the guest, whose gateways are %s", gateway, want.MAC, gates(r.Gateways))
+			}
 		}
 	}
 	return true, gates(r.Gateways)

@@ -124,12 +124,16 @@ func Judge(e Expect, probed, clean Session) Outcome {
 	return o
 }
 
-// unasked are the cards of which no address is expected: a guest whose
-// configuration was not understood would pass without its network.
+// unasked is what the cards are configured for and is not asked, and the cards of
+// which no address is expected: a guest whose configuration was not understood
+// would pass without its network.
 func unasked(e Expect) []string {
 	var open []string
 	for _, n := range e.NICs {
-		if !n.DHCP && len(n.Static) == 0 {
+		for _, u := range n.Unasked {
+			open = append(open, fmt.Sprintf("the network of %s: %s", n.MAC, u))
+		}
+		if !n.DHCP && len(n.Static)+len(n.Unasked) == 0 {
 			open = append(open, fmt.Sprintf("the network of %s: no configuration with an address was found for it in the guest", n.MAC))
 		}
 	}

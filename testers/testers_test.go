@@ -127,6 +127,7 @@ func TestEachTesterFailsOnItsOwnMutant(t *testing.T) {
 			r.NICs = []wire.NIC{r.NICs[0], {Name: "br0", Addrs: []netip.Prefix{address}}}
 		}), []string{"addresses-configured"}},
 		{"a gateway that does not answer", report(0, func(r *wire.Report) { r.Gateways = []wire.Gate{{Addr: gateway}} }), []string{"gateway-reached"}},
+		{"an IPv6 gateway that does not answer", func(e *Expect, _, _ *Session) { e.NICs[0].Gateway6 = netip.MustParseAddr("fe80::1") }, []string{"gateway-reached"}},
 		{"no default route", report(1, func(r *wire.Report) { r.Gateways = nil }), []string{"gateway-reached"}},
 		{"an address that does not answer after the reboot", func(_ *Expect, p, _ *Session) { p.Boots[1].Network[0].Answering = nil },
 			[]string{"network-witnessed-outside"}},
@@ -294,10 +295,15 @@ func TestEmergencyModeIsExplainedByTheJournal(t *testing.T) {
 }
 
 func TestTheOutcomeSaysWhatWasNotAsked(t *testing.T) {
-	e := Expect{NICs: []lan.Expect{{MAC: "52:54:00:00:00:01", DHCP: true}, {MAC: "52:54:00:00:00:02"}}}
+	e := Expect{NICs: []lan.Expect{{MAC: "52:54:00:00:00:01", DHCP: true, Unasked: []string{"a VLAN"}}, {MAC: "52:54:00:00:00:02"}, {MAC: "52:54:00:00:00:03", Unasked: []string{"off"}}}}
 	got := Judge(e, Session{}, Session{}).Unasked
-	if len(got) != 1 || !strings.Contains(got[0], "52:54:00:00:00:02") {
-		t.Errorf("not asked: %q, want the second card's network", got)
+	want := []string{
+		"the network of 52:54:00:00:00:01: a VLAN",
+		"the network of 52:54:00:00:00:02: no configuration with an address was found for it in the guest",
+		"the network of 52:54:00:00:00:03: off",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("not asked: %q, want %q", got, want)
 	}
 	if got := Judge(Expect{}, Session{}, Session{}).Unasked; len(got) != 1 {
 		t.Errorf("not asked of a guest without cards: %q", got)

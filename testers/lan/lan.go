@@ -17,10 +17,14 @@ import (
 
 // Expect is what one NIC of the guest should do on its network.
 type Expect struct {
-	MAC     string         `json:"mac"` // lower case, colons
-	Static  []netip.Prefix `json:"static,omitempty"`
-	Gateway netip.Addr     `json:"gateway,omitzero"`
-	DHCP    bool           `json:"dhcp,omitempty"` // an IPv4 address must be leased
+	MAC      string         `json:"mac"` // lower case, colons
+	Static   []netip.Prefix `json:"static,omitempty"`
+	Gateway  netip.Addr     `json:"gateway,omitzero"`
+	Gateway6 netip.Addr     `json:"gateway6,omitzero"`
+	DHCP     bool           `json:"dhcp,omitempty"` // an IPv4 address must be leased
+	// Unasked is what the NIC is configured for and not expected to show, with
+	// the reason: addresses on VLANs, interfaces that are not brought up at boot.
+	Unasked []string `json:"unasked,omitempty"`
 	// Network is where leases come from: its first address is the router, the
 	// guest gets the fiftieth. The zero value is 192.0.2.0/24 (RFC 5737).
 	// Leases are given whether DHCP is expected or not: that a guest asks is

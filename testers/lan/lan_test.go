@@ -154,6 +154,24 @@ func TestAGuestIsNotAskedByItself(t *testing.T) {
 	}
 }
 
+func TestEachFamilyIsAskedByItsGateway(t *testing.T) {
+	e := static("192.0.2.10/24", "2001:db8::10/64", "198.51.100.10/24")
+	e.Gateway6 = netip.MustParseAddr("fe80::1")
+	s := newTestStation(t, e)
+	for i, want := range []netip.Addr{gateway, e.Gateway6, gateway} {
+		if got := s.asker(e.Static[i]); got != want {
+			t.Errorf("%v is asked for by %v, want %v", e.Static[i], got, want)
+		}
+	}
+	e.Gateway, e.Gateway6 = netip.Addr{}, netip.Addr{} // a card that is no way out
+	s = newTestStation(t, e)
+	for i, want := range []string{"192.0.2.1", "2001:db8::1", "198.51.100.1"} {
+		if got := s.asker(e.Static[i]); got.String() != want {
+			t.Errorf("without a gateway %v is asked for by %v, want %v", e.Static[i], got, want)
+		}
+	}
+}
+
 func TestAsManyAddressesAsAreExpectedAreWitnessed(t *testing.T) {
 	var prefixes []string
 	for i := range 200 {

@@ -154,8 +154,10 @@ func (s *station) asker(p netip.Prefix) netip.Addr {
 	if p == s.lease {
 		return s.router
 	}
-	if g := s.expect.Gateway; g.IsValid() && g.Is4() == p.Addr().Is4() && !s.isOwn(g) {
-		return g
+	for _, g := range []netip.Addr{s.expect.Gateway, s.expect.Gateway6} {
+		if g.IsValid() && g.Is4() == p.Addr().Is4() && !s.isOwn(g) {
+			return g
+		}
 	}
 	neighbour := p.Masked().Addr().Next()
 	for s.isOwn(neighbour) { // a guest hears nobody who has its own address
