@@ -127,7 +127,7 @@ func redHatInterface(file string, c, global sysconfig) (Interface, bool) {
 		Name: c.value["DEVICE"], ID: c.value["UUID"], MAC: hardwareAddress(c.value["HWADDR"]),
 		Driver: nmCondition(c.value["MATCH_DRIVER"]), Path: nmCondition(c.value["MATCH_PATH"]),
 		Master: c.first("MASTER", "BRIDGE", "TEAM_MASTER", "MASTER_UUID", "BRIDGE_UUID", "TEAM_MASTER_UUID", "OVS_BRIDGE"),
-		Off: isFalse(c.value["ONBOOT"]), Stack: "ifcfg", Source: c.at(file, "DEVICE", "NAME"),
+		Off:    isFalse(c.value["ONBOOT"]), Stack: "ifcfg", Source: c.at(file, "DEVICE", "NAME"),
 	}
 	if i.Name == "" {
 		i.Name = nmPatterns(c.value["MATCH_INTERFACE_NAME"])

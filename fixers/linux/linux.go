@@ -23,6 +23,7 @@ var Fixers = []fixer.Fixer{
 	grubInstallDevices,
 	resume,
 	interfaceNames,
+	cloudInit,
 	initrdDrivers,
 	vmwareToolsInert,
 }
