@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	guest FILE [FSTAB]   make a disk with the least of a Linux guest (tools, root)
 //	tmpfs FOLDER SIZE    mount a small file system there (root)
 //	cut FILE BYTES       keep the beginning of a file
+//	end FILE             end the process whose ID is in the file
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -44,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return os.Getenv("NEED_TOOLS") != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "exits-as-nobody": exitsAsNobody, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "cut": cut,
+			"exits": exits, "exits-as-nobody": exitsAsNobody, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "cut": cut, "end": end,
 		},
 	})
 }
@@ -109,6 +110,12 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	size, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+}
+
+func end(ts *testscript.TestScript, neg bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	ts.Check(unix.Kill(pid, unix.SIGTERM))
 }
 
 func mountTmpfs(ts *testscript.TestScript, neg bool, args []string) {

@@ -116,13 +116,10 @@ func complete(ctx context.Context, d *machine.Disk, allowed []string) error {
 	return nil
 }
 
-// absent says of a file that is not there, or not to be read, what to do about it.
+// absent says of a file that is not there what to do about it.
 func absent(err error, path string) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s does not exist; copy it there, or give the file that it is now", path)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; run as a user who may read it, such as root", err)
 	}
 	return err
 }
