@@ -33,7 +33,14 @@ func (v *View) Edit(name string, edit func(old []byte) ([]byte, error)) error {
 // Write makes a file's content data. A file that exists keeps owner, mode and
 // attributes, and must not be larger than MaxText; a new one is root's with mode
 // 0644, and folders that it needs are made with mode 0755.
-func (v *View) Write(name string, data []byte) error {
+func (v *View) Write(name string, data []byte) error { return v.write(name, data, "") }
+
+// WriteBinary is Write of what a diff cannot show; what says it in a sentence.
+func (v *View) WriteBinary(name string, data []byte, what string) error {
+	return v.write(name, data, what)
+}
+
+func (v *View) write(name string, data []byte, what string) error {
 	at, before, err := v.target(name)
 	if err != nil {
 		return err
@@ -53,7 +60,10 @@ func (v *View) Write(name string, data []byte) error {
 	if before.Same(after) {
 		return nil
 	}
-	return v.record(at, before, after, Change{Data: data, Diff: diff(at, old, data)}, &node{data: bytes.Clone(data)})
+	if what == "" {
+		what = diff(at, old, data)
+	}
+	return v.record(at, before, after, Change{Data: data, Diff: what}, &node{data: bytes.Clone(data)})
 }
 
 // Append adds data to the end of an existing file; what says it in a sentence.

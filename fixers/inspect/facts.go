@@ -85,6 +85,7 @@ type Kernel struct {
 	Default   bool   `json:"default"`             // the one that the boot loader starts
 	Offered   bool   `json:"offered"`             // a boot loader's configuration names it
 	Options   string `json:"options,omitempty"`   // its command line as the boot loader has it
+	Unified   bool   `json:"unified,omitempty"`   // kernel, initrd and command line are in one EFI program, the image
 	Stub      int    `json:"stub,omitempty"`      // of a unified image: the version of the systemd-stub that starts it, 0 for another
 	// Drivers says of each driver in WantedDrivers where it is.
 	Drivers map[string]Where `json:"drivers"`

@@ -58,7 +58,7 @@ func (t *files) offered(offers []offer) []Kernel {
 		}
 		i := slices.IndexFunc(kernels, func(k Kernel) bool { return k.Image == o.image && k.Initrd == o.initrd })
 		if i < 0 {
-			k := Kernel{Image: o.image, Initrd: o.initrd, Options: o.options, Stub: o.stub, Offered: true, Source: o.source}
+			k := Kernel{Image: o.image, Initrd: o.initrd, Options: o.options, Unified: o.inImage, Stub: o.stub, Offered: true, Source: o.source}
 			k.Version, k.Modules = t.version(k, o.version)
 			k.note(o.problems...)
 			if o.inImage {

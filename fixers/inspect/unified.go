@@ -3,6 +3,7 @@ package inspect
 import (
 	"bytes"
 	"debug/pe"
+	"errors"
 	"strings"
 )
 
@@ -42,11 +43,27 @@ func (t *files) unifiedInitrd(image string) []byte {
 	if !ok {
 		return nil
 	}
-	file, err := pe.NewFile(bytes.NewReader(data))
+	initrd, err := UnifiedInitrd(data)
 	if err != nil {
 		return nil // unified tells of it
 	}
-	return section(file, ".initrd", maxImage)
+	return initrd
+}
+
+// errNoInitrd is a unified image without an initrd of its own.
+var errNoInitrd = errors.New("no initrd in the image")
+
+// UnifiedInitrd is the initrd in a unified kernel image.
+func UnifiedInitrd(image []byte) ([]byte, error) {
+	file, err := pe.NewFile(bytes.NewReader(image))
+	if err != nil {
+		return nil, err
+	}
+	initrd := section(file, ".initrd", maxImage)
+	if initrd == nil {
+		return nil, errNoInitrd
+	}
+	return initrd, nil
 }
 
 // section is a section of a program without its padding; nil when it is not

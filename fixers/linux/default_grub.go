@@ -41,7 +41,11 @@ var defaultGrub = fixer.Fixer{
 				return concerns, err
 			}
 		}
-		for _, file := range entrySettings {
+		settings, err := settingsOf(g)
+		if err != nil {
+			return concerns, err
+		}
+		for _, file := range settings {
 			err := g.Edit(file, func(old []byte) ([]byte, error) {
 				now, unknown := renameIn(string(old), file, naming(in, true))
 				concerns = append(concerns, concernsOf(unknown, true)...)
@@ -55,9 +59,31 @@ var defaultGrub = fixer.Fixer{
 	},
 }
 
-// entrySettings are what kernel-install(8) and Alpine's update-extlinux write
-// new boot loader entries from.
-var entrySettings = []string{"/etc/kernel/cmdline", "/etc/update-extlinux.conf"}
+// entrySettings are what new boot loader entries and unified images are made
+// from, and folders of such files: kernel-install(8), ukify(1), mkinitcpio(8) and
+// dracut's kernel_cmdline, Pop!_OS's kernelstub, Alpine's update-extlinux, SUSE's
+// settings of boot loaders before GRUB 2.
+var entrySettings = []string{
+	"/etc/kernel/cmdline", "/etc/kernel/uki.conf", "/etc/cmdline.d/", "/etc/dracut.conf", "/etc/dracut.conf.d/",
+	"/etc/kernelstub/configuration", "/etc/update-extlinux.conf", "/etc/sysconfig/bootloader",
+}
+
+// settingsOf are the files of entrySettings, with those in its folders.
+func settingsOf(g *guest.View) ([]string, error) {
+	var files []string
+	for _, name := range entrySettings {
+		if !strings.HasSuffix(name, "/") {
+			files = append(files, name)
+			continue
+		}
+		found, err := listed(g, name, ".conf")
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
 
 var (
 	grubVariable = regexp.MustCompile(`(?m)^[ \t]*(?:export[ \t]+)?(GRUB_CMDLINE_LINUX\w*|GRUB_DEVICE\w*)=`)

@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"golang.org/x/tools/txtar"
 
@@ -204,6 +206,8 @@ func rewrite(t *testing.T, name string, a *txtar.Archive, before, now *tree.FS, 
 		case is.Target != "":
 			a.Files = append(a.Files, txtar.File{Name: "after" + n + " -> " + is.Target})
 		case is.Mode.IsDir():
+		case !utf8.ValidString(is.Data) || strings.Contains(is.Data, "\x00"):
+			a.Files = append(a.Files, txtar.File{Name: "after" + n + " encoding=base64", Data: base64Lines(is.Data)})
 		case strings.HasSuffix(is.Data, "\n") || is.Data == "":
 			a.Files = append(a.Files, txtar.File{Name: "after" + n, Data: []byte(is.Data)})
 		default:
@@ -216,6 +220,14 @@ func rewrite(t *testing.T, name string, a *txtar.Archive, before, now *tree.FS, 
 	if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func base64Lines(data string) []byte {
+	var out bytes.Buffer
+	for chunk := range slices.Chunk([]byte(data), 57) {
+		out.WriteString(base64.StdEncoding.EncodeToString(chunk) + "\n")
+	}
+	return out.Bytes()
 }
 
 // packInitrds makes the initrds that an archive describes and puts them into

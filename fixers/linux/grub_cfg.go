@@ -2,9 +2,7 @@ package linux
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -19,23 +17,23 @@ import (
 // grubCfg replaces unstable device names in the kernel's arguments root= and
 // resume=, where GRUB has them: on the "linux" lines of its configuration, the
 // "kernel" lines of its first version, the "options" lines of boot loader
-// entries, and RHEL 8's variable kernelopts, which those entries refer to. The
-// "append" lines of the SYSLINUX family are treated alike. Nothing else is
-// touched: GRUB's own "set root='hd0,msdos1'", "root (hd0,0)" and "search" find
+// entries and of rEFInd, and RHEL 8's variable kernelopts, which those entries
+// refer to. The "append" lines of the SYSLINUX family, and rEFInd's file beside
+// the kernels, are treated alike. Nothing else is touched: GRUB's own "set root='hd0,msdos1'", "root (hd0,0)" and "search" find
 // their disk on any hardware.
 //
 // Only an initrd understands root=UUID=; an entry without one gets PARTUUID=,
 // which the kernel itself resolves (Documentation/admin-guide, "root=").
 //
 // Source: GRUB manual, "linux"; Boot Loader Specification; wiki.syslinux.org,
-// "Config"; RHEL 8's 10_linux, blscfg.
+// "Config"; RHEL 8's 10_linux, blscfg; rodsbooks.com/refind, linux.html.
 var grubCfg = fixer.Fixer{
 	Name:    "linux/grub-cfg",
 	Why:     "the kernel is told to mount its root from a name that does not exist on KVM",
 	Vital:   true,
 	Applies: onLinux,
 	Plan: func(_ context.Context, g *guest.View, in fixer.Input) ([]fixer.Concern, error) {
-		files, err := grubConfigs(g, in)
+		files, err := BootMenus(g, in.Facts)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +54,7 @@ var grubCfg = fixer.Fixer{
 			concerns = append(concerns, concernsOf(menus[name].unknown, menus[name].boots)...)
 		}
 		more, err := renameKernelopts(g, in, files)
-		return append(concerns, more...), err
+		return slices.Concat(concerns, more, loaderConcerns(g, in)), err
 	},
 }
 
@@ -74,64 +72,8 @@ func menuOf(file string) string {
 	return path.Dir(file)
 }
 
-// grubConfigs are the boot loaders' configuration files and entries, each once.
-func grubConfigs(g *guest.View, in fixer.Input) ([]string, error) {
-	names := []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/grub/custom.cfg", "/boot/grub2/custom.cfg",
-		"/boot/grub/menu.lst", "/boot/grub/grub.conf"}
-	folders := []string{"/boot/loader/entries"}
-	for _, b := range in.Facts.Bootloaders {
-		switch {
-		case b.Config == "":
-		case b.Kind == "systemd-boot":
-			folders = append(folders, path.Join(path.Dir(b.Config), "entries"))
-		case strings.HasPrefix(b.Kind, "grub") || strings.HasSuffix(b.Kind, "linux"): // extlinux, syslinux
-			names = append(names, b.Config)
-		}
-	}
-	vendors, err := listed(g, "/boot/efi/EFI", "")
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range vendors {
-		names = append(names, dir+"/grub.cfg")
-	}
-	for _, folder := range folders {
-		entries, err := listed(g, folder, ".conf")
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, entries...)
-	}
-	var files []string
-	for _, name := range names {
-		at, err := g.Resolve(name)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(files, at) {
-			files = append(files, at)
-		}
-	}
-	return files, nil
-}
-
-// listed are the names in a folder that end in suffix; none if it is absent.
-func listed(g *guest.View, dir, suffix string) ([]string, error) {
-	list, err := g.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var names []string
-	for _, info := range list {
-		if strings.HasSuffix(info.Name, suffix) {
-			names = append(names, path.Join(dir, info.Name))
-		}
-	}
-	return names, err
-}
-
 var (
-	kernelLine = regexp.MustCompile(`^\s*((linux|linux16|linuxefi|kernel|options|(?i:append))[ \t]|set[ \t]+kernelopts=)`)
+	kernelLine = regexp.MustCompile(`^\s*((linux|linux16|linuxefi|kernel|options|(?i:append))[ \t]|set[ \t]+kernelopts=|"[^"]*"[ \t]+")`)
 	initrdLine = regexp.MustCompile(`^\s*(?:(?i:initrd)|initrd16|initrdefi)[ \t]|^\s*(?i:append)[ \t].*\binitrd=`)
 	entryEnd   = regexp.MustCompile(`^\s*(}|(menuentry|title|linux|linux16|linuxefi|kernel|options|(?i:append))[ \t]|set[ \t]+kernelopts=)`)
 	// deviceArgument is a kernel argument that names a device. A value ends at

@@ -45,7 +45,7 @@ func nested(k inspect.Kernel, rd *initrd.Initrd) fixer.Concern {
 func unifiedWithout(k inspect.Kernel, driver string) fixer.Concern {
 	return fixer.Concern{
 		Code: "linux/unified-image-without-virtio",
-		Text: fmt.Sprintf("%s of kernel %s has its initrd inside, without %s, and cannot be given it from outside", k.Image, k.Version, driver),
+		Text: fmt.Sprintf("%s of kernel %s has its initrd inside, without %s; it takes that from outside with systemd-stub %d or later and without Secure Boot", k.Image, k.Version, driver, addonInitrd),
 		Try:  "make this image anew in the guest, with virtio's drivers, and plan again",
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // initrdDrivers makes every kernel on offer find its root on KVM: a supplement
 // is appended to an initrd that lacks virtio's drivers or has unstable names
-// baked in. What is needed is then written to the settings of the guest's own
+// baked in; to one inside a unified image it is an addon. What is needed is then written to the settings of the guest's own
 // initrd generator too, so that its next initrd is as good.
 //
 // virtio_net is never brought along: without it the network cards appear after
@@ -65,15 +65,14 @@ type initrdPlan struct {
 // that starts.
 func (p *initrdPlan) warn(k inspect.Kernel, c fixer.Concern) {
 	c.Level = fixer.Warning
-	isDefault := func(k inspect.Kernel) bool { return k.Default }
-	if k.Default || !slices.ContainsFunc(p.in.Facts.Kernels, isDefault) {
+	if startsGuest(p.in, k) {
 		c.Level = fixer.Blocker
 	}
 	p.concerns = append(p.concerns, c)
 }
 
 func (p *initrdPlan) kernel(k inspect.Kernel) error {
-	if k.Initrd == "" {
+	if k.Initrd == "" && !(k.Unified && takesAddons(p.in, k, addonInitrd)) {
 		p.withoutInitrd(k)
 		return nil
 	}
@@ -84,7 +83,7 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	if ready(k) && len(override) == 0 {
 		return nil
 	}
-	data, err := p.view.ReadFile(k.Initrd, guest.MaxFile)
+	data, err := p.read(k)
 	if err != nil {
 		return err
 	}
@@ -104,6 +103,18 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	}
 	p.renames(k, rd, override)
 	return p.supplement(k, rd, want, override)
+}
+
+// read reads a kernel's initrd, from its image if it is unified.
+func (p *initrdPlan) read(k inspect.Kernel) ([]byte, error) {
+	if !k.Unified {
+		return p.view.ReadFile(k.Initrd, guest.MaxFile)
+	}
+	image, err := p.view.ReadFile(k.Image, guest.MaxFile)
+	if err != nil {
+		return nil, err
+	}
+	return inspect.UnifiedInitrd(image)
 }
 
 // fixedInitrd is a kind of initrd that loads the drivers of a list that its
@@ -198,6 +209,9 @@ func (p *initrdPlan) supplement(k inspect.Kernel, rd *initrd.Initrd, want []stri
 	if len(want) > 0 && rd.Generator != "" {
 		p.persist[rd.Generator] = append(p.persist[rd.Generator], without(want, p.persist[rd.Generator])...)
 	}
+	if k.Unified {
+		return p.view.WriteBinary(addonPath(k, "initrd"), addon(".initrd", s.Bytes), "an addon to the initrd: "+describe(s))
+	}
 	return p.view.Append(k.Initrd, s.Bytes, describe(s))
 }
 
@@ -226,7 +240,7 @@ func (p *initrdPlan) withoutInitrd(k inspect.Kernel) {
 		if w := k.Drivers[name]; w == inspect.Builtin || w == inspect.InInitrd {
 			continue
 		}
-		if k.Generator != "" {
+		if k.Unified || k.Generator != "" {
 			p.warn(k, unifiedWithout(k, name))
 			return
 		}

@@ -18,6 +18,7 @@ var Fixers = []fixer.Fixer{
 	fstabNames,
 	crypttabNames,
 	grubCfg,
+	unifiedCmdline,
 	defaultGrub,
 	deviceMap,
 	grubInstallDevices,
