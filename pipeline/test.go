@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/linux"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers"
@@ -83,7 +85,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 		}
 		r.tell(Event{Stage: "test", State: Running, Text: "put the probe into a throwaway overlay"})
 		err = r.inGuest(ctx, storage, func(g guest.Guest) error {
-			return injectProbe(g, spec.Key)
+			return injectProbe(g, fixer.Input{Facts: r.facts(), Machine: r.Machine}, spec.Key)
 		})
 		if err != nil {
 			return testers.Session{}, fmt.Errorf("put the probe into the guest: %w", err)
@@ -137,9 +139,9 @@ func (r *Run) throwaway(ctx context.Context, name string) (*disk.Storage, func(c
 	return storage, func(ctx context.Context) error { return errors.Join(storage.Close(ctx), drop()) }, nil
 }
 
-// injectProbe writes the probe and its key into the guest, and makes its kernel
+// injectProbe writes the probe and its key into the guest, and makes its kernels
 // speak on the serial port too, so that last words come as text.
-func injectProbe(g guest.Guest, key []byte) error {
+func injectProbe(g guest.Guest, in fixer.Input, key []byte) error {
 	files, err := probe.Files(key)
 	if err != nil {
 		return err
@@ -151,10 +153,8 @@ func injectProbe(g guest.Guest, key []byte) error {
 			return fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
-	for _, config := range []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"} {
-		if err := v.Edit(config, func(old []byte) ([]byte, error) { return probe.SerialConsole(old), nil }); err != nil {
-			return err
-		}
+	if err := linux.AddArguments(v, in, probe.Consoles, probe.SerialConsole); err != nil {
+		return err
 	}
 	_, err = guest.Apply(g, v.Changes())
 	return err

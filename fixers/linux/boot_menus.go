@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 )
@@ -58,6 +59,31 @@ func BootMenus(g *guest.View, f inspect.Facts) ([]string, error) {
 		}
 	}
 	return files, nil
+}
+
+// AddArguments puts arguments on the command line of every kernel that a boot
+// loader offers: edit does so in the text of a menu; unified images that take
+// addons get one with them.
+func AddArguments(g *guest.View, in fixer.Input, arguments string, edit func(menu []byte) []byte) error {
+	menus, err := BootMenus(g, in.Facts)
+	if err != nil {
+		return err
+	}
+	for _, menu := range menus {
+		if err := g.Edit(menu, func(old []byte) ([]byte, error) { return edit(old), nil }); err != nil {
+			return err
+		}
+	}
+	for _, k := range in.Facts.Kernels {
+		if !k.Unified || !takesAddons(in, k, addonCmdline) {
+			continue
+		}
+		err := g.WriteBinary(addonPath(k, "arguments"), addon(".cmdline", []byte(arguments)), "an addon that appends to the command line: "+arguments)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listed are the names in a folder that end in suffix; none if it is absent.

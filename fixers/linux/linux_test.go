@@ -3,6 +3,8 @@ package linux
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -45,6 +47,36 @@ func TestAHostileInterfaceNameIsNotWritten(t *testing.T) {
 		if err := pin(view, in, c); err == nil {
 			t.Errorf("pin(%+v) wrote %v", c, view.Changes())
 		}
+	}
+}
+
+func TestArgumentsReachEveryKernelOnOffer(t *testing.T) {
+	files := tree.New()
+	for _, name := range []string{"/boot/grub2/grub.cfg", "/efi/loader/entries/a.conf", "/etc/other.conf"} {
+		writeAll(t, files, name, "x")
+	}
+	in := fixer.Input{Facts: inspect.Facts{
+		Bootloaders: []inspect.Bootloader{{Kind: "systemd-boot", Config: "/efi/loader/loader.conf"}},
+		Kernels:     []inspect.Kernel{{Image: "/efi/new.efi", Unified: true, Stub: 254}, {Image: "/efi/old.efi", Unified: true, Stub: 253}, {Image: "/boot/vmlinuz"}},
+	}}
+	view := guest.NewView(files)
+	view.As("test", "test")
+	if err := AddArguments(view, in, "quiet", func(old []byte) []byte { return append(old, "y"...) }); err != nil {
+		t.Fatal(err)
+	}
+	var changed []string
+	for _, c := range view.Changes() {
+		if c.After.Kind == guest.File {
+			changed = append(changed, c.Path)
+		}
+	}
+	want := []string{"/boot/grub2/grub.cfg", "/efi/loader/entries/a.conf", "/efi/new.efi.extra.d/hyper2kvm-arguments.addon.efi"}
+	if !slices.Equal(changed, want) {
+		t.Errorf("changed %q, want %q", changed, want)
+	}
+	data, err := view.ReadFile(want[2], guest.MaxText)
+	if err != nil || !bytes.Contains(data, []byte("quiet")) {
+		t.Errorf("the addon holds %q, %v", data, err)
 	}
 }
 
@@ -339,7 +371,7 @@ func writeAll(t *testing.T, files *tree.FS, name, content string) {
 		if c != '/' || i == 0 {
 			continue
 		}
-		if err := files.Mkdir(name[:i], 0o755); err != nil {
+		if err := files.Mkdir(name[:i], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}
 	}

@@ -223,6 +223,11 @@ func TestSerialConsole(t *testing.T) {
 		{"linuxefi /vmlinuz console=tty0\r\n", "linuxefi /vmlinuz console=tty0 console=ttyS0,115200\r\n"},
 		{"options $kernelopts", "options $kernelopts console=tty0 console=ttyS0,115200"},
 		{"linux16 /vmlinuz console=ttyS0,9600\n", "linux16 /vmlinuz console=ttyS0,9600\n"},
+		{"\toptions  \"root=UUID=1 ro\"\n", "\toptions  \"root=UUID=1 ro console=tty0 console=ttyS0,115200\"\n"},
+		{"options\troot=UUID=1\n", "options\troot=UUID=1 console=tty0 console=ttyS0,115200\n"},
+		{"linux /vmlinuz ro \\\n  quiet\n", "linux /vmlinuz ro  console=tty0 console=ttyS0,115200\\\n  quiet\n"},
+		{"kernel /vmlinuz ro root=/dev/sda1\n", "kernel /vmlinuz ro root=/dev/sda1 console=tty0 console=ttyS0,115200\n"},
+		{"  KERNEL vmlinuz\n  APPEND ro initrd=i\n", "  KERNEL vmlinuz\n  APPEND ro initrd=i console=tty0 console=ttyS0,115200\n"},
 		{"# linux /vmlinuz\ninitrd /initrd\nlinux\n", "# linux /vmlinuz\ninitrd /initrd\nlinux\n"},
 		{"", ""},
 	} {
