@@ -83,7 +83,23 @@ func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.
 		}
 	}
 	plan.Changes = append(plan.Changes, view.Changes()...)
+	short, err := guest.Shortages(files, plan.Changes)
+	if err != nil {
+		log.Warn("room for the changes not known", "err", err)
+	}
+	for _, s := range short {
+		plan.Concerns = append(plan.Concerns, noRoom(s))
+	}
 	return plan, nil
+}
+
+func noRoom(s guest.Shortage) fixer.Concern {
+	return fixer.Concern{
+		Level: fixer.Blocker,
+		Code:  "guest/no-room",
+		Text:  fmt.Sprintf("the file system of %s has %d KiB left, and the changes need %d KiB there", s.Folder, s.Free>>10, (s.Need+1023)>>10),
+		Try:   "make room there in the guest (remove an old kernel), and migrate again",
+	}
 }
 
 // unfixable is the blocker where no fixer knows the guest's system: it would be

@@ -150,6 +150,19 @@ func TestAFixerThatPanicsIsAFixerThatFails(t *testing.T) {
 	}
 }
 
+func TestAPlanThatDoesNotFitIsBlocked(t *testing.T) {
+	fill := fixer.Fixer{Name: "test/fill", Why: "test", Applies: func(fixer.Input) bool { return true },
+		Plan: func(_ context.Context, g *guest.View, _ fixer.Input) ([]fixer.Concern, error) {
+			return nil, g.Write("/a", make([]byte, 10_000))
+		}}
+	files := tree.New()
+	files.Limit = 8192
+	plan := makePlan(t, []fixer.Fixer{fill}, files, fixer.Input{})
+	if !plan.Blocked() || plan.Concerns[0].Code != "guest/no-room" || !strings.Contains(plan.Concerns[0].Text, "8 KiB left") {
+		t.Errorf("concerns %+v", plan.Concerns)
+	}
+}
+
 // A plan that lacks its last fixer's changes would be applied as if it were whole.
 func TestAPlanThatIsCancelledInItsLastFixerIsNone(t *testing.T) {
 	why := errors.New("the operator said so")

@@ -39,6 +39,14 @@ type Reader interface {
 	Readlink(name string) (string, error)
 	// Xattrs are the extended attributes of name itself, ACLs and labels included.
 	Xattrs(name string) (map[string][]byte, error)
+	// Space tells of the file system on which what name leads to is.
+	Space(name string) (Space, error)
+}
+
+// Space is what root may still write on a file system.
+type Space struct {
+	Filesystem string // names it among those of the guest
+	Free       int64  // bytes
 }
 
 // FS is a guest's files. The writing half is used by Apply alone: everything

@@ -184,6 +184,9 @@ func (v *View) Xattrs(name string) (map[string][]byte, error) {
 	return v.base.Xattrs(at)
 }
 
+// Space is that of the guest before any edit.
+func (v *View) Space(name string) (Space, error) { return v.base.Space(name) }
+
 // nothing is where a link leads that masks a file of the same name in a later
 // folder of a search path. It reads as empty, as the programs that mask find it,
 // whether or not the guest's root holds the device.

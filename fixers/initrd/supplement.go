@@ -21,6 +21,10 @@ type Supplement struct {
 	Files       []string // all files that it brings, sorted
 }
 
+// supplementLimit bounds the modules of a supplement: those of virtio and what
+// they depend on have a megabyte, and a boot partition is small.
+const supplementLimit = 32 << 20
+
 // Supplement makes the member that lets the initrd load the wanted modules and
 // in which the files of override have the given contents.
 //
@@ -32,7 +36,8 @@ type Supplement struct {
 // may lead through its symlinks; what has these contents already is left out.
 // The same input makes the same bytes.
 //
-// It fails with ErrNested when the files that count are out of its reach.
+// It fails with ErrNested when the files that count are out of its reach, and
+// with ErrLimit when the modules are larger than any that it is meant to bring.
 func (i *Initrd) Supplement(tree ModuleTree, version string, want []string, override map[string][]byte) (*Supplement, error) {
 	if len(i.Nested) > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNested, strings.Join(i.Nested, ", "))
@@ -81,6 +86,7 @@ func (s *Supplement) bring(a *additions, tree ModuleTree, version string, want [
 	if missing, _ := a.initrd.missing(c, inside, want); len(missing) == 0 {
 		return nil
 	}
+	var size int64
 	for _, name := range c.closure(want, true) {
 		d, known := c.deps[name]
 		if _, ok := inside[name]; ok || !known {
@@ -89,6 +95,9 @@ func (s *Supplement) bring(a *additions, tree ModuleTree, version string, want [
 		data, err := c.read(d.path)
 		if err != nil {
 			return fmt.Errorf("module %s of kernel %s: %w", name, version, err)
+		}
+		if size += int64(len(data)); size > supplementLimit {
+			return fmt.Errorf("%w: modules of more than %d bytes", ErrLimit, supplementLimit)
 		}
 		inside[name] = plain(d.path)
 		s.Modules = append(s.Modules, name)

@@ -379,3 +379,11 @@ func TestAnOldModprobeFindsModulesByTheirFullNames(t *testing.T) {
 		t.Errorf("modules.dep is %q, want %q", got, want)
 	}
 }
+
+func TestASupplementIsNotMadeOfGiants(t *testing.T) {
+	giant := "\x7fELF" + strings.Repeat("x", supplementLimit)
+	tree := memTree{"modules.dep": "a/virtio_blk.ko:\n", "a/virtio_blk.ko": giant}
+	if _, err := parsed(t, archiveOf()).Supplement(tree, version, []string{"virtio_blk"}, nil); !errors.Is(err, ErrLimit) {
+		t.Errorf("error %v, want %v", err, ErrLimit)
+	}
+}

@@ -185,6 +185,22 @@ func (g *engine) Xattrs(name string) (map[string][]byte, error) {
 	return xattrs, nil
 }
 
+// Space tells of a file system what its free blocks are, those kept for root
+// included.
+func (g *engine) Space(name string) (guest.Space, error) {
+	fd, err := g.open(name, unix.O_PATH)
+	if err != nil {
+		return guest.Space{}, failed("statfs", name, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	var sf unix.Statfs_t
+	if err := errors.Join(unix.Fstat(fd, &st), unix.Fstatfs(fd, &sf)); err != nil {
+		return guest.Space{}, failed("statfs", name, err)
+	}
+	return guest.Space{Filesystem: fmt.Sprint(st.Dev), Free: int64(sf.Bfree) * sf.Bsize}, nil
+}
+
 // maxXattr is the most that Linux stores in a list of names, and in a value.
 const maxXattr = 64 << 10
 

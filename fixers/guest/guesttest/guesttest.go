@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) Disk) {
 		{"TruncateCuts", truncates},
 		{"ANewFileIsPrivate", newFiles},
 		{"NothingIsReplacedUnasked", collisions},
+		{"SpaceIsThatOfTheFileSystem", space},
 		{"RemoveTakesFilesLinksAndEmptyFolders", removes},
 		{"MetaIsSetWhole", metas},
 		{"BinaryAttributesAreKeptOrRefused", binaryAttributes},
@@ -125,6 +126,25 @@ func lstat(t *testing.T, f guest.Reader, name string) guest.Info {
 	info, err := f.Lstat(name)
 	must(t, err)
 	return info
+}
+
+func space(t *testing.T, f Disk) {
+	must(t, f.Mkdir("/folder", 0o755))
+	must(t, f.Symlink("/folder/file", "/link"))
+	write(t, f, "/folder/file", "data")
+	of, err := f.Space("/folder")
+	must(t, err)
+	if of.Free < 1<<20 || of.Filesystem == "" {
+		t.Errorf("space of /folder %+v", of)
+	}
+	for _, name := range []string{"/", "/link", "/folder/file"} {
+		s, err := f.Space(name)
+		if err != nil || s.Filesystem != of.Filesystem {
+			t.Errorf("space of %s %+v, %v, not that of %+v", name, s, err, of)
+		}
+	}
+	_, err = f.Space("/absent")
+	wantError(t, "Space of an absent file", err, fs.ErrNotExist)
 }
 
 func namesStayInside(t *testing.T, f Disk) {

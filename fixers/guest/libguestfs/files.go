@@ -5,6 +5,7 @@ package libguestfs
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -69,6 +70,21 @@ func (g *engine) ReadFile(name string, limit int64) ([]byte, error) {
 		data = append(data, part...)
 	}
 	return data, nil
+}
+
+// Space tells of a file system what its free blocks are, those kept for root
+// included.
+func (g *engine) Space(name string) (guest.Space, error) {
+	defer pin(g.handle)()
+	st, err := g.handle.Statns(cmp.Or(name, "/"))
+	if err != nil {
+		return guest.Space{}, failed("statfs", name, err)
+	}
+	sf, err := g.handle.Statvfs(cmp.Or(name, "/"))
+	if err != nil {
+		return guest.Space{}, failed("statfs", name, err)
+	}
+	return guest.Space{Filesystem: fmt.Sprint(st.St_dev), Free: sf.Bfree * sf.Frsize}, nil
 }
 
 // Lstat describes name itself.

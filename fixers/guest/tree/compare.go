@@ -43,7 +43,7 @@ func (n *node) collect(name string, files map[string]File) {
 // as ordinary folders, and hard links stay together.
 func (f *FS) Clone() *FS {
 	root := f.root.clone(map[*node]*node{})
-	return &FS{root: root, bare: root, topology: f.topology}
+	return &FS{root: root, bare: root, topology: f.topology, Limit: f.Limit}
 }
 
 func (n *node) clone(seen map[*node]*node) *node {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -31,6 +32,10 @@ type FS struct {
 	volumes  map[string]*FS // by device; nil: one tree stands for all of them
 	mounted  []*node        // folders that something is mounted at
 	bare     *node          // the root before anything was mounted
+
+	// Limit is how many bytes its files may have in all, so that a test can
+	// fill it; zero for no limit.
+	Limit int64
 }
 
 // node is an inode: hard links are two names with one node.
@@ -268,6 +273,32 @@ func (f *FS) Readlink(name string) (string, error) {
 		return "", failed("readlink", name, syscall.EINVAL)
 	}
 	return n.target, nil
+}
+
+// Space is the same for every name: a tree is one file system.
+func (f *FS) Space(name string) (guest.Space, error) {
+	if _, err := f.at("statfs", name, true); err != nil {
+		return guest.Space{}, err
+	}
+	free := int64(math.MaxInt64)
+	if f.Limit > 0 {
+		free = f.Limit - f.root.used(map[*node]bool{})
+	}
+	return guest.Space{Filesystem: "tree", Free: free}, nil
+}
+
+// used is what the files under a node have, hard links once.
+func (n *node) used(seen map[*node]bool) int64 {
+	n = n.top()
+	if seen[n] {
+		return 0
+	}
+	seen[n] = true
+	total := int64(len(n.data))
+	for _, kid := range n.kids {
+		total += kid.used(seen)
+	}
+	return total
 }
 
 // Xattrs are the extended attributes of name itself.
