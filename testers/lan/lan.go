@@ -3,8 +3,8 @@
 // outside which addresses the guest answers for, so that a static address is
 // proved without any help from inside. Nothing is ever forwarded.
 //
-// Segment: the network of one NIC, a Unix socket that QEMU's stream netdev
-// connects to. Expect: what the NIC should do. Witness: what it was seen to do.
+// Segment: the network of one NIC, a socket that QEMU connects to. Expect: what
+// the NIC should do. Witness: what it was seen to do.
 package lan
 
 import (

@@ -56,7 +56,7 @@ func Serve(listener net.Listener, e Expect) (*Segment, error) {
 	return s, nil
 }
 
-// Witness is what has been seen since Listen or the last Restart.
+// Witness is what has been seen since Serve or the last Restart.
 func (s *Segment) Witness() Witness {
 	s.mu.Lock()
 	defer s.mu.Unlock()
