@@ -49,6 +49,7 @@ const (
 	Hung     End = "hung"     // nothing changed any more
 	Overdue  End = "overdue"  // the deadline passed
 	Died     End = "died"     // the machine itself ended
+	Refused  End = "refused"  // the hypervisor did not take the machine
 )
 
 // Session is what was observed of one machine.

@@ -35,6 +35,10 @@ type Spec struct {
 	Key    []byte         // the injected probe's; nil: a boot without the probe
 	Expect testers.Expect // NICs by MAC
 	Dir    string         // evidence of this session; made if absent
+	// Emitted is the domain as libvirt XML, and Daemon the URI of the libvirt to
+	// run it, for a hypervisor that takes those.
+	Emitted string
+	Daemon  string
 	// Progress receives a sentence now and then; nil is allowed.
 	Progress func(string)
 }
@@ -54,17 +58,21 @@ type Wires struct {
 	Networks []net.Addr // of the NICs
 }
 
+// ErrRefused is a machine that its hypervisor does not take as it is described.
+var ErrRefused = errors.New("refused")
+
 // Hypervisor starts machines.
 type Hypervisor interface {
 	// Plug opens the network of NIC i for one machine to connect to; dir is the
 	// session's own.
 	Plug(dir string, i int) (net.Listener, error)
-	// Start starts a machine and lets it go.
+	// Start starts a machine and lets it go; ErrRefused is for the session to
+	// tell, any other error ends it.
 	Start(ctx context.Context, s Spec, w Wires) (Machine, error)
 }
 
 // Machine is a machine that runs. Whatever it is asked for, an answer may be an
-// error because it has ended meanwhile: Done then is closed within a second.
+// error because it has ended meanwhile: Done then is closed within seconds.
 type Machine interface {
 	// About is what runs the machine, and where it is not the emitted hardware.
 	About() (by string, differences []string)
@@ -133,7 +141,10 @@ func Boot(ctx context.Context, s Spec, h Hypervisor) (testers.Session, error) {
 	}
 	r := &run{spec: s, limits: s.limits()}
 	err = r.start(ctx, h, dir)
-	if err == nil {
+	switch {
+	case errors.Is(err, ErrRefused):
+		err = r.refused(err)
+	case err == nil:
 		err = r.observe(ctx)
 	}
 	if err = errors.Join(err, r.stop(), os.RemoveAll(dir)); err != nil {
@@ -161,6 +172,13 @@ func (r *run) start(ctx context.Context, h Hypervisor, dir string) (err error) {
 	}
 	r.session.Boots = []testers.Boot{{At: r.session.Started}}
 	return nil
+}
+
+// refused is the session of a machine that did not start.
+func (r *run) refused(why error) error {
+	r.session = testers.Session{Probe: r.spec.Key != nil, Accel: r.spec.Accel, Started: time.Now(), End: testers.Refused, Detail: why.Error()}
+	r.say("%s", r.session.Detail)
+	return r.evidence.json("session.json", r.session)
 }
 
 func (r *run) listen(h Hypervisor, dir string) (w Wires, err error) {

@@ -24,6 +24,9 @@ const (
 	// askTime bounds one look at the machine: one that is emulated on a busy
 	// host is slow, one that does not answer at all is broken.
 	askTime = time.Minute
+	// dying is how long it may take until a machine that no longer answers is
+	// known to have ended.
+	dying = 5 * time.Second
 	// maxEvents and maxReports bound what one session keeps.
 	maxEvents  = 10_000
 	maxReports = 200
@@ -222,7 +225,7 @@ func (r *run) orDied(err error) error {
 	case <-r.machine.Done():
 		r.end(testers.Died, "the machine ended: %s", strings.TrimSpace(r.machine.LastWords()))
 		return nil
-	case <-time.After(time.Second):
+	case <-time.After(dying):
 		return err
 	}
 }
