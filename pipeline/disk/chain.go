@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -117,7 +118,10 @@ func (c *Chain) Dirty() (list []string) {
 
 // readLinks reads a VMDK and the disks that it stands on.
 func readLinks(ctx context.Context, path string, allowed []string) ([]link, error) {
-	path, err := filepath.EvalSymlinks(path)
+	path, err := existing(path)
+	if err == nil && path == "" {
+		err = fs.ErrNotExist
+	}
 	if err != nil {
 		return nil, err
 	}

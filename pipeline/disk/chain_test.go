@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -156,6 +157,36 @@ func TestADiskInPiecesIsServedAcrossTheSeam(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A disk in more pieces than a program may have files open.
+func TestADiskInVeryManyPiecesIsServed(t *testing.T) {
+	needServers(t)
+	const pieces = 300
+	raw, dir := pattern(pieces), t.TempDir()
+	var extents strings.Builder
+	for i := range pieces {
+		name := fmt.Sprintf("disk-f%03d.vmdk", i+1)
+		writeFile(t, filepath.Join(dir, name), string(raw[i*sectorSize:][:sectorSize]))
+		fmt.Fprintf(&extents, "RW 1 FLAT %q 0\n", name)
+	}
+	path := described(t, dir, "disk.vmdk", 1, nil, extents.String())
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: fewFiles, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	differ(t, "300 pieces", served(t, readChain(t, path)), raw)
+	if err := manyFiles(path, int(was.Max)); err == nil || !strings.Contains(err.Error(), "raise that (ulimit -Hn ") {
+		t.Errorf("more files than may be opened: %v", err)
 	}
 }
 
@@ -338,6 +369,23 @@ func TestExtentsElsewhereAreReadOnlyWhenTheyAreAllowed(t *testing.T) {
 			t.Errorf("ReadChain = %v, want %v", err, ErrChain)
 		}
 		differ(t, p, served(t, readChain(t, p, elsewhere)), raw)
+	}
+}
+
+// Windows and macOS take other names for the same.
+func TestANameIsFoundAsTheSystemThatWroteItWould(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"Web-s001.vmdk", "Bu\u0308ro.vmdk", "two.vmdk", "TWO.vmdk", "\xff.vmdk"} {
+		writeFile(t, filepath.Join(dir, name), "")
+	}
+	for name, want := range map[string]string{
+		"web-S001.VMDK": "Web-s001.vmdk", `C:\x\WEB-s001.vmdk`: "Web-s001.vmdk", "B\u00fcro.vmdk": "Bu\u0308ro.vmdk",
+		"two.vmdk": "two.vmdk", "Two.vmdk": "", "we-s001.vmdk": "", "\xff.vmdk": "",
+	} {
+		got, err := (folders{dir}).find(name, "")
+		if (want == "") != (err != nil) || want != "" && got != filepath.Join(dir, want) {
+			t.Errorf("find(%q) = %q, %v, want %q", name, got, err, want)
+		}
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // ErrChain is a disk whose other files cannot be taken as they are.
@@ -69,6 +72,9 @@ func (f folders) find(name, self string) (string, error) {
 	}
 	for _, folder := range f {
 		real, err := existing(filepath.Join(folder, lastPart(name)))
+		if err == nil && real == "" {
+			real, err = alike(folder, lastPart(name))
+		}
 		if err != nil {
 			return "", err
 		}
@@ -101,10 +107,34 @@ func existing(name string) (string, error) {
 		return "", err
 	}
 	info, err := os.Stat(real)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%w: %s is not a file", ErrChain, real)
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%w: %s is not a file", ErrChain, real)
+	case !utf8.ValidString(real):
+		return "", fmt.Errorf("%w: the name %q is not UTF-8, so the programs that open it would look for another: rename it", ErrChain, real)
 	}
-	return real, err
+	return real, nil
+}
+
+// alike finds the one file in a folder that Windows or macOS would take for the
+// one named: the first folds case, and the second composes letters otherwise.
+func alike(folder, name string) (string, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, e := range entries {
+		if strings.EqualFold(norm.NFC.String(e.Name()), norm.NFC.String(name)) {
+			found = append(found, e.Name())
+		}
+	}
+	if len(found) != 1 {
+		return "", nil
+	}
+	return existing(filepath.Join(folder, found[0]))
 }
 
 // hold tells whether a real path is in one of the folders or below.

@@ -70,7 +70,7 @@ func sesparse(capacity int64, grains map[int64][]byte, zeros ...int64) []byte {
 
 // stream is a disk as VMware exports it: its directory stands at the end, and a
 // footer tells where.
-func stream(t *testing.T, capacity int64, grains map[int64][]byte) []byte {
+func stream(t testing.TB, capacity int64, grains map[int64][]byte) []byte {
 	t.Helper()
 	const entries, grain = 512, 128
 	b := newFile(1)

@@ -35,24 +35,28 @@ func wholeQCOW2(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	}
-	if err := lastCluster(ctx, path); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return clustersWhole(ctx, path)
 }
 
-// lastCluster finds the cluster that lies last in the file, which must not end
-// before it does: qemu-img check asks only that it begins there.
-func lastCluster(ctx context.Context, path string) (err error) {
+func clustersWhole(ctx context.Context, path string) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
+	if err == nil {
+		err = lastCluster(ctx, f, size)
 	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// lastCluster finds the cluster that lies last in the file of size bytes, which
+// must not end before it does: qemu-img check asks only that it begins there.
+func lastCluster(ctx context.Context, f io.ReaderAt, size int64) error {
 	q, err := readQCOW2(f)
 	if err != nil {
 		return err

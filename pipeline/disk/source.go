@@ -59,6 +59,9 @@ func OpenSource(ctx context.Context, path, format string) (*Source, error) {
 
 // Open serves the disk read-only until Close.
 func (c *Chain) Open(ctx context.Context) (*Source, error) {
+	if err := manyFiles(c.Path, len(c.Files())); err != nil {
+		return nil, err
+	}
 	dir, err := proc.PrivateDir()
 	if err != nil {
 		return nil, err

@@ -1,0 +1,73 @@
+package disk
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"hyper2kvm/pipeline/proc"
+)
+
+// counted counts the bytes that are read of a file: the work that a stranger's
+// tables make must not exceed what the file is worth.
+type counted struct {
+	*bytes.Reader
+	read int
+}
+
+func (c *counted) ReadAt(b []byte, at int64) (int, error) {
+	c.read += len(b)
+	return c.Reader.ReadAt(b, at)
+}
+
+func FuzzSparse(f *testing.F) {
+	raw := pattern(300)
+	for _, seed := range [][]byte{
+		cowd(300, grainsOf(raw, sectorSize)), sesparse(300, grainsOf(raw, 4096), 3), stream(f, 300, grainsOf(raw, 64<<10)), made(f, "vmdk", raw),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &counted{Reader: bytes.NewReader(data)}
+		s, err := readSparse(c, int64(len(data)))
+		if err != nil || s == nil || s.nested {
+			return
+		}
+		err = s.whole(t.Context(), c, int64(len(data)))
+		if most := 4*len(data) + 64<<10; c.read > most {
+			t.Errorf("%d bytes were read of a file of %d (%v)", c.read, len(data), err)
+		}
+	})
+}
+
+func FuzzQCOW2(f *testing.F) {
+	f.Add(made(f, "qcow2", pattern(300)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &counted{Reader: bytes.NewReader(data)}
+		err := lastCluster(t.Context(), c, int64(len(data)))
+		if most := 4*len(data) + 64<<10; c.read > most {
+			t.Errorf("%d bytes were read of a file of %d (%v)", c.read, len(data), err)
+		}
+	})
+}
+
+// made is a small disk as qemu-img makes it; nothing where there is none.
+func made(f *testing.F, format string, raw []byte) []byte {
+	f.Helper()
+	if _, err := proc.Look("qemu-img"); err != nil {
+		return nil
+	}
+	data, path := filepath.Join(f.TempDir(), "a.raw"), filepath.Join(f.TempDir(), "a."+format)
+	if err := os.WriteFile(data, raw, 0o600); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := proc.Run(f.Context(), "qemu-img", "convert", "-f", "raw", "-O", format, data, path); err != nil {
+		f.Fatal(err)
+	}
+	image, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return image
+}
