@@ -3,7 +3,7 @@
 //
 //	go run ./build/guest [--out DIR] [NAME]
 //
-// Without a name it lists the recipes. With --out it copies VMDK and VMX there.
+// Without a name it lists the recipes. With --out it copies VMX and VMDKs there.
 package main
 
 import (
@@ -46,7 +46,7 @@ func run(ctx context.Context, out, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range []string{guest.VMX, guest.VMDK} {
+	for _, file := range append([]string{guest.VMX}, guest.VMDKs...) {
 		if out != "" {
 			if file, err = copyInto(out, file); err != nil {
 				return err

@@ -41,14 +41,17 @@ var Programs = []Program{
 	{Name: "apt-config", Package: "apt", Usage: "testers/guests: how the mirror is reached", Build: true},
 	{Name: "apt-get", Package: "apt", Usage: "testers/guests: where the mirror is", Build: true},
 	{Name: "debugfs", Package: "e2fsprogs", Usage: "testers/guests: read a built guest's files", Build: true},
-	{Name: "mke2fs", Package: "e2fsprogs", Usage: "testers/guests: a root file system from a tree", Build: true},
+	{Name: "losetup", Package: "mount", Usage: "testers/guests: LVM writes on devices only", Build: true},
+	{Name: "lvm", Package: "lvm2", Usage: "testers/guests: groups and logical volumes", Build: true},
+	{Name: "mke2fs", Package: "e2fsprogs", Usage: "testers/guests: an ext4 from a tree", Build: true},
 	{Name: "depmod", Package: "kmod", Usage: "fixers/initrd: tests compare indexes with it", Build: true},
 	{Name: "losetup", Package: "mount", Usage: "fixers/guest: tests of logical volumes", Build: true},
 	{Name: "lvm", Package: "lvm2", Usage: "fixers/guest: tests of logical volumes", Build: true},
 	{Name: "dracut", Package: "dracut-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "mkinitramfs", Package: "initramfs-tools-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "modprobe", Package: "kmod", Usage: "fixers/initrd: tests read indexes with it", Build: true},
-	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "fixers/guest: tests of file systems", Build: true},
+	{Name: "mkfs.vfat", Package: "dosfstools", Usage: "testers/guests: EFI system partitions", Build: true},
+	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "testers/guests: XFS; fixers/guest: tests of file systems", Build: true},
 	{Name: "mkswap", Package: "util-linux", Usage: "testers/guests: swap spaces", Build: true},
 	{Name: "mmdebstrap", Package: "mmdebstrap", Usage: "testers/guests: install Debian into a tree", Build: true},
 	{Name: "sfdisk", Package: "fdisk", Usage: "testers/guests: partition a disk", Build: true},
@@ -56,6 +59,7 @@ var Programs = []Program{
 	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "build: virt-v2v copies with it", Bench: true},
 	{Name: "nbdkit", Package: "nbdkit", Usage: "build: virt-v2v serves disks with it", Bench: true},
 	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},
+	{Name: "unshare", Package: "util-linux", Usage: "testers/guests: mounts that end with who made them", Build: true},
 }
 
 // sbin is searched after PATH: ordinary users' PATH lacks it on Debian.

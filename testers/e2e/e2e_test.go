@@ -125,8 +125,8 @@ func answered(t *testing.T, r *pipeline.Run, g guests.Guest) {
 	for _, a := range r.Outcome.Answers {
 		t.Logf("%-28s %s", a.Name, a.Evidence)
 	}
-	if len(r.Expect.NICs) != 1 || len(r.Expect.NICs[0].Static) != 1 || r.Expect.NICs[0].Static[0] != g.NIC.Address {
-		t.Errorf("the proof asked for %+v, want %v", r.Expect.NICs, g.NIC.Address)
+	if len(r.Expect.NICs) != 1 || len(r.Expect.NICs[0].Static) != 1 || r.Expect.NICs[0].Static[0] != g.NICs[0].Address {
+		t.Errorf("the proof asked for %+v, want %v", r.Expect.NICs, g.NICs[0].Address)
 	}
 }
 

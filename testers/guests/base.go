@@ -9,16 +9,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/proc"
 )
 
-// basePackages is what every guest of a release has; its tar is cached, since
-// unpacking it is ten times quicker than installing it.
-var basePackages = []string{
-	"e2fsprogs", "grub-pc", "ifupdown", "initramfs-tools", "iproute2", "iputils-ping", "kmod",
-	"linux-image-amd64", "login", "procps", "systemd-sysv", "udev",
+// basePackages is what every guest has of the same release, firmware and initrd
+// tool; its tar is cached, since unpacking it is ten times quicker than
+// installing it.
+func (r Recipe) basePackages() []string {
+	all := []string{
+		"e2fsprogs", "ifupdown", "iproute2", "iputils-ping", "kmod",
+		"linux-image-amd64", "login", "procps", "systemd-sysv", "udev",
+		tools[r.Initrd.Tool].program,
+	}
+	return slices.Sorted(slices.Values(append(all, loaderPackages[r.Firmware]...)))
+}
+
+var loaderPackages = map[machine.Firmware][]string{
+	machine.BIOS: {"grub-pc"},
+	machine.UEFI: {"efibootmgr", "grub-efi-amd64"},
 }
 
 // errNoMirror is an apt that cannot say where Debian is.
@@ -116,15 +128,15 @@ func debootstrapArgs(m mirror, debs string) []string {
 }
 
 // baseArgs make the base of a release, its sources on standard input.
-func baseArgs(m mirror, debs, release, tar string) []string {
+func baseArgs(r Recipe, m mirror, debs, tar string) []string {
 	args := append(debootstrapArgs(m, debs), "--variant=minbase", "--format=tar",
-		"--include="+strings.Join(basePackages, ","))
-	return append(args, release, tar, "-")
+		"--include="+strings.Join(r.basePackages(), ","))
+	return append(args, r.Release, tar, "-")
 }
 
 // base returns the base tar of the guest's release, from the cache or new.
 func (b *build) base(ctx context.Context) error {
-	sum := sha256.Sum256([]byte(strings.Join(basePackages, " ")))
+	sum := sha256.Sum256([]byte(strings.Join(b.basePackages(), " ")))
 	b.baseTar = filepath.Join(b.cache, "base-"+b.Release+"-"+hex.EncodeToString(sum[:6])+".tar")
 	unlock, err := lock(ctx, b.baseTar+".lock")
 	if err != nil {
@@ -135,7 +147,7 @@ func (b *build) base(ctx context.Context) error {
 		return nil
 	}
 	fresh := filepath.Join(b.dir, "base.tar")
-	if err := b.debootstrap(ctx, baseArgs(b.mirror, b.debs, b.Release, fresh)); err != nil {
+	if err := b.debootstrap(ctx, baseArgs(b.Recipe, b.mirror, b.debs, fresh)); err != nil {
 		return err
 	}
 	return os.Rename(fresh, b.baseTar)

@@ -92,7 +92,11 @@ func Open(dir string) (Guest, error) {
 // in is the guest with its files in a folder.
 func (g Guest) in(dir string) Guest {
 	g.Dir = dir
-	g.VMDK = filepath.Join(dir, g.Name+".vmdk")
+	g.VMDKs = nil
+	for i := range g.Disks {
+		g.VMDKs = append(g.VMDKs, filepath.Join(dir, g.diskFile(i)))
+	}
+	g.VMDK = g.VMDKs[0]
 	g.VMX = filepath.Join(dir, g.Name+".vmx")
 	return g
 }
@@ -135,9 +139,9 @@ func (b *build) run(ctx context.Context) error {
 	}{
 		{"prepare", b.prepare},
 		{"base", b.base},
-		{"packages and initrds", b.root},
+		{"packages", b.root},
 		{"kernel", b.keepKernel},
-		{"disk", b.disk},
+		{"disks", b.disks},
 		{"finish boot", b.finish},
 		{"export", b.export},
 		{"control boot", b.control},
@@ -169,14 +173,13 @@ func (b *build) prepare(ctx context.Context) error {
 
 // record writes what the guest is.
 func (b *build) record(context.Context) error {
-	f, err := os.Open(b.VMDK)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	sum := sha256.New()
-	if b.Bytes, err = io.Copy(sum, f); err != nil {
-		return err
+	for _, vmdk := range b.VMDKs {
+		size, err := copyFrom(sum, vmdk)
+		if err != nil {
+			return err
+		}
+		b.Bytes += size
 	}
 	b.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	text, err := json.MarshalIndent(b.Guest, "", "\t")
@@ -184,4 +187,13 @@ func (b *build) record(context.Context) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(b.Dir, record), append(text, '\n'), 0o644)
+}
+
+func copyFrom(to io.Writer, name string) (int64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return io.Copy(to, f)
 }

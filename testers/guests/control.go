@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"hyper2kvm/pipeline/proc"
@@ -17,35 +17,45 @@ import (
 // controlLimit bounds the control boot, which takes a minute emulated.
 const controlLimit = 10 * time.Minute
 
-// controlArgs boot the finished VMDK with its own boot loader, writing nothing
-// to it, its card on a socket.
-func controlArgs(r Recipe, vmdk, socket string) []string {
-	return machineArgs(r,
-		"file="+vmdk+",format=vmdk,snapshot=on",
-		"stream,id=net0,server=off,addr.type=unix,addr.path="+socket)
+// controlArgs boot the finished VMDKs with their own boot loader, writing
+// nothing to them, each card on a socket of the folder.
+func controlArgs(g Guest, sockets, vars, serial string) []string {
+	a := attached{vars: vars, serial: serial}
+	for _, vmdk := range g.VMDKs {
+		a.drives = append(a.drives, "file="+vmdk+",format=vmdk,snapshot=on")
+	}
+	for i := range g.NICs {
+		a.netdevs = append(a.netdevs, "stream,server=off,addr.type=unix,addr.path="+cardSocket(sockets, i))
+	}
+	return machineArgs(g.Recipe, a)
 }
 
-// control boots the guest as it is and waits until its static address answers
-// from its card: boot loader, root, udev and ifupdown then did their work on
-// VMware's devices. The guest needs no console and no probe for it.
+func cardSocket(dir string, nic int) string { return filepath.Join(dir, fmt.Sprintf("net%d", nic)) }
+
+// control boots the guest as it is and waits until each of its addresses answers
+// from its card: boot loader, root, udev and network then did their work on
+// VMware's devices. The guest needs no probe for it, and a console only if it
+// has no address.
 func (b *build) control(ctx context.Context) (err error) {
-	short, err := os.MkdirTemp("", "guest") // a socket's name has 107 bytes at most, unix(7)
+	sockets, err := os.MkdirTemp("", "guest") // a socket's name has 107 bytes at most, unix(7)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(short)) }()
-	socket := filepath.Join(short, "net")
-	segment, err := lan.Listen(socket, lan.Expect{
-		MAC: b.NIC.MAC, Static: []netip.Prefix{b.NIC.Address}, Gateway: b.NIC.Gateway,
-	})
-	if err != nil {
-		return err
+	defer func() { err = errors.Join(err, os.RemoveAll(sockets)) }()
+	var segments []*lan.Segment
+	for i, nic := range b.NICs {
+		segment, err := lan.Listen(cardSocket(sockets, i), nic.expect())
+		if err != nil {
+			return err
+		}
+		defer segment.Close()
+		segments = append(segments, segment)
 	}
-	defer func() { err = errors.Join(err, segment.Close()) }()
+	said := filepath.Join(b.cache, b.Name+"-control.log") // outlives a failure
 	began := time.Now()
 	machine, err := proc.Start(ctx, proc.Service{
 		Command: proc.Command{
-			Name: "qemu-system-x86_64", Args: append(b.accel.QEMU(), controlArgs(b.Recipe, b.VMDK, socket)...),
+			Name: "qemu-system-x86_64", Args: append(b.accel.QEMU(), controlArgs(b.Guest, sockets, b.vars(), said)...),
 			Env: []string{"TMPDIR=" + b.dir}, // what the guest writes goes there
 		},
 		NoSocket: true,
@@ -53,20 +63,27 @@ func (b *build) control(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	err = awaitAnswer(ctx, segment, machine, b.NIC)
+	err = b.awaitUp(ctx, segments, said, machine)
 	b.Control = time.Since(began).Round(time.Second)
 	return errors.Join(err, machine.Stop())
 }
 
-// awaitAnswer waits until the card itself answers for its address.
-func awaitAnswer(ctx context.Context, segment *lan.Segment, machine *proc.Server, nic NIC) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, controlLimit, fmt.Errorf("no answer within %v", controlLimit))
+// awaitUp waits until all is seen that shows that the guest is up.
+func (b *build) awaitUp(ctx context.Context, segments []*lan.Segment, said string, machine *proc.Server) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, controlLimit, fmt.Errorf("not up within %v", controlLimit))
 	defer cancel()
 	look := time.NewTicker(200 * time.Millisecond)
 	defer look.Stop()
 	for {
-		seen := segment.Witness()
-		if answered(seen, nic) {
+		var seen []lan.Witness
+		for _, s := range segments {
+			seen = append(seen, s.Witness())
+		}
+		serial, err := os.ReadFile(said)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // QEMU creates it
+			return err
+		}
+		if b.up(seen, string(serial)) {
 			return nil
 		}
 		select {
@@ -74,14 +91,32 @@ func awaitAnswer(ctx context.Context, segment *lan.Segment, machine *proc.Server
 		case <-machine.Done():
 			return errors.Join(errors.New("the machine ended"), machine.Err())
 		case <-ctx.Done():
-			return fmt.Errorf("%w; the network saw %s", context.Cause(ctx), seen)
+			return fmt.Errorf("%w; the network saw %s; see also %s", context.Cause(ctx), seen, said)
 		}
 	}
 }
 
+// up tells whether each card answers for its address, unless it never has one,
+// and the login prompt is on the console, if there is one.
+func (r Recipe) up(seen []lan.Witness, serial string) bool {
+	for i, nic := range r.NICs {
+		if !nic.lost() && !nic.answered(seen[i]) {
+			return false
+		}
+	}
+	return !r.Console || strings.Contains(serial, r.Name+" login:")
+}
+
 // answered tells whether the card, and nobody else, answered for its address.
-func answered(seen lan.Witness, nic NIC) bool {
+func (n NIC) answered(seen lan.Witness) bool {
+	address := n.Address.Addr()
+	if n.dhcp() {
+		if seen.Lease == nil {
+			return false
+		}
+		address = seen.Lease.Addr
+	}
 	return slices.ContainsFunc(seen.Answering, func(a lan.Answer) bool {
-		return a.Addr == nic.Address.Addr() && a.MAC == nic.MAC
+		return a.Addr == address && a.MAC == n.MAC
 	})
 }

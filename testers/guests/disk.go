@@ -2,119 +2,211 @@ package guests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"hyper2kvm/pipeline/proc"
 )
 
-// firstByte is where the first partition begins: 1 MiB, as every installer since
-// 2010 has it, which leaves the gap that grub-install writes its core into.
-const firstByte = mib
+// partitionTypes are what sfdisk writes into the table for each Type.
+var partitionTypes = map[string]string{"ext4": "linux", "xfs": "linux", "swap": "swap", "vfat": "uefi", "lvm": "lvm"}
 
-// start is where a partition begins on the disk, in bytes.
-func (d Disk) start(partition int) int64 {
-	at := firstByte
-	for _, p := range d.Partitions[:partition] {
-		at += p.Size
-	}
-	return at
-}
-
-// partitionScript is the disk's MBR in sfdisk's words, in 512-byte sectors.
-func (r Recipe) partitionScript() string {
+// partitionScript is the disk's table in sfdisk's words, in 512-byte sectors.
+func (d Disk) partitionScript() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "label: dos\nlabel-id: 0x%08x\nunit: sectors\n", r.Disk.Label)
-	for i, p := range r.Disk.Partitions {
-		kind := "83, bootable"
-		if p.Type == "swap" {
-			kind = "82"
+	fmt.Fprintf(&b, "label: %s\nlabel-id: %s\nunit: sectors\n", d.Table, d.ID)
+	for i, p := range d.Partitions {
+		fmt.Fprintf(&b, "start=%d, size=%d, type=%s", d.start(i)/512, p.Size/512, partitionTypes[p.Type])
+		if p.GUID != "" {
+			b.WriteString(", uuid=" + p.GUID)
 		}
-		fmt.Fprintf(&b, "start=%d, size=%d, type=%s\n", r.Disk.start(i)/512, p.Size/512, kind)
+		if d.Table == "dos" && p.Mount == "/" {
+			b.WriteString(", bootable")
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }
 
-// mke2fsArgs fill a partition of a raw disk with a tree.
-func mke2fsArgs(d Disk, partition int, tree, raw string) []string {
-	p := d.Partitions[partition]
+// maker makes a file system in a sparse file of its size. args that give it a
+// tree fill it with that; else fill does, if it is wanted.
+type maker struct {
+	program string
+	args    func(v volume, tree, file string) []string
+	fill    func(ctx context.Context, b *build, tree, file string) error
+}
+
+var makers = map[string]maker{
+	"ext4": {"mke2fs", mke2fsArgs, nil},
+	"xfs":  {"mkfs.xfs", mkxfsArgs, fillMounted},
+	"vfat": {"mkfs.vfat", mkvfatArgs, nil}, // ours is empty: grub-install fills it
+	"swap": {"mkswap", mkswapArgs, nil},
+}
+
+func mke2fsArgs(v volume, tree, file string) []string {
 	return []string{
-		"-q", "-F", // it is a file, and not an empty one
-		"-t", "ext4", "-U", p.UUID,
+		"-q", "-F", // it is a file
+		"-t", "ext4", "-U", v.UUID,
 		"-O", "^metadata_csum_seed,^orphan_file", // Debian 12's GRUB cannot read them
-		"-E", fmt.Sprintf("offset=%d", d.start(partition)),
-		"-d", tree, raw, fmt.Sprintf("%dk", p.Size/1024),
+		"-d", tree, file,
 	}
 }
 
-// vmdkArgs turn the raw disk into what an OVF export holds.
-func vmdkArgs(raw, vmdk string) []string {
-	return []string{"convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic", raw, vmdk}
+func mkxfsArgs(v volume, _, file string) []string {
+	return []string{"-q", "-m", "uuid=" + v.UUID, file}
 }
 
-func (b *build) raw() string { return filepath.Join(b.dir, "disk.raw") }
+func mkvfatArgs(v volume, _, file string) []string {
+	return []string{"-F", "32", "-i", strings.ReplaceAll(v.UUID, "-", ""), file}
+}
 
-// disk writes the partitions and their file systems into a sparse file.
-func (b *build) disk(ctx context.Context) error {
-	if err := createSparse(b.raw(), b.Disk.Size); err != nil {
+func mkswapArgs(v volume, _, file string) []string {
+	return []string{"--quiet", "--uuid", v.UUID, file}
+}
+
+// fillScript copies the tree $1 into the file system in $2, mounted on $3. Mount
+// and loop device end with the namespace that it runs in, even if it is killed.
+const fillScript = `mount -o loop "$2" "$3"; cp -a "$1/." "$3"; umount "$3"`
+
+func fillMounted(ctx context.Context, b *build, tree, file string) error {
+	at := filepath.Join(b.dir, "mnt")
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		return err
+	}
+	_, err := proc.Run(ctx, "unshare", "--mount", "sh", "-euc", fillScript, "fill", tree, file, at)
+	return err
+}
+
+// rawDisk is a disk while it is made.
+func rawDisk(dir string, disk int) string { return filepath.Join(dir, fmt.Sprintf("disk%d.raw", disk)) }
+
+func (b *build) raw(disk int) string { return rawDisk(b.dir, disk) }
+
+// disks writes tables and volumes into sparse files, and leaves the tree without
+// what is not in its root file system.
+func (b *build) disks(ctx context.Context) error {
+	for i, d := range b.Disks {
+		if err := b.partition(ctx, i, d); err != nil {
+			return fmt.Errorf("disk %d: %w", i, err)
+		}
+	}
+	for _, v := range deepestFirst(b.volumes()) {
+		if err := b.fillVolume(ctx, v); err != nil {
+			return fmt.Errorf("%s %s: %w", v.Type, v.Mount, err)
+		}
+	}
+	return nil
+}
+
+// deepestFirst puts volumes before those that they are mounted in.
+func deepestFirst(all []volume) []volume {
+	return slices.SortedFunc(slices.Values(all), func(a, b volume) int { return strings.Compare(b.Mount, a.Mount) })
+}
+
+func (b *build) partition(ctx context.Context, i int, d Disk) error {
+	if err := createSparse(b.raw(i), d.Size); err != nil {
 		return err
 	}
 	_, err := proc.Command{
-		Name: "sfdisk", Args: []string{"--quiet", b.raw()},
-		Stdin: strings.NewReader(b.partitionScript()),
+		Name: "sfdisk", Args: []string{"--quiet", b.raw(i)},
+		Stdin: strings.NewReader(d.partitionScript()),
 	}.Run(ctx)
 	if err != nil {
 		return err
 	}
-	for i, p := range b.Disk.Partitions {
-		if err := b.format(ctx, i, p); err != nil {
-			return fmt.Errorf("partition %d: %w", i+1, err)
+	for n, p := range d.Partitions {
+		if p.Group.Name == "" {
+			continue
+		}
+		if err := b.makeGroup(ctx, p, i, d.start(n)); err != nil {
+			return fmt.Errorf("group %s: %w", p.Group.Name, err)
 		}
 	}
-	return os.RemoveAll(b.tree())
+	return nil
 }
 
-func (b *build) format(ctx context.Context, i int, p Partition) error {
-	switch {
-	case p.Type == "swap":
-		return b.makeSwap(ctx, i, p)
-	case p.Type == "ext4" && p.Mount == "/":
-		_, err := proc.Run(ctx, "mke2fs", mke2fsArgs(b.Disk, i, b.tree(), b.raw())...)
+// fillVolume makes a volume of what the tree has below its mount point, and
+// empties that unless it is the root.
+func (b *build) fillVolume(ctx context.Context, v volume) error {
+	file := filepath.Join(b.dir, "volume")
+	if err := createSparse(file, v.Size); err != nil {
 		return err
 	}
-	return fmt.Errorf("no way is known to make %s for %s", p.Type, p.Mount)
+	tree := filepath.Join(b.tree(), v.Mount) // that of swap does not exist
+	m := makers[v.Type]
+	if v.Mount != swapSpace {
+		if err := os.MkdirAll(tree, 0o755); err != nil {
+			return err
+		}
+	}
+	if _, err := proc.Run(ctx, m.program, m.args(v, tree, file)...); err != nil {
+		return err
+	}
+	if m.fill != nil {
+		if err := m.fill(ctx, b, tree, file); err != nil {
+			return err
+		}
+	}
+	if err := place(file, b.raw(v.disk), v.start); err != nil {
+		return err
+	}
+	if v.Mount == "/" || v.Mount == swapSpace {
+		return nil
+	}
+	return empty(tree)
 }
 
-// makeSwap copies the head of a swap space made elsewhere: mkswap knows no offset.
-func (b *build) makeSwap(ctx context.Context, i int, p Partition) error {
-	swap := filepath.Join(b.dir, "swap")
-	if err := createSparse(swap, p.Size); err != nil {
-		return err
+// empty removes all that is in a folder.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
-	if _, err := proc.Run(ctx, "mkswap", "--quiet", "--uuid", p.UUID, swap); err != nil {
-		return err
-	}
-	head, err := os.Open(swap)
+	return err
+}
+
+// place moves what is not a hole in a file to its place on a disk.
+func place(file, disk string, start int64) error {
+	from, err := os.Open(file)
 	if err != nil {
 		return err
 	}
-	defer head.Close()
-	disk, err := os.OpenFile(b.raw(), os.O_WRONLY, 0)
+	defer from.Close()
+	to, err := os.OpenFile(disk, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	const page = 4096 // the head of a swap space is one page, mkswap(8)
-	_, err = io.Copy(io.NewOffsetWriter(disk, b.Disk.start(i)), io.LimitReader(head, page))
-	if shut := disk.Close(); err == nil {
-		err = shut
-	}
-	if err != nil {
+	if err := errors.Join(copyData(to, from, start), to.Close()); err != nil {
 		return err
 	}
-	return os.Remove(swap)
+	return os.Remove(file)
+}
+
+// copyData copies all extents of a sparse file.
+func copyData(to, from *os.File, start int64) error {
+	fd := int(from.Fd())
+	for end := int64(0); ; {
+		data, err := unix.Seek(fd, end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // only a hole is left, lseek(2)
+		}
+		if err != nil {
+			return fmt.Errorf("seek in %s: %w", from.Name(), err)
+		}
+		if end, err = unix.Seek(fd, data, unix.SEEK_HOLE); err != nil {
+			return fmt.Errorf("seek in %s: %w", from.Name(), err)
+		}
+		if _, err := io.Copy(io.NewOffsetWriter(to, start+data), io.NewSectionReader(from, data, end-data)); err != nil {
+			return err
+		}
+	}
 }
 
 func createSparse(name string, size int64) error {
@@ -129,13 +221,20 @@ func createSparse(name string, size int64) error {
 	return f.Close()
 }
 
-// export writes the two files that a test moves.
+// vmdkArgs turn a raw disk into what an OVF export holds.
+func vmdkArgs(raw, vmdk string) []string {
+	return []string{"convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic", raw, vmdk}
+}
+
+// export writes the files that a test moves.
 func (b *build) export(ctx context.Context) error {
-	if _, err := proc.Run(ctx, "qemu-img", vmdkArgs(b.raw(), b.VMDK)...); err != nil {
-		return err
+	for i, vmdk := range b.VMDKs {
+		if _, err := proc.Run(ctx, "qemu-img", vmdkArgs(b.raw(i), vmdk)...); err != nil {
+			return err
+		}
+		if err := os.Remove(b.raw(i)); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile(b.VMX, []byte(b.vmx()), 0o644); err != nil {
-		return err
-	}
-	return os.Remove(b.raw())
+	return os.WriteFile(b.VMX, []byte(b.vmx()), 0o644)
 }

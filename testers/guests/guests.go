@@ -4,12 +4,13 @@
 // and the boot loader from grub-install, run by the guest itself while it
 // stands on VMware's disk and network devices.
 //
-// A guest enters the cache only after its VMDK booted once more, green, on
+// A guest enters the cache only after its VMDKs booted once more, green, on
 // those devices: a failure on virtio then says something about the move.
 //
 // Recipe: what a guest is. Guest: a recipe that was built, in the cache.
+// Volume: a file system or a swap space, and where it is.
 // Finish boot: the first boot, which installs the boot loader.
-// Control boot: the boot that proves the finished VMDK on VMware's devices.
+// Control boot: the boot that proves the finished VMDKs on VMware's devices.
 package guests
 
 import (
@@ -19,72 +20,117 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"hyper2kvm/pipeline/machine"
 )
 
 // Recipe says what a guest is. Its hash is part of its name in the cache.
 type Recipe struct {
 	Name        string   // host name, VM name and name of its files
 	Release     string   // Debian's code name
-	Packages    []string // beyond the base of its release
-	InitrdList  []string // modules that the initrd is made of, dependencies apart
-	UUID        string   // of the VM, as the BIOS shows it
+	Packages    []string // beyond what its firmware, initrd and network take
+	Firmware    machine.Firmware
+	Initrd      Initrd
+	Network     Network
+	BootNames   Names  // how the boot loader and the initrd name disks
+	GrubDefault string // the kernel that GRUB starts, as GRUB_DEFAULT says it
+	Console     bool   // kernel messages and a login prompt on the first serial port
+	UUID        string // of the VM, as the firmware shows it
 	CPUs        int
 	MemoryMB    int
-	Names       Names `json:",omitempty"` // of its disks, in its own configuration
-	Disk        Disk
-	NIC         NIC
+	Disks       []Disk // the first is booted from
+	NICs        []NIC
 	Description string // the VM's annotation
 }
 
-// Names is how a guest's configuration names its partitions.
-type Names string
+// Initrd is how the guest makes its initrds.
+type Initrd struct {
+	Tool    Tool
+	Modules []string // that must be inside, dependencies apart
+}
 
-const (
-	Unstable Names = ""     // by VMware's path in fstab, else by the kernel's order
-	ByUUID   Names = "uuid" // as Debian's installer writes them
-)
-
-// Disk is a guest's only disk, on the first place of a paravirtual SCSI
-// controller, with an MBR.
+// Disk is on the place of a paravirtual SCSI controller that its place in the
+// recipe says.
 type Disk struct {
 	Size       int64  // bytes
-	Label      uint32 // the MBR's disk identifier, so PARTUUIDs are known
+	Table      string // "dos" or "gpt"
+	ID         string // of the table: 0x and 8 digits in an MBR, else a GUID
 	WWN        string // NAA identifier without the leading "naa."
 	Partitions []Partition
 }
 
-// Partition is one primary partition. Partitions follow each other.
+// Partition holds a file system, or the volumes of an LVM group. Partitions
+// follow each other; those of an MBR are primary ones.
 type Partition struct {
-	Mount string // mount point, or "none" for swap
-	Type  string // "ext4" or "swap"
-	Size  int64  // bytes, a multiple of 1 MiB
-	UUID  string // of the file system or swap space
+	Filesystem
+	GUID  string // in a GPT
+	Group Group  // if it has a name, the partition is its only physical volume
 }
 
-// NIC is a guest's only network card, a vmxnet3 with a static address.
+// Group is a volume group. Its logical volumes follow each other.
+type Group struct {
+	Name    string
+	Volumes []LogicalVolume
+}
+
+// LogicalVolume is one volume of a group.
+type LogicalVolume struct {
+	Name string
+	Filesystem
+}
+
+// Filesystem is what a volume holds.
+type Filesystem struct {
+	Mount string // mount point, or swapSpace
+	Type  string // "ext4", "xfs", "vfat" or "swap"; of a physical volume "lvm"
+	Size  int64  // bytes, a multiple of 1 MiB, in a group of 4 MiB
+	UUID  string // a vfat's is eight digits with a hyphen, such as 5E1D-0A7C
+	Named Names  // how fstab names it
+}
+
+// swapSpace is the mount point of swap, as fstab has it.
+const swapSpace = "none"
+
+// Names is how a guest's configuration names a volume.
+type Names string
+
+// Ways to name a volume.
+const (
+	AsInstalled Names = ""       // as Debian's installer does: by UUID, or a logical volume by its own name
+	ByPath      Names = "path"   // by its place on VMware's controller
+	ByKernel    Names = "kernel" // in the order in which the kernel found the disks
+)
+
+// NIC is a network card, a vmxnet3 in the PCI slot that its place in the recipe
+// says.
 type NIC struct {
-	MAC     string // lower case, with colons
-	Name    string // the interface's name in the guest
-	Address netip.Prefix
-	Gateway netip.Addr
+	MAC     string       // lower case, with colons
+	Name    string       // the interface's name in the guest
+	Address netip.Prefix // static, or none: by DHCP
+	Gateway netip.Addr   // if it has one
+	Pinned  bool         // its name is given by a udev rule for VMware's driver
+	// ConfiguredAs is the interface that the guest's configuration is for, when
+	// that is not Name: the card then never has an address.
+	ConfiguredAs string
 }
 
 // Guest is a built guest. Nobody writes to its files: put an overlay over them.
 type Guest struct {
 	Recipe
-	Dir  string `json:"-"` // its folder in the cache
-	VMDK string `json:"-"` // the disk, stream-optimized
-	VMX  string `json:"-"` // the VM's settings, as VMware writes them
+	Dir   string   `json:"-"` // its folder in the cache
+	VMDK  string   `json:"-"` // the first disk, stream-optimized
+	VMDKs []string `json:"-"` // all disks
+	VMX   string   `json:"-"` // the VM's settings, as VMware writes them
 
-	SHA256  string              // of the VMDK
-	Bytes   int64               // size of the VMDK
+	SHA256  string              // of all VMDKs, one after another
+	Bytes   int64               // size of all VMDKs
 	Initrds map[string][]string // kernel version to the modules in its initrd
-	Control time.Duration       // from power-on to an answer of its static address
+	Control time.Duration       // from power-on until the guest was up
 	Took    map[string]string   // how long each step of the build took
 }
 
 // All is every recipe.
-var All = []Recipe{web01, web02}
+var All = []Recipe{web01, web02, edge01, lost01}
 
 // Named returns the recipe of that name.
 func Named(name string) (Recipe, error) {
@@ -99,7 +145,14 @@ func Named(name string) (Recipe, error) {
 // id is the guest's name in the cache: it changes with everything that we put
 // into the guest, though not with the versions that the mirror offers.
 func (r Recipe) id() (string, error) {
-	parts, err := json.Marshal([]any{r, basePackages, r.files(), r.vmx(), r.debconf(), r.partitionScript(), rootArgs(r, mirror{}, "", "", ""), finishArgs(r, "", "", kernel{})})
+	what := []any{r, r.basePackages(), r.files(), r.vmx(), r.debconf(), rootArgs(r, mirror{}, "", "", ""), finishArgs(r, "", "", "", kernel{})}
+	for _, d := range r.Disks {
+		what = append(what, d.partitionScript())
+	}
+	for _, v := range r.volumes() {
+		what = append(what, makers[v.Type].args(v, "", ""))
+	}
+	parts, err := json.Marshal(what)
 	if err != nil {
 		return "", err
 	}

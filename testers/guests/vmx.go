@@ -2,21 +2,24 @@ package guests
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"hyper2kvm/pipeline/machine"
 )
 
-// vmx is the VM's settings file as ESXi 7 writes one. The card's address is a
-// static one, which virt-v2v loses (it reads generated addresses only); the PCI
-// slots are those that VMware gives to the first pvscsi and the first vmxnet3.
+// vmx is the VM's settings file as ESXi 7 writes one. The cards' addresses are
+// static ones, which virt-v2v loses (it reads generated addresses only); the PCI
+// slots are those that VMware gives to the first pvscsi and to its vmxnet3s.
 func (r Recipe) vmx() string {
-	lines := [][2]string{
+	lines := slices.Concat([][2]string{
 		{".encoding", "UTF-8"},
 		{"config.version", "8"},
 		{"virtualHW.version", "19"},
 		{"displayName", r.Name},
 		{"annotation", r.Description},
-		{"guestOS", "debian12-64"},
-		{"firmware", "bios"},
+		{"guestOS", "debian12-64"}, // of a Debian 13 too: there is none newer
+	}, firmwareLines(r), [][2]string{
 		{"numvcpus", fmt.Sprint(r.CPUs)},
 		{"memSize", fmt.Sprint(r.MemoryMB)},
 		{"uuid.bios", vmxUUID(r.UUID)},
@@ -35,26 +38,66 @@ func (r Recipe) vmx() string {
 		{"scsi0.present", "TRUE"},
 		{"scsi0.virtualDev", "pvscsi"},
 		{"scsi0.pciSlotNumber", "160"},
-		{"scsi0:0.present", "TRUE"},
-		{"scsi0:0.deviceType", "scsi-hardDisk"},
-		{"scsi0:0.fileName", r.Name + ".vmdk"},
-		{"ethernet0.present", "TRUE"},
-		{"ethernet0.virtualDev", "vmxnet3"},
-		{"ethernet0.pciSlotNumber", "192"},
-		{"ethernet0.networkName", "VM Network"},
-		{"ethernet0.addressType", "static"},
-		{"ethernet0.address", r.NIC.MAC},
+	}, diskLines(r), nicLines(r), [][2]string{
 		{"floppy0.present", "FALSE"},
 		{"svga.present", "TRUE"},
 		{"vmci0.present", "TRUE"},
 		{"tools.syncTime", "FALSE"},
 		{"powerType.powerOff", "soft"},
-	}
+	})
 	var b strings.Builder
 	for _, line := range lines {
 		fmt.Fprintf(&b, "%s = \"%s\"\n", line[0], vmxEscape.Replace(line[1]))
 	}
 	return b.String()
+}
+
+// firmwareLines name the file of a UEFI's variables, which stays where it is: no
+// other firmware reads VMware's.
+func firmwareLines(r Recipe) [][2]string {
+	if r.Firmware == machine.BIOS {
+		return [][2]string{{"firmware", "bios"}}
+	}
+	return [][2]string{
+		{"firmware", "efi"},
+		{"uefi.secureBoot.enabled", "FALSE"},
+		{"nvram", r.Name + ".nvram"},
+	}
+}
+
+// diskFile is the name of a disk's file, as ESXi gives it.
+func (r Recipe) diskFile(i int) string {
+	if i == 0 {
+		return r.Name + ".vmdk"
+	}
+	return fmt.Sprintf("%s_%d.vmdk", r.Name, i)
+}
+
+func diskLines(r Recipe) [][2]string {
+	var lines [][2]string
+	for i := range r.Disks {
+		disk := fmt.Sprintf("scsi0:%d.", i)
+		lines = append(lines,
+			[2]string{disk + "present", "TRUE"},
+			[2]string{disk + "deviceType", "scsi-hardDisk"},
+			[2]string{disk + "fileName", r.diskFile(i)})
+	}
+	return lines
+}
+
+func nicLines(r Recipe) [][2]string {
+	var lines [][2]string
+	for i, n := range r.NICs {
+		card := fmt.Sprintf("ethernet%d.", i)
+		lines = append(lines,
+			[2]string{card + "present", "TRUE"},
+			[2]string{card + "virtualDev", "vmxnet3"},
+			[2]string{card + "pciSlotNumber", fmt.Sprint(slot(i))},
+			[2]string{card + "networkName", "VM Network"},
+			[2]string{card + "addressType", "static"},
+			[2]string{card + "address", n.MAC})
+	}
+	return lines
 }
 
 // vmxEscape writes what would end a value or a line as "|" and two hex digits.

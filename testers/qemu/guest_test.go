@@ -57,12 +57,12 @@ func web01(t *testing.T) (machine.Machine, testers.Expect, *disk.Source) {
 	m := machine.Machine{
 		Name: g.Name, Firmware: machine.BIOS, CPUs: g.CPUs, Memory: int64(g.MemoryMB) << 20, UUID: g.UUID,
 		Disks: []machine.Disk{{Size: source.Size, Serial: machine.Serial(g.Name, 0)}},
-		NICs:  []machine.NIC{{MAC: g.NIC.MAC}},
+		NICs:  []machine.NIC{{MAC: g.NICs[0].MAC}},
 	}
 	e := testers.Expect{
 		Hostname: g.Name,
 		Disks:    []testers.Disk{{Serial: m.Disks[0].Serial, Size: source.Size}},
-		NICs:     []lan.Expect{{MAC: g.NIC.MAC, Static: []netip.Prefix{g.NIC.Address}, Gateway: g.NIC.Gateway}},
+		NICs:     []lan.Expect{{MAC: g.NICs[0].MAC, Static: []netip.Prefix{g.NICs[0].Address}, Gateway: g.NICs[0].Gateway}},
 	}
 	return m, e, source
 }
