@@ -80,7 +80,7 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	if err != nil {
 		return err
 	}
-	if ready(k) && len(override) == 0 {
+	if ready(k) && len(override) == 0 && !p.mayHaveCopies() {
 		return nil
 	}
 	data, err := p.read(k)
@@ -100,6 +100,9 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 			p.warn(k, fixedDrivers(k, f))
 		}
 		want = nil
+	}
+	if err := p.copies(rd, override); err != nil {
+		return err
 	}
 	p.renames(k, rd, override)
 	return p.supplement(k, rd, want, override)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -24,6 +26,9 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 		byFile[f.Path] = append(byFile[f.Path], f)
 	}
 	for _, file := range slices.Sorted(maps.Keys(byFile)) {
+		if _, done := override[file]; done {
+			continue
+		}
 		if len(byFile[file]) > maxFindings {
 			p.concerns = append(p.concerns, bakedIn(k, file, byFile[file][0].Name))
 			continue
@@ -37,10 +42,6 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 		if err != nil {
 			continue // only its name tells of a device
 		}
-		if now, ok := p.editedCopy(file, old); ok {
-			override[file] = now
-			continue
-		}
 		now, left := p.rename(file, old, byFile[file])
 		if !bytes.Equal(old, now) {
 			override[file] = now
@@ -51,22 +52,41 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 	}
 }
 
-// editedCopy is what a fixer before this one made of the guest's file of which
-// the initrd has a copy, as of LVM's list of devices.
-func (p *initrdPlan) editedCopy(file string, old []byte) ([]byte, bool) {
-	at, err := p.view.Resolve("/" + file)
-	if err != nil {
-		return nil, false
+// copies adds to override what became of the guest's files of which the initrd
+// has a true copy: a fixer before this one may have edited LVM's list of devices,
+// or settings of modprobe.
+func (p *initrdPlan) copies(rd *initrd.Initrd, override map[string][]byte) error {
+	for _, c := range p.view.Changes() {
+		file := strings.TrimPrefix(c.Path, "/")
+		old, err := rd.ReadFile(file)
+		if err != nil || c.Before.Kind != guest.File {
+			continue
+		}
+		if sum := sha256.Sum256(old); c.Before.SHA256 != hex.EncodeToString(sum[:]) {
+			continue
+		}
+		now, err := p.view.ReadFile(c.Path, guest.MaxText)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // an initrd cannot lose a file; the copy stays as it is
+		}
+		if err != nil {
+			return err
+		}
+		override[file] = now
 	}
-	sum := sha256.Sum256(old)
-	edited := slices.ContainsFunc(p.view.Changes(), func(c guest.Change) bool {
-		return c.Path == at && c.Before.Kind == guest.File && c.Before.SHA256 == hex.EncodeToString(sum[:])
+	return nil
+}
+
+// copied are folders of which generators put copies into the initrd, where they
+// decide whether the root is found.
+var copied = []string{"/etc/modprobe.d/", "/etc/modprobe.conf", "/etc/lvm/"}
+
+// mayHaveCopies tells whether an initrd that is ready may have a copy of an
+// edited file.
+func (p *initrdPlan) mayHaveCopies() bool {
+	return slices.ContainsFunc(p.view.Changes(), func(c guest.Change) bool {
+		return slices.ContainsFunc(copied, func(folder string) bool { return strings.HasPrefix(c.Path, folder) })
 	})
-	if !edited {
-		return nil, false
-	}
-	now, err := p.view.ReadFile(at, guest.MaxText)
-	return now, err == nil
 }
 
 // isUnit tells systemd's unit of a device, and links to it in wants folders.

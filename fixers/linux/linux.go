@@ -16,6 +16,7 @@ import (
 // the edited files.
 var Fixers = []fixer.Fixer{
 	fstabNames,
+	vmwareMounts,
 	crypttabNames,
 	grubCfg,
 	unifiedCmdline,
@@ -25,7 +26,9 @@ var Fixers = []fixer.Fixer{
 	resume,
 	interfaceNames,
 	cloudInit,
+	vmwareModules,
 	initrdDrivers,
+	vmwareTarball,
 	vmwareToolsInert,
 }
 

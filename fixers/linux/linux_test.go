@@ -357,6 +357,9 @@ func TestTheInitrdsCopyOfAFileFollowsTheFile(t *testing.T) {
 		}
 		p := initrdPlan{view: view, in: fuzzInput(t)}
 		override := map[string][]byte{}
+		if err := p.copies(rd, override); err != nil {
+			t.Fatal(err)
+		}
 		p.renames(inspect.Kernel{}, rd, override)
 		if got := string(override[list[1:]]); got != want || len(p.concerns) > 0 {
 			t.Errorf("the initrd's %q becomes %q, want %q; concerns %v", content, got, want, p.concerns)

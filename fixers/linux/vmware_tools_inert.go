@@ -10,24 +10,26 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 )
 
 // vmwareToolsInert keeps VMware's tools from starting: their units are masked,
-// their SysV links become "do not start" links, their udev rules are overridden
+// their SysV links become "do not start" links, Upstart is told to start its jobs
+// by hand alone, their udev rules are overridden
 // by nothing, and X no longer asks for VMware's graphics. No package is removed:
 // its own scripts must do that, in the running guest.
 //
-// Source: systemd.unit(5), masking; udev(7), "symlink to /dev/null";
+// Source: systemd.unit(5), masking; init(5) of Upstart, override files; udev(7), "symlink to /dev/null";
 // open-vm-tools' units and rules; VMware's vmware-config-tools.pl.
 var vmwareToolsInert = fixer.Fixer{
 	Name:    "linux/vmware-tools-inert",
 	Why:     "VMware's tools find no VMware on KVM: they fail, or delay the boot",
 	Applies: onLinux,
 	Plan: func(_ context.Context, g *guest.View, _ fixer.Input) ([]fixer.Concern, error) {
-		for _, step := range []func(*guest.View) error{maskUnits, stopSysV, overrideRules, plainGraphics} {
+		for _, step := range []func(*guest.View) error{maskUnits, stopSysV, stopUpstart, overrideRules, plainGraphics} {
 			if err := step(g); err != nil {
 				return nil, err
 			}
@@ -139,6 +141,34 @@ func stopLinks(g *guest.View, dir string) error {
 			return err
 		}
 		if err := g.Link(target, fmt.Sprintf("%s/K%02d%s", dir, min(99, 100-order), m[2])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var toolsJob = regexp.MustCompile(`^(vmware-tools(-thinprint)?|open-vm-tools)\.conf$`)
+
+// stopUpstart gives each of the tools' jobs an override file, in which the last
+// word is that it starts by hand.
+func stopUpstart(g *guest.View) error {
+	jobs, err := listed(g, "/etc/init", ".conf")
+	if err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		if !toolsJob.MatchString(path.Base(job)) {
+			continue
+		}
+		override := strings.TrimSuffix(job, ".conf") + ".override"
+		old, err := g.ReadFile(override, guest.MaxText)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if slices.Contains(splitLines(old), "manual\n") {
+			continue
+		}
+		if err := g.Write(override, appendLines(old, "manual")); err != nil {
 			return err
 		}
 	}
