@@ -85,6 +85,8 @@ func TestWhatQEMUWritesIsInUseAndWhatItReadsIsNot(t *testing.T) {
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "nbd.sock")
 	writer := must(proc.Start(t.Context(), proc.Service{Command: proc.Command{Name: "qemu-nbd", Args: []string{"--persistent", "--socket=" + socket, "-f", "raw", path}}, Socket: socket}))(t)
+	// It listens before it opens the disk, and answers when it has.
+	must(proc.Run(t.Context(), "qemu-img", "info", "-f", "raw", Export{Socket: socket}.URI()))(t)
 	if err := InUse(path); !errors.Is(err, ErrInUse) {
 		t.Errorf("a disk that QEMU writes: %v, want %v", err, ErrInUse)
 	}
