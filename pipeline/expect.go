@@ -115,13 +115,13 @@ func lostBefore(cards *inspect.Cards) []string {
 }
 
 // waiting are the units by what brings interfaces up. ifupdown's "auto" and the
-// service network fail themselves; NetworkManager waits for no card.
+// service network fail themselves. NetworkManager waits for no card, and wicked's
+// ifup is always a success to systemd.
 //
 // Source: ifupdown's networking.service; initscripts' network;
-// systemd-networkd-wait-online.service(8); wicked.service.
+// systemd-networkd-wait-online.service(8); wicked's client/ifup.c.
 var waiting = map[string]string{
 	inspect.ByIfupdown:    "networking.service",
 	inspect.ByInitscripts: "network.service",
 	inspect.ByNetworkd:    "systemd-networkd-wait-online.service",
-	inspect.ByWicked:      "wicked.service",
 }

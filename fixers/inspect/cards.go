@@ -348,9 +348,9 @@ func (c *Cards) namedByUdev() bool {
 // byElimination matches the only name left with the only card left. A name that
 // says another place was never this card's: its configuration did nothing.
 func (c *Cards) byElimination() {
-	free := c.free()
+	free, byUdev := c.free(), c.namedByUdev()
 	names := slices.DeleteFunc(c.rest(), func(n string) bool {
-		return c.namedByUdev() && kernelName.MatchString(n) || c.elsewhere(n) || c.ofAnother(n)
+		return byUdev && kernelName.MatchString(n) || c.elsewhere(n) || c.ofAnother(n)
 	})
 	if len(names) != 1 || len(free) != 1 {
 		return

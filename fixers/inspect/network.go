@@ -177,9 +177,9 @@ func (t *files) override(pattern string, dirs ...string) []string {
 // systemdDirs are where systemd's network files are, by precedence.
 var systemdDirs = []string{"/etc/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network", "/lib/systemd/network"}
 
-// add notes an address, if it is one.
+// add notes an address, if it is one that a host can have.
 func (i *Interface) add(p netip.Prefix, ok bool) {
-	if ok && p.Addr().IsValid() && !slices.Contains(i.Addresses, p) {
+	if ok && !p.Addr().IsUnspecified() && !slices.Contains(i.Addresses, p) {
 		i.Addresses = append(i.Addresses, p)
 	}
 }

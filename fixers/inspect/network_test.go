@@ -240,3 +240,25 @@ func TestTheKernelCountsCardsInTheOrderOfVMwaresPCIBus(t *testing.T) {
 		t.Errorf("kernelOrder with a slot that is not known = %v, want the record's", got)
 	}
 }
+
+func TestAThousandHostileInterfacesAreMatchedInTime(t *testing.T) {
+	var n Network
+	for i := range maxFiles { // a chain of VLANs, each on the one before, and ports of one another
+		n.Interfaces = append(n.Interfaces,
+			Interface{Name: fmt.Sprint("v", i), Kind: "vlan", Parent: fmt.Sprint("v", i-1), Master: fmt.Sprint("v", i+1), Method: DHCP, By: ByIfupdown, Source: fmt.Sprint("/f:", i)},
+			Interface{Name: fmt.Sprint("ens", 4000+i), Method: DHCP, By: ByNetworkd, Stack: "netplan", ID: fmt.Sprint(i), Source: fmt.Sprint("/g:", i)})
+	}
+	n.Interfaces[0].Parent = "ens192"
+	m := machine.Machine{}
+	for i := range 10 {
+		m.NICs = append(m.NICs, machine.NIC{MAC: fmt.Sprintf("00:50:56:00:00:%02x", i), Slot: 192})
+	}
+	began := time.Now()
+	c := Facts{Network: n}.Cards(m)
+	if on := c.On(); len(on) != 10 || len(c.Doubts) == 0 {
+		t.Errorf("%d cards, %d doubts", len(on), len(c.Doubts))
+	}
+	if took := time.Since(began); took > 5*time.Second { // 0.2 s where nothing else runs
+		t.Errorf("took %v", took)
+	}
+}
