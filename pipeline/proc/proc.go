@@ -36,6 +36,8 @@ type Command struct {
 	Dir    string    // working directory
 	Stdin  io.Reader // nothing by default
 	Stdout io.Writer // receives output as it comes; Run then returns none
+	Both   io.Writer // instead: receives standard error too
+	Memory int64     // anonymous memory, bytes, over which the program is ended: ErrMemory; none if zero
 }
 
 // Error is a program that could not be started or did not exit with 0.
@@ -71,19 +73,33 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var out bytes.Buffer
 	said := &tail{limit: stderrTail}
 	cmd := exec.CommandContext(ctx, path, c.Args...)
 	cmd.Env = append(cmd.Environ(), c.Env...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, said
-	if c.Stdout == nil {
+	switch {
+	case c.Both != nil:
+		both := &shared{w: c.Both}
+		cmd.Stdout, cmd.Stderr = both, io.MultiWriter(both, said)
+	case c.Stdout == nil:
 		cmd.Stdout = &out
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	cmd.SysProcAttr = attributes()
 	began := time.Now()
-	err = pinned(cmd.Run)
+	err = pinned(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		if c.Memory > 0 {
+			defer watchMemory(cmd.Process.Pid, c.Memory, cancel)()
+		}
+		return cmd.Wait()
+	})
 	c.log(ctx, "program ran", began)
 	if err == nil {
 		return out.Bytes(), nil

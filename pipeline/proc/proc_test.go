@@ -40,6 +40,35 @@ func TestRunReturnsWhatTheProgramPrints(t *testing.T) {
 	}
 }
 
+func TestBothStreamsMayBeTaken(t *testing.T) {
+	var taken bytes.Buffer
+	c := bash("echo one; echo two >&2; exit 4")
+	c.Both = &taken
+	_, err := c.Run(t.Context())
+	failure, ok := errors.AsType[*Error](err)
+	if !ok || failure.Exit != 4 || failure.Stderr != "two\n" {
+		t.Errorf("Run = %v", err)
+	}
+	if got := taken.String(); !strings.Contains(got, "one\n") || !strings.Contains(got, "two\n") || len(got) != 8 {
+		t.Errorf("it said %q", got)
+	}
+}
+
+func TestAProgramThatTakesTooMuchMemoryIsEnded(t *testing.T) {
+	c := bash(`a=$(printf 'x%.0s' {1..1000}); while :; do a=$a$a; [ ${#a} -lt 60000000 ] || sleep 600; done`)
+	c.Memory = 32 << 20
+	began := time.Now()
+	_, err := c.Run(t.Context())
+	if took := time.Since(began); !errors.Is(err, ErrMemory) || took > 60*time.Second {
+		t.Errorf("Run = %v after %v, want ErrMemory", err, took)
+	}
+	c = bash("echo small")
+	c.Memory = 32 << 20
+	if out, err := c.Run(t.Context()); err != nil || string(out) != "small\n" {
+		t.Errorf("a small program: %q, %v", out, err)
+	}
+}
+
 func TestAFailureCarriesExitStatusAndLastWords(t *testing.T) {
 	_, err := bash(`printf 'first\nsecond\n\n  the disk\nis  full \n' >&2; exit 7`).Run(t.Context())
 	failure, ok := errors.AsType[*Error](err)
