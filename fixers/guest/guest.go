@@ -9,6 +9,7 @@ package guest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"maps"
@@ -174,6 +175,11 @@ type Guest interface {
 	Mount(device, at string) error
 	// UnmountAll undoes every Mount, so that another root can be tried.
 	UnmountAll() error
+	// Check lets a file system's own checker look at it, which changes nothing,
+	// after a mount that replays its journal on the overlay. Nothing may be
+	// mounted meanwhile. What an engine cannot mount is Unchecked; the error is
+	// the context's, or that of an engine that does not work.
+	Check(ctx context.Context, device string) (Health, error)
 	// Close writes everything through to the overlay and lets go of it.
 	// Its error means that writes may be missing.
 	Close() error

@@ -110,17 +110,24 @@ func (g *engine) identify(ctx context.Context, device, path string, offset, size
 // Topology is what lies on the disks.
 func (g *engine) Topology() guest.Topology { return g.topology }
 
+func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
+	i := slices.IndexFunc(g.topology.Filesystems, func(f guest.Filesystem) bool { return f.Device == device })
+	if i < 0 {
+		return guest.Filesystem{}, false
+	}
+	return g.topology.Filesystems[i], true
+}
+
 // Mount mounts a file system. When it cannot be done here but may be done
 // elsewhere, the error wraps ErrUnsupported.
 func (g *engine) Mount(device, at string) error {
-	i := slices.IndexFunc(g.topology.Filesystems, func(f guest.Filesystem) bool { return f.Device == device })
-	if i < 0 {
+	found, ok := g.filesystem(device)
+	if !ok {
 		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
 	}
 	if len(g.disks) == 0 {
 		return fmt.Errorf("mount %s: %w", device, fs.ErrClosed)
 	}
-	found := g.topology.Filesystems[i]
 	if _, ok := options[found.Type]; !ok {
 		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
 	}

@@ -87,6 +87,18 @@ unit: sectors
 	return []string{mbr, gpt, whole}
 }
 
+// BlankSize is that of a partition of Blank, bytes: the smallest btrfs fits.
+const BlankSize = 128 << 20
+
+// Blank makes a disk of n partitions with nothing on them.
+func Blank(t testing.TB, n int) string {
+	t.Helper()
+	disk := filepath.Join(t.TempDir(), "blank.raw")
+	sparse(t, disk, int64(n)*BlankSize+2<<20)
+	run(t, "label: gpt\n"+strings.Repeat(fmt.Sprintf("size=%d\n", BlankSize/512), n), "sfdisk", "--quiet", disk)
+	return disk
+}
+
 func sparse(t testing.TB, name string, size int64) {
 	t.Helper()
 	if err := os.WriteFile(name, nil, 0o600); err != nil {

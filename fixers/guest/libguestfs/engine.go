@@ -12,6 +12,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"libguestfs.org/guestfs"
@@ -27,6 +28,7 @@ type engine struct {
 	handle   *guestfs.Guestfs
 	topology guest.Topology
 	devices  map[string]string // of libguestfs, by the topology's names
+	labelled map[string]string // the same, as programs inside the appliance know them
 	mounted  bool
 	log      *slog.Logger
 }
@@ -47,7 +49,7 @@ func open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (
 		return nil, fmt.Errorf("libguestfs: %w", err)
 	}
 	defer pin(handle)()
-	g := &engine{handle: handle, devices: map[string]string{}, log: log}
+	g := &engine{handle: handle, devices: map[string]string{}, labelled: map[string]string{}, log: log}
 	if err := g.start(ctx, disks, opts); err != nil {
 		handle.Close()
 		return nil, err
@@ -89,12 +91,21 @@ func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 			Format_is_set: true, Format: "raw", // never probed on a guest's bytes
 			Protocol_is_set: true, Protocol: "nbd",
 			Server_is_set: true, Server: []string{"unix:" + disk.Socket},
+			Label_is_set: true, Label: label(i),
 		}
 		if err := handle.Add_drive(disk.Name, &drive); err != nil {
 			return fmt.Errorf("disk %d: %w", i, err)
 		}
 	}
 	return nil
+}
+
+// label is what a disk is called inside the appliance, whose kernel may name disks
+// in any order: the library translates /dev/sda in its own calls alone.
+//
+// Source: guestfs(3), guestfs_add_drive, label: letters only.
+func label(i int) string {
+	return "disk" + strings.NewReplacer("0", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5", "f", "6", "g", "7", "h", "8", "i", "9", "j").Replace(fmt.Sprint(i))
 }
 
 // readTopology asks the appliance what lies on the disks.
@@ -104,6 +115,7 @@ func (g *engine) readTopology() error {
 		return err
 	}
 	for i, device := range devices {
+		g.labelled[fmt.Sprintf("disk%d", i)] = "/dev/disk/guestfs/" + label(i)
 		disk, err := g.readDisk(device, fmt.Sprintf("disk%d", i))
 		if err != nil {
 			return fmt.Errorf("disk%d: %w", i, err)
@@ -150,7 +162,7 @@ func (g *engine) openVolume(v *guest.Volume) error {
 		v.Problem = "LVM has activated another volume of its name"
 		return nil
 	}
-	g.devices[v.Name] = device
+	g.devices[v.Name], g.labelled[v.Name] = device, device
 	_, err = g.identify(v.Name, v.Size)
 	return err
 }
@@ -172,6 +184,7 @@ func (g *engine) readDisk(device, name string) (disk guest.Disk, err error) {
 		p := &disk.Partitions[i]
 		p.Name = fmt.Sprintf("%sp%d", name, p.Number)
 		g.devices[p.Name] = fmt.Sprintf("%s%d", device, p.Number)
+		g.labelled[p.Name] = fmt.Sprintf("%s%d", g.labelled[name], p.Number)
 		if disk.Table == "mbr" && guest.IsExtended(p.Type) {
 			continue
 		}
@@ -234,16 +247,25 @@ func (g *engine) identify(name string, size int64) (bool, error) {
 // Topology is what lies on the disks.
 func (g *engine) Topology() guest.Topology { return g.topology }
 
+func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
+	i := slices.IndexFunc(g.topology.Filesystems, func(f guest.Filesystem) bool { return f.Device == device })
+	if i < 0 {
+		return guest.Filesystem{}, false
+	}
+	return g.topology.Filesystems[i], true
+}
+
 // options beyond those of every mount: clones have equal UUIDs, and the kernel
-// shall not fill the overlay with empty inode tables.
-var options = map[string]string{"xfs": ",nouuid", "ext4": ",noinit_itable"}
+// shall not fill the overlay with empty inode tables. FAT has no modes: all files
+// have that of a new one, and nobody hears that they cannot have another.
+var options = map[string]string{"xfs": ",nouuid", "ext4": ",noinit_itable", "vfat": ",fmask=0133,dmask=0022,quiet"}
 
 // Mount mounts a file system inside the virtual machine. libguestfs resolves
 // the folder outside of the guest's root, so links are followed here.
 func (g *engine) Mount(device, at string) error {
 	defer pin(g.handle)()
-	i := slices.IndexFunc(g.topology.Filesystems, func(f guest.Filesystem) bool { return f.Device == device })
-	if i < 0 {
+	found, ok := g.filesystem(device)
+	if !ok {
 		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
 	}
 	if !g.mounted && path.Clean(at) != "/" {
@@ -258,7 +280,7 @@ func (g *engine) Mount(device, at string) error {
 			return fmt.Errorf("mount %s: %w", device, err)
 		}
 	}
-	err := g.handle.Mount_options("nosuid,nodev,noexec,noatime"+options[g.topology.Filesystems[i].Type], g.devices[device], at)
+	err := g.handle.Mount_options("nosuid,nodev,noexec,noatime"+options[found.Type], g.devices[device], at)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}

@@ -5,6 +5,7 @@ package libguestfs
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +45,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") != "1" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"qemu-nbd"})...)
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, []string{"qemu-nbd"})...)
 }
 
 // serve exports raw disks over NBD.
@@ -121,6 +122,10 @@ func TestTheEnginesAgree(t *testing.T) {
 		disks = append(disks, name)
 	}
 	disks = append(disks, guesttest.Volumes(t)...)
+	checked := fmt.Sprintf("disk%d", len(disks))
+	disks = append(disks, guesttest.Checks(t, func(disk string) guest.Guest { return directly(t, []string{disk}) }))
+	blank := fmt.Sprintf("disk%d", len(disks))
+	disks = append(disks, guesttest.Blank(t, 3))
 	reference := directly(t, disks)
 	wantTopology, want := reference.Topology(), mountAll(t, reference)
 	must(t, reference.Close())
@@ -188,8 +193,10 @@ func TestTheEnginesAgree(t *testing.T) {
 			must(t, g.UnmountAll())
 		})
 	}
+	t.Run("OnWhatIsDamaged", func(t *testing.T) { guesttest.Check(t, g, checked) })
+	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
-		for _, device := range []string{"disk9", "disk0p3", "disk0p5"} {
+		for _, device := range []string{"disk99", "disk0p3", "disk0p5"} {
 			if err := g.Mount(device, "/"); err == nil {
 				t.Errorf("%s was mounted", device)
 			}
@@ -259,6 +266,111 @@ func opensVolumes(t *testing.T, g guest.Guest) {
 		if err := g.Mount(device, "/"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Mount(%s): error %v, want ErrNotExist", device, err)
 		}
+	}
+}
+
+// checksMore lets file systems be checked that the direct engine does not mount,
+// on the partitions of a blank disk: whole, and damaged afterwards.
+func checksMore(t *testing.T, g *engine, disk string) {
+	for i, c := range []struct {
+		fstype string
+		want   guest.Condition
+		damage func(t *testing.T, g *engine, device string)
+	}{
+		{"vfat", guest.Clean, zeroFAT},
+		{"btrfs", guest.Clean, flipUUIDTree},
+		{"ntfs", guest.Unchecked, nil},
+	} {
+		name := fmt.Sprintf("%sp%d", disk, i+1)
+		device := g.devices[name]
+		must(t, g.handle.Mkfs(c.fstype, device, nil))
+		if found, err := g.identify(name, guesttest.BlankSize); !found || err != nil {
+			t.Fatalf("%s: identify = %v, %v", c.fstype, found, err)
+		}
+		if c.want == guest.Clean {
+			must(t, g.Mount(name, "/"))
+			must(t, g.WriteFile("/file", 0, []byte("content\n")))
+			if c.fstype == "vfat" {
+				changesFAT(t, g)
+			}
+			must(t, g.UnmountAll())
+		}
+		if h, err := g.Check(t.Context(), name); err != nil || h.State != c.want {
+			t.Errorf("Check of %s = %+v, %v, want %s", c.fstype, h, err, c.want)
+		}
+		if c.damage == nil {
+			continue
+		}
+		c.damage(t, g, device)
+		if h, err := g.Check(t.Context(), name); err != nil || h.State != guest.Damaged {
+			t.Errorf("Check of a damaged %s = %+v, %v", c.fstype, h, err)
+		}
+	}
+}
+
+// changesFAT plans, applies and undoes changes on a file system without owners,
+// modes and attributes, and with names in any case.
+func changesFAT(t *testing.T, g *engine) {
+	before, err := tree.Read(g)
+	must(t, err)
+	plan := func() []guest.Change {
+		v := guest.NewView(g)
+		v.As("test/fat", "firmware reads FAT alone")
+		must(t, v.Write("/EFI/BOOT/BOOTX64.EFI", bytes.Repeat([]byte("MZ\x00\xff"), 1<<19)))
+		must(t, v.Write("/file", []byte("changed\n")))
+		must(t, v.Write("/EFI/debian/a long name.cfg", []byte("configfile\n")))
+		return v.Changes()
+	}
+	inverse, err := guest.Apply(g, plan())
+	must(t, err)
+	if data, err := g.ReadFile("/efi/boot/bootx64.efi", 4<<20); err != nil || len(data) != 2<<20 {
+		t.Errorf("ReadFile in another case = %d bytes, %v", len(data), err)
+	}
+	if again := plan(); len(again) > 0 {
+		t.Errorf("planning again gives %d changes, the first %s", len(again), again[0].Path)
+	}
+	must(t, g.SetMeta("/file", guest.Meta{Mode: 0o600}))
+	if info, err := g.Lstat("/file"); err != nil || info.Mode != 0o644 {
+		t.Errorf("Lstat = %v, %v", info.Mode, err)
+	}
+	_, err = guest.Apply(g, inverse)
+	must(t, err)
+	after, err := tree.Read(g)
+	must(t, err)
+	if diff := tree.DiffFiles(before, after); diff != "" {
+		t.Error("undo left a difference:\n", diff)
+	}
+}
+
+// zeroFAT frees all clusters in the first table; files still name them.
+func zeroFAT(t *testing.T, g *engine, device string) {
+	boot, err := g.handle.Pread_device(device, 512, 0)
+	must(t, err)
+	table := int64(binary.LittleEndian.Uint16(boot[11:])) * int64(binary.LittleEndian.Uint16(boot[14:]))
+	_, err = g.handle.Pwrite_device(device, make([]byte, 500), table+4)
+	must(t, err)
+}
+
+// flipUUIDTree makes the checksums of the UUID tree's blocks wrong, which no mount
+// needs. Source: btrfs on-disk format, btrfs_header; BTRFS_UUID_TREE_OBJECTID.
+func flipUUIDTree(t *testing.T, g *engine, device string) {
+	const superblock, block, uuidTree = 64 << 10, 16 << 10, 9
+	head, err := g.handle.Pread_device(device, 4096, superblock)
+	must(t, err)
+	found := 0
+	for at := int64(1 << 20); at < guesttest.BlankSize-chunk; at += chunk {
+		data, err := g.handle.Pread_device(device, chunk, at)
+		must(t, err)
+		for i := 0; i+block <= len(data); i += block {
+			if bytes.Equal(data[i+32:i+48], head[32:48]) && binary.LittleEndian.Uint64(data[i+88:]) == uuidTree {
+				_, err := g.handle.Pwrite_device(device, []byte{data[i+96] ^ 1}, at+int64(i)+96)
+				must(t, err)
+				found++
+			}
+		}
+	}
+	if found == 0 {
+		t.Fatal("no block of the UUID tree")
 	}
 }
 

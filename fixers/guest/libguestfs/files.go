@@ -152,6 +152,9 @@ func (g *engine) Readlink(name string) (string, error) {
 func (g *engine) Xattrs(name string) (map[string][]byte, error) {
 	defer pin(g.handle)()
 	list, err := g.handle.Lgetxattrs(cmp.Or(name, "/"))
+	if errors.Is(failed("listxattr", name, err), syscall.ENOTSUP) { // FAT
+		return nil, nil
+	}
 	if err != nil {
 		return nil, failed("listxattr", name, err)
 	}
