@@ -67,7 +67,9 @@ type FS interface {
 	// SetMeta sets owner, mode, extended attributes (exactly these) and
 	// modification time of name itself. A symbolic link's mode and time may
 	// stay as they are. An engine that cannot store an attribute's value
-	// changes nothing; its error wraps errors.ErrUnsupported.
+	// changes nothing; its error wraps errors.ErrUnsupported. On FAT all files
+	// are root's and stay so, with mode 0644, and folders with 0755: what a View
+	// gives to new ones.
 	SetMeta(name string, m Meta) error
 }
 
@@ -164,6 +166,8 @@ type Filesystem struct {
 	UUID   string `json:"uuid,omitempty"`
 	Label  string `json:"label,omitempty"`
 	Size   int64  `json:"size"` // bytes of the device
+	// Group is the UUID of the volume group that a physical volume of LVM is in.
+	Group string `json:"group,omitempty"`
 }
 
 // Guest is an opened guest. One goroutine uses it at a time.

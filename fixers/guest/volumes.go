@@ -36,6 +36,9 @@ func (t *Topology) ReadVolumes(open func(device string) io.ReaderAt) error {
 		}
 		a.add(f.Device, m)
 	}
+	for i := range t.Filesystems {
+		t.Filesystems[i].Group = a.groupOf(t.Filesystems[i].Device)
+	}
 	t.Volumes = a.volumes()
 	if n := len(t.Volumes); n > maxVolumes {
 		t.Problems = append(t.Problems, Problem{t.Volumes[maxVolumes].Name, fmt.Sprintf("of %d logical volumes the first %d are read", n, maxVolumes)})
@@ -62,6 +65,18 @@ func (a *assembly) add(device string, m lvm.Member) {
 	if known == nil || known.Seq < m.Group.Seq {
 		a.groups[m.Group.UUID] = m.Group
 	}
+}
+
+// groupOf is the UUID of the group that counts a device among its members.
+func (a *assembly) groupOf(device string) string {
+	for id, g := range a.groups {
+		for _, member := range g.Members {
+			if slices.Contains(a.on[member], device) {
+				return id
+			}
+		}
+	}
+	return ""
 }
 
 func (a *assembly) volumes() []Volume {

@@ -31,12 +31,15 @@ var unitSuffix = regexp.MustCompile(`\.(device|swap|mount|automount)(\.[a-z]+)?$
 // escaped matches what systemd and dracut write for a character in file names.
 var escaped = regexp.MustCompile(`\\x[0-9a-f]{2}`)
 
+// backups are LVM's, which nothing reads during a boot.
+var backups = regexp.MustCompile(`^etc/lvm/(archive|backup)/`)
+
 // UnstableNames lists unstable device names in the configuration of an initrd
-// and in the names of its units and hooks. Comments do not count.
+// and in the names of its units and hooks. Comments do not count, nor do backups.
 func (i *Initrd) UnstableNames() []Finding {
 	var found []Finding
 	i.tree.below("", func(file string, n *node) {
-		if !configuration.MatchString(file) && !unitDir.MatchString(file) {
+		if backups.MatchString(file) || !configuration.MatchString(file) && !unitDir.MatchString(file) {
 			return
 		}
 		for _, part := range []string{path.Base(path.Dir(file)), path.Base(file)} {

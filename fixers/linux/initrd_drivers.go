@@ -80,7 +80,8 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	if err != nil {
 		return err
 	}
-	if ready(k) && len(override) == 0 && !p.mayHaveCopies() {
+	onLVM := len(neededMembers(p.in)) > 0
+	if ready(k) && len(override) == 0 && !p.mayHaveCopies() && !onLVM {
 		return nil
 	}
 	data, err := p.read(k)
@@ -105,6 +106,9 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 		return err
 	}
 	p.renames(k, rd, override)
+	if onLVM {
+		p.lvmFiles(k, rd, override)
+	}
 	return p.supplement(k, rd, want, override)
 }
 

@@ -26,7 +26,7 @@ func (p *initrdPlan) renames(k inspect.Kernel, rd *initrd.Initrd, override map[s
 		byFile[f.Path] = append(byFile[f.Path], f)
 	}
 	for _, file := range slices.Sorted(maps.Keys(byFile)) {
-		if _, done := override[file]; done {
+		if _, done := override[file]; done || strings.HasPrefix(file, "etc/lvm/") { // lvmFiles knows the latter
 			continue
 		}
 		if len(byFile[file]) > maxFindings {

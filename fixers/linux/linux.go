@@ -24,6 +24,7 @@ var Fixers = []fixer.Fixer{
 	deviceMap,
 	grubInstallDevices,
 	resume,
+	lvmDevices,
 	interfaceNames,
 	cloudInit,
 	vmwareModules,

@@ -206,6 +206,39 @@ func FuzzGrubCfg(f *testing.F) {
 	})
 }
 
+func TestDisksAreLetteredAsTheKernelDoes(t *testing.T) {
+	for device, want := range map[string]string{"disk0": "da", "disk0p3": "da3", "disk25": "dz", "disk26p10": "daa10", "disk701": "dzz", "disk702": "daaa"} {
+		if got, ok := kvmName(device); !ok || got != want {
+			t.Errorf("kvmName(%q) = %q, want %q", device, got, want)
+		}
+	}
+	if got, ok := kvmName("vg/root"); ok {
+		t.Errorf("a volume is called %q", got)
+	}
+}
+
+func FuzzLVMFilter(f *testing.F) {
+	for _, s := range []string{
+		"devices { filter = [ \"a|^/dev/sda|\", \"r|.*|\" ] }", "devices/global_filter=\"r(/dev/v.*)\"\n#x", "devices {\nfilter=[]\n}\ndevices { filter = [\"r|.|\",] }",
+	} {
+		f.Add([]byte(s))
+	}
+	in := fuzzInput(f)
+	in.Facts.Topology.Volumes = []guest.Volume{{Name: "vg/root", Group: "g"}}
+	in.Facts.Topology.Filesystems = append(in.Facts.Topology.Filesystems, guest.Filesystem{Device: "disk0p2", Type: guest.LVMMember, Group: "g"})
+	in.Facts.Mounts = append(in.Facts.Mounts, inspect.Mount{Device: "vg/root", Path: "/"})
+	f.Fuzz(func(t *testing.T, old []byte) {
+		now, _ := passMembers(bytes.Clone(old), "lvm.conf", in)
+		again, _ := passMembers(bytes.Clone(now), "lvm.conf", in)
+		if !bytes.Equal(now, again) {
+			t.Errorf("a second edit changes it again:\n%q\n%q\n%q", old, now, again)
+		}
+		if len(now) < len(old) {
+			t.Errorf("%q lost bytes: %q", old, now)
+		}
+	})
+}
+
 // fuzzCards are two cards of VMware's, one of each driver.
 func fuzzCards() *cardNaming {
 	return newCardNaming(fixer.Input{Machine: machine.Machine{NICs: []machine.NIC{
@@ -340,7 +373,7 @@ func TestDriversAreEnteredInTheFormOfTheSettings(t *testing.T) {
 // An initrd's copy of a file follows what an earlier fixer made of the file, if
 // it was a true copy; what differs already is renamed by itself.
 func TestTheInitrdsCopyOfAFileFollowsTheFile(t *testing.T) {
-	const list, before, after = "/etc/lvm/devices/system.devices", "IDTYPE=devname IDNAME=/dev/sda1\n", "IDTYPE=sys_wwid IDNAME=x\n"
+	const list, before, after = "/etc/mdadm/mdadm.conf", "IDTYPE=devname IDNAME=/dev/sda1\n", "IDTYPE=sys_wwid IDNAME=x\n"
 	for content, want := range map[string]string{before: after, "# old\n" + before: "# old\nIDTYPE=devname IDNAME=/dev/disk/by-uuid/u1\n"} {
 		copied := tree.New()
 		writeAll(t, copied, list, content)

@@ -40,12 +40,11 @@ func parseGroup(text []byte) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(top.names) != 1 || !validName(top.names[0]) {
-		return nil, fmt.Errorf("%w: its groups are %.100q", ErrMetadata, top.names)
+	if len(top.sections) != 1 || !validName(top.sections[0].name) {
+		return nil, fmt.Errorf("%w: a text of %d groups, or of one without a usable name", ErrMetadata, len(top.sections))
 	}
-	g := &Group{Name: top.names[0]}
-	vg := top.sections[g.Name]
-	g.UUID = vg.one("id")
+	vg := top.sections[0]
+	g := &Group{Name: vg.name, UUID: vg.one("id")}
 	if g.Seq, err = vg.number("seqno", maxSeq); err != nil {
 		return nil, err
 	}
@@ -54,22 +53,23 @@ func parseGroup(text []byte) (*Group, error) {
 		return nil, err
 	}
 	members := map[string]string{}
-	for name, pv := range vg.within("physical_volumes").sections {
-		members[name] = pv.one("id")
+	for _, pv := range vg.within("physical_volumes") {
+		members[pv.name] = pv.one("id")
 		g.Members = append(g.Members, pv.one("id"))
 	}
 	slices.Sort(g.Members)
 	lvs := vg.within("logical_volumes")
 	problems, hidden := snapshots(lvs)
-	for _, name := range slices.Sorted(slices.Values(lvs.names)) {
-		lv, problem := lvs.sections[name], problems[name]
-		if hidden[name] || problem == "" && !slices.Contains(lv.settings["status"], "VISIBLE") {
+	slices.SortStableFunc(lvs, func(a, b *section) int { return strings.Compare(a.name, b.name) })
+	for _, lv := range lvs {
+		problem := problems[lv.name]
+		if hidden[lv.name] || problem == "" && !slices.Contains(lv.list("status"), "VISIBLE") {
 			continue
 		}
-		if !validName(name) {
-			return nil, fmt.Errorf("%w: a volume named %q", ErrMetadata, name)
+		if !validName(lv.name) {
+			return nil, fmt.Errorf("%w: a volume named %.100q", ErrMetadata, lv.name)
 		}
-		v, err := readVolume(name, lv, extent, members)
+		v, err := readVolume(lv, extent, members)
 		if err != nil {
 			return nil, err
 		}
@@ -82,25 +82,25 @@ func parseGroup(text []byte) (*Group, error) {
 }
 
 // validName tells whether a name can be that of a folder or a device: it becomes
-// part of a path. Of other bytes the words of the text have none.
+// part of a path. Words of the text have no blanks and no quotes.
 //
 // Source: lvm(8), "VALID NAMES".
 func validName(name string) bool {
-	return name != "." && name != ".." && !strings.HasPrefix(name, "-") && len(name) < 128
+	return name != "." && name != ".." && !strings.HasPrefix(name, "-") && len(name) < 128 && !strings.ContainsAny(name, "/:@")
 }
 
 // snapshots tells what is wrong with volumes that look plain: the stores of
 // snapshots, which appear as volumes of their own, and the origin of a snapshot
 // that is merged into it as soon as it is active. What says so is a volume
 // without a device, which is hidden.
-func snapshots(lvs *section) (problems map[string]string, hidden map[string]bool) {
+func snapshots(lvs []*section) (problems map[string]string, hidden map[string]bool) {
 	problems, hidden = map[string]string{}, map[string]bool{}
-	for name, lv := range lvs.sections {
+	for _, lv := range lvs {
 		for _, s := range lv.sections {
 			if s.one("type") != "snapshot" {
 				continue
 			}
-			hidden[name] = true
+			hidden[lv.name] = true
 			origin := s.one("origin")
 			if merging := s.one("merging_store"); merging != "" {
 				problems[merging] = "a snapshot that is being merged into " + origin
@@ -114,23 +114,22 @@ func snapshots(lvs *section) (problems map[string]string, hidden map[string]bool
 }
 
 // readVolume adds up a volume's segments.
-func readVolume(name string, lv *section, extent int64, members map[string]string) (Volume, error) {
-	v := Volume{Name: name, UUID: lv.one("id")}
-	for _, part := range lv.names {
-		s := lv.sections[part]
+func readVolume(lv *section, extent int64, members map[string]string) (Volume, error) {
+	v := Volume{Name: lv.name, UUID: lv.one("id")}
+	for _, s := range lv.sections {
 		count, err := s.number("extent_count", maxExtents)
 		if err != nil {
-			return v, fmt.Errorf("%s: %w", name, err)
+			return v, fmt.Errorf("%s: %w", lv.name, err)
 		}
 		if extent > 0 && count > (maxSize-v.Size)/(extent*sector) {
-			return v, fmt.Errorf("%w: %s is too large", ErrMetadata, name)
+			return v, fmt.Errorf("%w: %s is too large", ErrMetadata, lv.name)
 		}
 		v.Size += count * extent * sector
 		if kind := s.one("type"); kind != "striped" {
 			v.Problem = fmt.Sprintf("a volume of type %q", kind)
 			continue
 		}
-		v.lieOn(s.settings["stripes"], members)
+		v.lieOn(s.list("stripes"), members)
 	}
 	return v, nil
 }

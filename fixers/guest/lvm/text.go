@@ -2,15 +2,47 @@ package lvm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// section is a part of the metadata in braces: settings, and sections in it.
+// Setting is one assignment of LVM's configuration format.
+type Setting struct {
+	Name       string   // with the sections that it is in: devices/filter
+	Values     []string // the elements of a list, or the one value; texts without quotes
+	Start, End int      // of the value in the text
+}
+
+// Settings are the assignments of a configuration file, in order. Of several with
+// one name LVM takes the last. The error wraps ErrMetadata.
+//
+// Source: lvm.conf(5).
+func Settings(text []byte) ([]Setting, error) {
+	s, err := parseText(text)
+	if err != nil {
+		return nil, err
+	}
+	return s.flat(""), nil
+}
+
+// section is a part of the text in braces: settings, and sections in it.
 type section struct {
-	names    []string // of the sections, in order
-	sections map[string]*section
-	settings map[string][]string // the elements of a list, or the one value; texts without quotes
+	name     string
+	sections []*section
+	settings []Setting
+}
+
+func (s *section) flat(prefix string) []Setting {
+	var all []Setting
+	for _, set := range s.settings {
+		set.Name = prefix + set.Name
+		all = append(all, set)
+	}
+	for _, inner := range s.sections {
+		all = append(all, inner.flat(prefix+inner.name+"/")...)
+	}
+	return all
 }
 
 // Bounds of the text's form; LVM's own is three sections deep.
@@ -24,22 +56,26 @@ const (
 //
 // Source: lvm.conf(5); LVM2 libdm/libdm-config.c.
 func parseText(text []byte) (*section, error) {
-	p := &parser{text: string(text)}
+	p := &parser{text: string(text), size: len(text)}
 	s, err := p.section(0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: byte %d of its text: %w", ErrMetadata, len(text)-len(p.text), err)
+		return nil, fmt.Errorf("%w: byte %d of its text: %w", ErrMetadata, p.at(), err)
 	}
 	return s, nil
 }
 
 type parser struct {
 	text  string // what is not read yet
+	size  int    // of the whole text
 	names int    // and elements of lists, so far
 }
 
+// at is how far the text is read.
+func (p *parser) at() int { return p.size - len(p.text) }
+
 // section reads up to the brace that ends it, or to the end of the text.
 func (p *parser) section(depth int) (*section, error) {
-	s := &section{sections: map[string]*section{}, settings: map[string][]string{}}
+	s := &section{}
 	for {
 		switch name := p.token(); {
 		case name == "" && depth == 0:
@@ -63,12 +99,17 @@ func (p *parser) entry(s *section, name string, depth int) (err error) {
 	}
 	switch sign := p.token(); sign {
 	case "{":
-		if s.sections[name] == nil {
-			s.names = append(s.names, name)
+		var inner *section
+		if inner, err = p.section(depth + 1); err == nil {
+			inner.name = name
+			s.sections = append(s.sections, inner)
 		}
-		s.sections[name], err = p.section(depth + 1)
 	case "=":
-		s.settings[name], err = p.value()
+		p.skip()
+		set := Setting{Name: name, Start: p.at()}
+		set.Values, err = p.value()
+		set.End = p.at()
+		s.settings = append(s.settings, set)
 	default:
 		err = fmt.Errorf("%q behind %s", sign, name)
 	}
@@ -162,12 +203,22 @@ func (p *parser) quoted() string {
 
 // isWord tells the bytes of names and numbers.
 func isWord(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.+-", c) >= 0
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.+-/:@", c) >= 0
+}
+
+// list are the values of a setting; none if there is no such setting.
+func (s *section) list(name string) []string {
+	for _, set := range slices.Backward(s.settings) {
+		if set.Name == name {
+			return set.Values
+		}
+	}
+	return nil
 }
 
 // one is a setting with one value, or "".
 func (s *section) one(name string) string {
-	if v := s.settings[name]; len(v) == 1 {
+	if v := s.list(name); len(v) == 1 {
 		return v[0]
 	}
 	return ""
@@ -182,10 +233,12 @@ func (s *section) number(name string, max int64) (int64, error) {
 	return n, nil
 }
 
-// within is a section of a name, or an empty one.
-func (s *section) within(name string) *section {
-	if found := s.sections[name]; found != nil {
-		return found
+// within are the sections in a section of a name.
+func (s *section) within(name string) []*section {
+	for _, inner := range s.sections {
+		if inner.name == name {
+			return inner.sections
+		}
 	}
-	return &section{}
+	return nil
 }
