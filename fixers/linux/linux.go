@@ -29,6 +29,7 @@ var Fixers = []fixer.Fixer{
 	cloudInit,
 	vmwareModules,
 	initrdDrivers,
+	uefiFallback,
 	vmwareTarball,
 	vmwareToolsInert,
 }
