@@ -25,7 +25,7 @@ func (a *app) inspect() *cobra.Command {
 				if f.output == "json" {
 					return a.json(r.Facts)
 				}
-				return a.print(pipeline.FactsText(*r.Facts, r.Machine))
+				return a.print(pipeline.FactsText(*r.Facts, r.Machine) + pipeline.ChecksText(r.Checks))
 			})
 		},
 	}

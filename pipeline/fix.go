@@ -10,8 +10,9 @@ import (
 	"hyper2kvm/fixers/guest"
 )
 
-// fix applies exactly the planned changes, keeps their inverse, and verifies by
-// inspecting and planning once more: a guest that is mended needs no change.
+// fix applies exactly the planned changes, keeps their inverse, and verifies that
+// the file systems that it wrote to are whole, and by inspecting and planning once
+// more: a guest that is mended needs no change.
 func (r *Run) fix(ctx context.Context) error {
 	if err := r.mount(ctx); err != nil {
 		return err
@@ -21,6 +22,12 @@ func (r *Run) fix(ctx context.Context) error {
 		return err
 	}
 	r.Undo = undo
+	if r.Checks.After, err = r.check(ctx, r.guest, "fix", writtenTo(*r.Facts, r.Plan.Changes)); err != nil {
+		return err
+	}
+	if worse := newlyDamaged(r.Checks.Before, r.Checks.After); len(worse) > 0 {
+		return fmt.Errorf("%w: %s: %s", ErrDamage, worse[0].Device, worse[0].Text)
+	}
 	facts, err := r.look(ctx)
 	if err != nil {
 		return fmt.Errorf("inspect what was fixed: %w", err)

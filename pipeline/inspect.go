@@ -8,7 +8,8 @@ import (
 	"hyper2kvm/pipeline/machine"
 )
 
-// inspect reads the facts from the overlay, whose journals are replayed once.
+// inspect reads the facts from the overlay, whose journals are replayed once, and
+// lets every file system that the guest mounts be checked.
 func (r *Run) inspect(ctx context.Context) (err error) {
 	if r.Accel, err = r.accel(ctx); err != nil {
 		return err
@@ -30,6 +31,12 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 		return r.hint(err)
 	}
 	r.Facts = &facts
+	if r.Checks.Before, err = r.check(ctx, r.guest, "inspect", mounted(facts)); err != nil {
+		return err
+	}
+	if err := inspect.Remount(ctx, r.guest, facts); err != nil {
+		return err
+	}
 	if r.Machine.Firmware == "" {
 		r.Machine.Firmware = facts.Firmware.Used
 		r.Machine.Guesses = append(r.Machine.Guesses, "firmware: "+facts.Firmware.Source)

@@ -56,6 +56,7 @@ type Migration struct {
 	Engine  Engine            `json:"engine"`
 	Facts   *inspect.Facts    `json:"facts,omitempty"`
 	Fixed   *inspect.Facts    `json:"fixed,omitempty"` // the facts after FIX
+	Checks  Checks            `json:"checks,omitzero"`
 	Plan    *fixers.Plan      `json:"plan,omitempty"`
 	Undo    []guest.Change    `json:"undo,omitempty"`   // the inverse of the plan's changes
 	Again   *fixers.Plan      `json:"again,omitempty"`  // what planning after FIX gave

@@ -13,6 +13,7 @@ import (
 func (r *Run) plan(ctx context.Context) error {
 	if r.Options.Plan != nil {
 		approved := *r.Options.Plan // FIX adds concerns to its copy
+		approved.Concerns = r.withDamage(approved.Concerns)
 		r.Plan = &approved
 		return r.Blocker()
 	}
@@ -20,7 +21,7 @@ func (r *Run) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	plan.Concerns = append(sourceConcerns(r.Machine), plan.Concerns...)
+	plan.Concerns = r.withDamage(append(sourceConcerns(r.Machine), plan.Concerns...))
 	r.Plan = &plan
 	if r.Options.Until == "plan" {
 		return nil // whoever asked for the plan reads the blockers in it

@@ -143,6 +143,7 @@ func (r Report) Markdown() string {
 			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s |\n", code(d.Path), d.Format, d.Size, d.Allocated, cmp.Or(d.SHA256, "changed since"))
 		}
 	}
+	r.checks(&b)
 	if r.Facts != nil {
 		fmt.Fprintf(&b, "\n## Facts\n\n%s", fenced("", FactsText(*r.Facts, r.Machine)))
 	}
@@ -157,6 +158,34 @@ func (r Report) Markdown() string {
 		fmt.Fprintf(&b, "- %s: %s\n", name, cell(r.Versions[name]))
 	}
 	return b.String()
+}
+
+// checks tells of each file system what its checker found, each time.
+func (r Report) checks(b *strings.Builder) {
+	if len(r.Checks.Before) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## File systems\n\n| device | type | in the source | after FIX | in the result | |\n|---|---|---|---|---|---|\n")
+	for _, h := range r.Checks.Before {
+		after, result := find(r.Checks.After, h.Device), find(r.Checks.Result, h.Device)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", cell(h.Device), cell(h.Type), state(h), state(after), state(result),
+			cell(cmp.Or(result.Text, after.Text, h.Text)))
+	}
+}
+
+func find(checks []guest.Health, device string) guest.Health {
+	i := slices.IndexFunc(checks, func(h guest.Health) bool { return h.Device == device })
+	if i < 0 {
+		return guest.Health{}
+	}
+	return checks[i]
+}
+
+func state(h guest.Health) string {
+	if h.State == guest.Damaged {
+		return "**damaged**"
+	}
+	return string(h.State)
 }
 
 func (r Report) verdict() string {

@@ -37,6 +37,7 @@ func (r *Run) test(ctx context.Context) (err error) {
 	domain := r.testDomain()
 	r.Domain = &domain
 	expect := expectations(r.facts(), r.Machine)
+	expect.Damaged = damagedDevices(r.Checks.Before)
 	r.Expect = &expect
 	probed, err := r.session(ctx, "probe", true)
 	if err != nil {
@@ -84,7 +85,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 			return testers.Session{}, err
 		}
 		r.tell(Event{Stage: "test", State: Running, Text: "put the probe into a throwaway overlay"})
-		err = r.inGuest(ctx, storage, func(g guest.Guest) error {
+		err = r.inGuest(ctx, storage, r.checkResult, func(_ context.Context, g guest.Guest) error {
 			return injectProbe(g, fixer.Input{Facts: r.facts(), Machine: r.Machine}, spec.Key)
 		})
 		if err != nil {
@@ -100,7 +101,18 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 	}
 	r.tell(Event{Stage: "test", State: Running, Text: "boot " + map[bool]string{true: "with the probe, and reboot once", false: "once more, as it will be delivered"}[withProbe]})
 	spec.Progress = func(text string) { r.tell(Event{Stage: "test", State: Running, Text: text}) }
-	return r.boot(ctx, spec)
+	seen, err := r.boot(ctx, spec)
+	if withProbe {
+		seen.Filesystems = forTesters(r.Checks.Result)
+	}
+	return seen, err
+}
+
+// checkResult lets the file systems that are booted be checked: those of the
+// converted disks, through an overlay.
+func (r *Run) checkResult(ctx context.Context, g guest.Guest) (err error) {
+	r.Checks.Result, err = r.check(ctx, g, "test", mounted(r.facts()))
+	return err
 }
 
 // throwaway puts new overlays over the converted disks; in a rehearsal over

@@ -173,6 +173,15 @@ func interfaceText(i inspect.Interface) string {
 	return strings.Join(words, ", ") + " (" + i.Stack + ")"
 }
 
+// ChecksText is what the checkers of a source's file systems found, for people.
+func ChecksText(c Checks) string {
+	var b strings.Builder
+	for _, h := range c.Before {
+		fmt.Fprintf(&b, "%-12s%s\n", "check", Line(fmt.Sprintf("%s (%s) is %s %s", h.Device, h.Type, h.State, h.Text)))
+	}
+	return b.String()
+}
+
 // PlanText is a plan for people: the concerns, then every change with its
 // reason and diff.
 func PlanText(p fixers.Plan) string {

@@ -90,7 +90,8 @@ func (r *Run) undoInOverlays(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.inGuest(ctx, storage, func(g guest.Guest) error {
+	asItIs := func(context.Context, guest.Guest) error { return nil }
+	err = r.inGuest(ctx, storage, asItIs, func(_ context.Context, g guest.Guest) error {
 		_, err := guest.Apply(g, r.Undo)
 		return err
 	})
@@ -142,15 +143,18 @@ func closeAll(sources []*disk.Source) error {
 	return errors.Join(failed...)
 }
 
-// inGuest opens the guest on a storage, mounts it as it mounts itself, lets do
-// work on it, and writes everything through.
-func (r *Run) inGuest(ctx context.Context, s *disk.Storage, do func(guest.Guest) error) error {
+// inGuest opens the guest on a storage, lets unmounted work on it as it is, mounts
+// it as it mounts itself, lets do work on that, and writes everything through.
+func (r *Run) inGuest(ctx context.Context, s *disk.Storage, unmounted, do func(context.Context, guest.Guest) error) error {
 	g, err := r.engine(ctx, r.Engine.Name, s, r.Accel, r.log)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrEngine, r.Engine.Name, err)
 	}
+	if err := unmounted(ctx, g); err != nil {
+		return errors.Join(err, g.Close())
+	}
 	if _, err := inspect.Inspect(ctx, g, r.Machine, r.log); err != nil {
 		return errors.Join(err, g.Close())
 	}
-	return errors.Join(do(g), g.Close())
+	return errors.Join(do(ctx, g), g.Close())
 }

@@ -22,6 +22,7 @@ func All() []Tester {
 	return []Tester{
 		{"report-authentic", "a report that the probe did not sign proves nothing", reportsAuthentic},
 		{"no-panic", "a kernel that panicked and was restarted is not well", noPanic},
+		{"filesystems-clean", "a file system that was damaged on the way may boot today and lose data tomorrow", filesystemsClean},
 		{"boot-target-reached", "only the boot target means that the guest is up", each(targetReached)},
 		{"nothing-essential-failed", "a mount, a network or a system service that failed is a broken guest", each(reported(nothingFailed))},
 		{"root-on-expected-disk", "the guest must run from the disk that was migrated, and be able to write to it", each(reported(rootMounted))},
@@ -95,6 +96,27 @@ func noPanic(_ Expect, probed, clean Session) (bool, string) {
 		}
 	}
 	return true, "none on serial, screen or the panic device"
+}
+
+// filesystemsClean asks the checkers' answers from before the machine was started.
+func filesystemsClean(e Expect, probed, _ Session) (bool, string) {
+	if len(probed.Filesystems) == 0 {
+		return false, "no file system was looked at"
+	}
+	var broken, found []string
+	for _, f := range probed.Filesystems {
+		switch {
+		case f.Damaged && !slices.Contains(e.Damaged, f.Device):
+			broken = append(broken, fmt.Sprintf("%s (%s) is damaged: %s", f.Device, f.Type, f.Text))
+		case f.Damaged:
+			found = append(found, fmt.Sprintf("%s (%s) was damaged before the migration", f.Device, f.Type))
+		case f.Clean:
+			found = append(found, fmt.Sprintf("%s (%s) is clean", f.Device, f.Type))
+		default:
+			found = append(found, fmt.Sprintf("%s (%s) was not checked", f.Device, f.Type))
+		}
+	}
+	return len(broken) == 0, sentence(append(broken, found...))
 }
 
 func rebootSurvived(_ Expect, probed, _ Session) (bool, string) {

@@ -29,12 +29,23 @@ type Expect struct {
 	Swaps     int          `json:"swaps,omitempty"`  // least number of block devices that are swapped to
 	NICs      []lan.Expect `json:"nics"`
 	MayFail   []string     `json:"may_fail,omitempty"` // units whose failure was there before the migration
+	Damaged   []string     `json:"damaged,omitempty"`  // devices whose file systems were damaged before the migration
 }
 
 // Disk is a disk that the guest must find.
 type Disk struct {
 	Serial string `json:"serial"`
 	Size   int64  `json:"size,omitempty"` // bytes; not compared if zero
+}
+
+// Filesystem is a file system of the guest as its own checker found it before the
+// machine was started: clean, damaged, or neither, when it was not checked.
+type Filesystem struct {
+	Device  string `json:"device"`
+	Type    string `json:"type"`
+	Clean   bool   `json:"clean"`
+	Damaged bool   `json:"damaged"`
+	Text    string `json:"text,omitempty"` // the checker's complaint, or why it was not asked
 }
 
 // End is how a session ended.
@@ -69,6 +80,7 @@ type Session struct {
 	Screens     []string      `json:"screens,omitempty"`     // file names in the evidence folder
 	LostEvents  int64         `json:"lost_events"`           // that were too many to read
 	SerialBytes int64         `json:"serial_bytes"`          // that the guest wrote
+	Filesystems []Filesystem  `json:"filesystems,omitempty"` // of the overlay with the probe
 	RebootAsked time.Time     `json:"reboot_asked,omitzero"` // when the probe was told to reboot
 }
 
@@ -110,7 +122,7 @@ type Outcome struct {
 
 // Judge asks every tester. A guest is proved only if all answers are good.
 func Judge(e Expect, probed, clean Session) Outcome {
-	o := Outcome{Proved: true, By: probed.By, Unasked: unasked(e), Differences: probed.Differences}
+	o := Outcome{Proved: true, By: probed.By, Unasked: unasked(e, probed), Differences: probed.Differences}
 	for _, t := range All() {
 		ok, evidence := t.ask(e, probed, clean)
 		o.Answers = append(o.Answers, Answer{Name: t.Name, OK: ok, Evidence: evidence})
@@ -127,8 +139,9 @@ func Judge(e Expect, probed, clean Session) Outcome {
 
 // unasked is what the cards are configured for and is not asked, and the cards of
 // which no address is expected: a guest whose configuration was not understood
-// would pass without its network.
-func unasked(e Expect) []string {
+// would pass without its network. Of a file system that was not checked nothing is
+// known either.
+func unasked(e Expect, probed Session) []string {
 	var open []string
 	for _, n := range e.NICs {
 		for _, u := range n.Unasked {
@@ -140,6 +153,11 @@ func unasked(e Expect) []string {
 	}
 	if len(e.NICs) == 0 {
 		open = append(open, "the network: the machine has no card")
+	}
+	for _, f := range probed.Filesystems {
+		if !f.Clean && !f.Damaged {
+			open = append(open, fmt.Sprintf("the structure of %s (%s): %s", f.Device, f.Type, f.Text))
+		}
 	}
 	return open
 }

@@ -56,7 +56,8 @@ func goodNetwork() []lan.Witness {
 func goodProbed() Session {
 	return Session{
 		Probe: true, End: Done, RebootAsked: start.Add(2 * time.Minute), LastWords: "probed",
-		Events: []qmp.Event{{Name: "RESET", Data: json.RawMessage(`{"guest": true, "reason": "guest-reset"}`), At: start.Add(3 * time.Minute)}},
+		Filesystems: []Filesystem{{Device: "vg/root", Type: "ext4", Clean: true}, {Device: "disk1p1", Type: "xfs", Clean: true}},
+		Events:      []qmp.Event{{Name: "RESET", Data: json.RawMessage(`{"guest": true, "reason": "guest-reset"}`), At: start.Add(3 * time.Minute)}},
 		Boots: []Boot{
 			{At: start, Reports: []probe.Received{goodReport("one")}, Network: goodNetwork()},
 			{At: start.Add(3 * time.Minute), Reports: []probe.Received{goodReport("two")}, Network: goodNetwork()},
@@ -96,6 +97,12 @@ func TestEachTesterFailsOnItsOwnMutant(t *testing.T) {
 		{"events that nobody saw", func(_ *Expect, p, _ *Session) { p.LostEvents = 3 }, []string{"no-panic"}},
 		{"a target that is not reached after the reboot", report(1, func(r *wire.Report) { r.Kind, r.Jobs = wire.Starting, []string{"1 a.service start running"} }),
 			[]string{"boot-target-reached"}},
+		{"a file system that was damaged on the way", func(_ *Expect, p, _ *Session) { p.Filesystems[1] = Filesystem{Device: "disk1p1", Damaged: true} }, []string{"filesystems-clean"}},
+		{"a file system that was damaged before, too", func(e *Expect, p, _ *Session) {
+			e.Damaged = []string{"disk1p1"}
+			p.Filesystems[1] = Filesystem{Device: "disk1p1", Damaged: true}
+		}, nil},
+		{"file systems that nobody looked at", func(_ *Expect, p, _ *Session) { p.Filesystems = nil }, []string{"filesystems-clean"}},
 		{"emergency mode", report(0, func(r *wire.Report) { r.Kind = wire.Emergency }), []string{"boot-target-reached"}},
 		{"a failed mount", report(0, func(r *wire.Report) { r.Failed = []string{"srv.mount"} }), []string{"nothing-essential-failed"}},
 		{"a failed network service", report(1, func(r *wire.Report) { r.Failed = []string{"systemd-networkd-wait-online.service"} }),

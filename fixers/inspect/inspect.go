@@ -63,6 +63,16 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 	return f, context.Cause(ctx)
 }
 
+// Remount mounts again what Inspect had mounted when it found these facts. What
+// could not be mounted then may fail again; the facts tell of it.
+func Remount(ctx context.Context, g guest.Guest, f Facts) error {
+	root, _ := f.MountAt("/")
+	if err := g.Mount(root.Device, "/"); err != nil {
+		return fmt.Errorf("%w: %s at /: %w", ErrMount, root.Device, err)
+	}
+	return openFiles(g).mountAll(ctx, g, f)
+}
+
 // linux reads the facts of a mounted Linux guest.
 func (t *files) linux(ctx context.Context, f *Facts) error {
 	f.OS = t.linuxOS()

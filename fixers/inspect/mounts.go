@@ -17,6 +17,9 @@ import (
 // kernels, boot loaders and programs.
 var vital = []string{"/", "/boot", "/usr"}
 
+// Vital tells whether the guest cannot do without what it mounts at a folder.
+func Vital(folder string) bool { return slices.Contains(vital, folder) }
+
 // onDemand are mounted even when fstab leaves it to the user: the guest's
 // kernel updates do so too.
 var onDemand = append([]string{"/boot/efi", "/efi"}, vital...)
