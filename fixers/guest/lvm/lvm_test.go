@@ -261,3 +261,27 @@ func FuzzRead(f *testing.F) {
 		Read(disk{head}, size)
 	})
 }
+
+func TestSettingsAreFoundWhereTheyStand(t *testing.T) {
+	text := "# filter = [ 1 ]\ndevices/scan = \"/dev\"\ndevices {\n\tfilter=[ \"a|x|\", # }\n \"r|\\\"|\" ]\n}\nglobal { umask = 077 }\ndevices { dir = \"/dev\" }\n"
+	got, err := Settings([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, s := range got {
+		found = append(found, fmt.Sprintf("%s %q %s", s.Name, s.Values, text[s.Start:s.End]))
+	}
+	want := []string{
+		"devices/scan [\"/dev\"] \"/dev\"",
+		"devices/filter [\"a|x|\" \"r|\\\"|\"] [ \"a|x|\", # }\n \"r|\\\"|\" ]",
+		"global/umask [\"077\"] 077",
+		"devices/dir [\"/dev\"] \"/dev\"",
+	}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Error("(-want +got):\n", diff)
+	}
+	if _, err := Settings([]byte("devices {")); !errors.Is(err, ErrMetadata) {
+		t.Errorf("a section without an end: %v", err)
+	}
+}
