@@ -52,7 +52,6 @@ var Programs = []Program{
 	{Name: "modprobe", Package: "kmod", Usage: "fixers/initrd: tests read indexes with it", Build: true},
 	{Name: "mkfs.vfat", Package: "dosfstools", Usage: "testers/guests: EFI system partitions", Build: true},
 	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "testers/guests: XFS; fixers/guest: tests of file systems", Build: true},
-	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "fixers/guest: tests of file systems", Build: true},
 	{Name: "xfs_db", Package: "xfsprogs", Usage: "fixers/guest: tests damage an XFS", Build: true},
 	{Name: "mkswap", Package: "util-linux", Usage: "testers/guests: swap spaces", Build: true},
 	{Name: "mmdebstrap", Package: "mmdebstrap", Usage: "testers/guests: install Debian into a tree", Build: true},
