@@ -82,8 +82,8 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, said
 	switch {
 	case c.Both != nil:
-		both := &shared{w: c.Both}
-		cmd.Stdout, cmd.Stderr = both, io.MultiWriter(both, said)
+		both := io.MultiWriter(c.Both, said) // one writer is one pipe, in which the order stays
+		cmd.Stdout, cmd.Stderr = both, both
 	case c.Stdout == nil:
 		cmd.Stdout = &out
 	}

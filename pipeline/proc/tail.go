@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"io"
 	"runtime"
 	"sync"
 )
@@ -27,18 +26,6 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.kept)
-}
-
-// shared is a writer that two streams write to.
-type shared struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (s *shared) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(p)
 }
 
 // pinned runs f on an operating system thread that lives until f returns:
