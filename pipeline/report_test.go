@@ -230,6 +230,8 @@ func TestAProofAsksEachCardForWhatItHas(t *testing.T) {
 		{"one profile for any of two cards", fmt.Sprintf(nmProfile, "a", "ethernet", "[ipv4]\nmethod=auto"), []machine.NIC{one, two}, []string{"[] - - lease=false open=1", "[] - - lease=false open=1"}, nil},
 		{"the profile that was used last", fmt.Sprintf(nmProfile, "a", "ethernet", "interface-name=ens192\n[ipv4]\nmethod=auto") + fmt.Sprintf(nmProfile, "b", "ethernet", "interface-name=ens192\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24") +
 			"-- x/var/lib/NetworkManager/timestamps --\n[timestamps]\na=1\nb=2\n", []machine.NIC{one}, []string{"[192.0.2.5/24] - - lease=false open=0"}, nil},
+		{"the profile that is preferred, though it was used before the other", fmt.Sprintf(nmProfile, "a", "ethernet", "autoconnect-priority=5\ninterface-name=ens192\n[ipv4]\nmethod=auto") + fmt.Sprintf(nmProfile, "b", "ethernet", "interface-name=ens192\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24") +
+			"-- x/var/lib/NetworkManager/timestamps --\n[timestamps]\na=1\nb=2\n", []machine.NIC{one}, []string{"[] - - lease=true open=0"}, nil},
 		{"a configuration of another slot", fmt.Sprintf(nmProfile, "a", "ethernet", "interface-name=ens224\n[ipv4]\nmethod=manual\naddress1=192.0.2.5/24"), []machine.NIC{one}, []string{"[] - - lease=false open=0"}, nil},
 		{"of another slot, which the boot waits for", "-- x/etc/systemd/network/a.network --\n[Match]\nName=ens224\n[Network]\nDHCP=yes\n-- x/etc/network/interfaces --\nauto ens256\niface ens256 inet dhcp\niface ens161 inet dhcp\n", []machine.NIC{one}, []string{"[] - - lease=false open=0"},
 			[]string{"networking.service", "systemd-networkd-wait-online.service"}},
