@@ -1,8 +1,6 @@
 package inspect
 
 import (
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -33,29 +31,6 @@ type Cards struct {
 	used   []Interface // what is not idle
 }
 
-// Doubt is something about a card or a name that could not be told, or that the
-// operator should know.
-type Doubt struct {
-	Kind   DoubtKind
-	Name   string   // the interface's, or what the guest has for one
-	Source string   // where the guest configures it
-	Cards  []Card   // that it is about
-	Names  []string // of OtherOrder: all that the kernel gives
-}
-
-// DoubtKind says what is in doubt.
-type DoubtKind int
-
-// What can be in doubt.
-const (
-	UnknownCard   DoubtKind = iota // the guest configures a name, and which card has it is not known
-	WithoutCard                    // the guest configures a name, and no card is left for it
-	OtherPlace                     // it says another place than the cards that are left are in
-	ByElimination                  // the last name was given to the last card, though their places differ
-	OtherOrder                     // the kernel counts the cards in another order than the record
-	NotConfigured                  // no configuration is for the card
-)
-
 // Cards matches names and cards by MAC, by the place that a predictable name
 // carries, by driver, by the kernel's order, and at last by elimination.
 func (f Facts) Cards(m machine.Machine) *Cards {
@@ -82,79 +57,6 @@ func (c *Cards) MACOf(name string) string {
 		}
 	}
 	return ""
-}
-
-// Lost are the configurations that are brought up at boot for names that no card
-// of the machine has.
-func (c *Cards) Lost() []Interface {
-	rest := c.rest()
-	return slices.DeleteFunc(slices.Clone(c.used), func(i Interface) bool {
-		return i.Off || i.Kind != "" || !slices.Contains(rest, i.cardName())
-	})
-}
-
-// hardwareName matches names that udev or the kernel gives to network cards.
-// Bridges, bonds and VLANs have others.
-var hardwareName = regexp.MustCompile(`^(eth\d{1,4}|en[opsx][0-9a-z]{1,12}|em\d{1,3}|p\d{1,3}p\d{1,3})$`)
-
-// configuredNames are the names of network cards in the guest's configuration,
-// each once. Only where the configuration says that it is of a card may the name
-// be any; others may be of what something else makes. What a VLAN lies on has a
-// name too.
-func configuredNames(n Network) []string {
-	var names, known []string
-	for _, p := range n.Pins {
-		known = append(known, p.Name)
-	}
-	add := func(name string, any bool) {
-		if name == "" || slices.Contains(names, name) || !any && !hardwareName.MatchString(name) && !slices.Contains(known, name) {
-			return
-		}
-		names = append(names, name)
-	}
-	for _, i := range n.Interfaces {
-		if i.Kind == "" && !i.isPattern() {
-			add(i.cardName(), i.MAC != "" || i.Stack == "NetworkManager" || i.Stack == "netplan")
-		}
-	}
-	for _, i := range n.Interfaces {
-		if !slices.ContainsFunc(n.Interfaces, func(other Interface) bool { return other.is(i.Parent) }) {
-			add(i.Parent, false)
-		}
-	}
-	return names
-}
-
-// cardName is the name without the number of an alias: eth0:1 speaks of eth0.
-func (i Interface) cardName() string {
-	name, _, _ := strings.Cut(i.Name, ":")
-	return name
-}
-
-// is tells whether an interface goes by a name or an ID.
-func (i Interface) is(ref string) bool { return ref != "" && (i.Name == ref || i.ID == ref) }
-
-// isPattern tells a name that is one or more patterns.
-func (i Interface) isPattern() bool { return strings.ContainsAny(i.Name, "*?[! ") }
-
-// IsFor tells whether a name is what a configuration asks for.
-func (i Interface) IsFor(name string) bool {
-	patterns, inverted := strings.CutPrefix(i.Name, "!")
-	for p := range strings.FieldsSeq(patterns) {
-		if base, _, _ := strings.Cut(p, ":"); matches(base, name) {
-			return !inverted
-		}
-	}
-	return inverted
-}
-
-// anyCard tells a configuration that fits a card on KVM whatever its name is: one
-// for en*, or for all names of the kernel's.
-func (i Interface) anyCard() bool {
-	if i.MAC != "" || i.Driver != "" || i.Path != "" {
-		return false
-	}
-	return i.Name == "" || i.isPattern() && (i.IsFor("enp1s0") && i.IsFor("ens3") || i.IsFor("eth0"))
 }
 
 func (c *Cards) matched(name string) bool {
@@ -373,95 +275,5 @@ func (c *Cards) elsewhere(name string) bool {
 func (c *Cards) ofAnother(name string) bool {
 	return slices.ContainsFunc(c.facts.Network.Pins, func(p Pin) bool {
 		return p.Name == name && p.MAC != "" && c.foreign(p.MAC)
-	})
-}
-
-// unmatched says which names have no card.
-func (c *Cards) unmatched() {
-	for _, name := range c.rest() {
-		d := Doubt{Name: name, Source: c.source(name)}
-		for _, i := range c.free() {
-			d.Cards = append(d.Cards, c.All[i])
-		}
-		switch {
-		case c.idle(name):
-			continue
-		case c.elsewhere(name):
-			d.Kind = OtherPlace
-		case len(c.nics) > 0 && len(d.Cards) == 0 || c.ofAnother(name):
-			d.Kind = WithoutCard
-		case kernelName.MatchString(name) && len(c.nics) == 0:
-			continue // nothing is known of the cards; the kernel counts on KVM too
-		}
-		c.Doubts = append(c.Doubts, d)
-	}
-	for i, card := range c.All {
-		if card.Name != "" && card.MAC == "" && !card.Kept {
-			c.Doubts = append(c.Doubts, Doubt{Kind: UnknownCard, Name: card.Name, Source: c.source(card.Name)})
-			c.All[i].Kept = true // nothing can be written for it
-		}
-	}
-}
-
-// idle tells a name that only what nothing starts configures.
-func (c *Cards) idle(name string) bool {
-	return !slices.ContainsFunc(c.facts.Network.Interfaces, func(i Interface) bool {
-		return !i.Idle && (i.cardName() == name || i.Parent == name)
-	})
-}
-
-// source is where a name is configured, in use before idle.
-func (c *Cards) source(name string) string {
-	for _, idle := range []bool{false, true} {
-		for _, i := range c.facts.Network.Interfaces {
-			if i.Idle == idle && (i.cardName() == name || i.Parent == name) {
-				return i.Source
-			}
-		}
-	}
-	for _, p := range c.facts.Network.Pins {
-		if p.Name == name {
-			return p.Source
-		}
-	}
-	return "the guest"
-}
-
-// spare are cards that no configuration names. Where another card was named by
-// its slot, this one was too: bridges, firewalls and containers may know it. And
-// where a configuration is for names like ens*, its name must stay one of them.
-func (c *Cards) spare() {
-	bySlot := slices.ContainsFunc(c.All, func(card Card) bool { return slotName.MatchString(card.Name) })
-	for n := range c.nics {
-		card := &c.All[n]
-		name := nameOfSlot(card.Slot)
-		switch {
-		case card.Name != "":
-		case card.Slot > 0 && card.MAC != "" && !c.matched(name) && (bySlot || c.patterned(name)):
-			card.Name = name
-		case !card.Found && !c.forAny():
-			c.Doubts = append(c.Doubts, Doubt{Kind: NotConfigured, Name: fmt.Sprint(n), Cards: []Card{*card}})
-		}
-	}
-	for _, i := range c.used {
-		named := slices.ContainsFunc(c.All, func(card Card) bool { return card.Name != "" && i.IsFor(card.Name) })
-		if i.Kind == "" && i.isPattern() && !i.anyCard() && !named && len(c.free()) > 0 {
-			c.Doubts = append(c.Doubts, Doubt{Kind: UnknownCard, Name: i.Name, Source: i.Source})
-		}
-	}
-}
-
-// forAny tells whether a configuration is for whatever card there is, or whether
-// it was told already that a card has none.
-func (c *Cards) forAny() bool {
-	return slices.ContainsFunc(c.used, func(i Interface) bool { return i.Kind == "" && i.anyCard() }) ||
-		slices.ContainsFunc(c.Doubts, func(d Doubt) bool { return d.Kind == OtherPlace })
-}
-
-// patterned tells whether a configuration asks for names like this one, and not
-// for any.
-func (c *Cards) patterned(name string) bool {
-	return slices.ContainsFunc(c.used, func(i Interface) bool {
-		return i.Kind == "" && i.isPattern() && !i.anyCard() && i.IsFor(name)
 	})
 }

@@ -26,6 +26,8 @@ type files struct {
 	view     *guest.View
 	total    int64 // bytes read so far
 	problems []Found
+	plan     *netplanConfig // once it is read
+	nm       []UnitLine     // NetworkManager's settings, once they are read
 }
 
 func openFiles(r guest.Reader) *files {

@@ -168,6 +168,13 @@ func TestNetplansFilesThatAreNoneAreProblems(t *testing.T) {
 			t.Errorf("%s: %d interfaces, problems %v, want one problem", what, len(n.Interfaces), problems)
 		}
 	}
+	many := ""
+	for i := range 20 {
+		many += fmt.Sprintf("-- x/etc/netplan/%02d.yaml --\nnetwork: {ethernets: {a: {dhcp4: true}}}\n#%s\n", i, strings.Repeat("x", 100<<10))
+	}
+	if n, problems := ReadNetwork(grown(t, many)); len(n.Interfaces) != 1 || len(problems) != 1 {
+		t.Errorf("two megabytes of files: %d interfaces, problems %v, want one each", len(n.Interfaces), problems)
+	}
 	for _, text := range []string{"", "# nothing", "network:", "network: []", "network:\n  ethernets:\n", "- a", "a", "network:\n  version: 2\n  ethernets:\n    a:\n"} {
 		if _, problems := ReadNetwork(grown(t, "-- x/etc/netplan/a.yaml --\n"+text+"\n")); len(problems) > 0 {
 			t.Errorf("%q: problems %v, want none", text, problems)
