@@ -53,6 +53,7 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 		if err := t.linux(ctx, &f); err != nil {
 			return Facts{}, err
 		}
+		t.arguments(f, m)
 	}
 	f.Firmware = t.firmware(f, m, seen)
 	f.Problems = t.problems

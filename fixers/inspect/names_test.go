@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/pipeline/machine"
 )
 
@@ -74,6 +75,27 @@ func TestLogicalVolumesHaveManyNames(t *testing.T) {
 	}
 	if name, ok := f.Stable("disk1"); ok {
 		t.Errorf("Stable of a physical volume = %q", name)
+	}
+}
+
+func TestAKernelsRootIsTheOneThatWasFound(t *testing.T) {
+	top := disks(1)
+	top.Volumes = volumes
+	top.Filesystems = append(top.Filesystems, guest.Filesystem{Device: "web-vg/root", Type: "ext4", UUID: "fs-root"})
+	for options, want := range map[string]int{
+		"root=/dev/mapper/web--vg-root ro rd.lvm.lv=web-vg/root rd.lvm.vg=web-vg resume=/dev/web-vg/swap": 0,
+		"root=UUID=fs-root":                   0,
+		"root=UUID=fs-disk0p1":                1,
+		`root="/dev/mapper/web--vg-my--data"`: 1,
+		"root=/dev/mapper/gone rd.x=1":        0, // what it means is not known
+		"rd.lvm.lv=web-vg/gone":               1,
+	} {
+		files := openFiles(tree.New())
+		f := Facts{Topology: top, Mounts: []Mount{{Device: "web-vg/root", Path: "/"}}, Kernels: []Kernel{{Default: true, Options: options}, {Options: "root=UUID=fs-disk0p1"}}}
+		files.arguments(f, machine.Machine{})
+		if len(files.problems) != want {
+			t.Errorf("%s: problems %v, want %d", options, files.problems, want)
+		}
 	}
 }
 
