@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"debug/pe"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -15,6 +13,7 @@ import (
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
 )
 
@@ -59,16 +58,6 @@ const maxProgram = 8 << 20
 // removable is what firmware starts from a disk of which it knows no boot entry.
 const removable = "BOOTX64.EFI"
 
-// The names that distributions give to the programs, SUSE's last: a shim finds
-// the others by the names that it was built with.
-var (
-	shims     = []string{"shimx64.efi", "shim.efi"}
-	fallbacks = []string{"fbx64.efi", "fallback.efi"}
-	grubs     = []string{"grubx64.efi", "grub.efi"}
-	managers  = []string{"mmx64.efi", "MokManager.efi"}
-	csvs      = []string{"BOOTX64.CSV", "BOOT.CSV"}
-)
-
 // espPlan is the work on one EFI system partition.
 type espPlan struct {
 	view *guest.View
@@ -81,7 +70,8 @@ type espPlan struct {
 func systemPartitions(g *guest.View, in fixer.Input) ([]string, error) {
 	var folders []string
 	for _, m := range in.Facts.Mounts {
-		if m.Device == "" || !in.Facts.IsESP(m.Device) {
+		unread := slices.ContainsFunc(in.Facts.Problems, func(p inspect.Found) bool { return p.Source == m.Source })
+		if m.Device == "" || !in.Facts.IsESP(m.Device) || unread { // what is in its folder then is of another file system
 			continue
 		}
 		efi, err := folded(g, m.Path, "EFI")
@@ -93,94 +83,6 @@ func systemPartitions(g *guest.View, in fixer.Input) ([]string, error) {
 		}
 	}
 	return folders, nil
-}
-
-// folded finds the first of names in a folder, whatever the letters' case, as FAT
-// does; "" if there is none.
-func folded(g *guest.View, dir string, names ...string) (string, error) {
-	list, err := g.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	for _, name := range names {
-		for _, info := range list {
-			if strings.EqualFold(info.Name, name) {
-				return path.Join(dir, info.Name), nil
-			}
-		}
-	}
-	return "", nil
-}
-
-// loader is what a folder holds of a boot loader, each by its full name or "".
-type loader struct {
-	shim, fallback, grub, manager, csv, systemd, config, legacy string
-}
-
-func (e espPlan) look(dir string) (l loader, err error) {
-	for _, f := range []struct {
-		to    *string
-		names []string
-	}{
-		{&l.shim, shims}, {&l.fallback, fallbacks}, {&l.grub, grubs}, {&l.manager, managers}, {&l.csv, csvs},
-		{&l.systemd, []string{"systemd-bootx64.efi"}}, {&l.config, []string{"grub.cfg"}}, {&l.legacy, []string{"grub.conf"}},
-	} {
-		if *f.to, err = folded(e.view, dir, f.names...); err != nil {
-			return l, err
-		}
-	}
-	return l, nil
-}
-
-// vendors are the folders of the guest's own boot loaders, that of its
-// distribution first.
-func (e espPlan) vendors() ([]loader, error) {
-	list, err := e.view.ReadDir(e.efi)
-	if err != nil {
-		return nil, err
-	}
-	own := e.in.Facts.OS.Distro
-	if own == "rhel" {
-		own = "redhat"
-	}
-	slices.SortStableFunc(list, func(a, b guest.Info) int {
-		return -cmp.Compare(btoi(strings.EqualFold(a.Name, own)), btoi(strings.EqualFold(b.Name, own)))
-	})
-	var found []loader
-	for _, info := range list {
-		if !info.Mode.IsDir() || strings.EqualFold(info.Name, "BOOT") || strings.EqualFold(info.Name, "Microsoft") {
-			continue
-		}
-		l, err := e.look(path.Join(e.efi, info.Name))
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, l)
-	}
-	return found, nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// copies are the files to put into EFI/BOOT, by their names there; none if a boot
-// loader is of no use.
-func (l loader) copies(there loader) map[string]string {
-	switch {
-	case l.shim != "" && l.grub != "" && l.csv != "" && (l.fallback != "" || there.fallback != ""):
-		return map[string]string{removable: l.shim, path.Base(l.fallback): l.fallback}
-	case l.shim != "" && l.grub != "":
-		return map[string]string{removable: l.shim, path.Base(l.grub): l.grub, path.Base(l.manager): l.manager, path.Base(l.config): l.config}
-	case l.grub != "":
-		return map[string]string{removable: l.grub, path.Base(l.config): l.config, "BOOTX64.conf": l.legacy}
-	case l.systemd != "":
-		return map[string]string{removable: l.systemd}
-	}
-	return nil
 }
 
 func (e espPlan) plan() ([]fixer.Concern, error) {
@@ -265,37 +167,6 @@ func (e espPlan) copyAll(copies map[string]string, dir string) error {
 	return nil
 }
 
-// trusted judges the program that firmware will start, where it starts only what
-// is signed. KVM's firmware knows Microsoft's keys, which sign shims.
-func (e espPlan) trusted(program string) ([]fixer.Concern, error) {
-	if !e.in.Machine.SecureBoot {
-		return nil, nil
-	}
-	data, err := e.view.ReadFile(program, maxProgram)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case !signed(data):
-		return []fixer.Concern{unsigned(program)}, nil
-	case !bytes.Contains(data, []byte("UEFI SHIM")):
-		return []fixer.Concern{otherKey(program)}, nil
-	}
-	return nil, nil
-}
-
-// signed tells whether an EFI program carries a signature.
-//
-// Source: Microsoft PE format, "The Attribute Certificate Table".
-func signed(program []byte) bool {
-	f, err := pe.NewFile(bytes.NewReader(program))
-	if err != nil {
-		return false
-	}
-	header, ok := f.OptionalHeader.(*pe.OptionalHeader64)
-	return ok && header.NumberOfRvaAndSizes > pe.IMAGE_DIRECTORY_ENTRY_SECURITY && header.DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_SECURITY].Size > 0
-}
-
 func unreadESP() fixer.Concern {
 	return fixer.Concern{
 		Level: fixer.Warning,
@@ -311,23 +182,5 @@ func withoutLoader(efi string) fixer.Concern {
 		Code:  "linux/uefi-no-loader",
 		Text:  fmt.Sprintf("%s holds no boot loader that KVM's firmware would start without the boot entries of the source", efi),
 		Try:   "install it for removable media in the guest (grub-install --removable, or bootctl install), and migrate again",
-	}
-}
-
-func unsigned(program string) fixer.Concern {
-	return fixer.Concern{
-		Level: fixer.Blocker,
-		Code:  "linux/uefi-secure-boot",
-		Text:  fmt.Sprintf("%s is not signed, and the machine has Secure Boot on: KVM's firmware will not start it", program),
-		Try:   "install shim's signed package in the guest, or turn Secure Boot off in the VM's settings, and migrate again",
-	}
-}
-
-func otherKey(program string) fixer.Concern {
-	return fixer.Concern{
-		Level: fixer.Warning,
-		Code:  "linux/uefi-secure-boot",
-		Text:  fmt.Sprintf("%s is signed and no shim: KVM's firmware starts it only if Microsoft signed it, or with its key enrolled", program),
-		Try:   "enrol the key in the domain's NVRAM, install shim's signed package in the guest, or turn Secure Boot off",
 	}
 }
