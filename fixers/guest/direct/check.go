@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
@@ -63,7 +64,7 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 		h.Text = err.Error()
 		return h, nil
 	}
-	h.State, h.Text = c.Judge(exit, string(said.kept))
+	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.path, f.Device))
 	return h, nil
 }
 

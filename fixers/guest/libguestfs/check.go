@@ -52,7 +52,7 @@ func (g *engine) check(h guest.Health, c guest.Checker) (guest.Health, error) {
 	case exit == timedOut:
 		return h.Overdue(), nil
 	}
-	h.State, h.Text = c.Judge(exit, said)
+	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(said, g.labelled[h.Device], h.Device))
 	return h, nil
 }
 
