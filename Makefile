@@ -13,6 +13,8 @@ GUEST    ?= web01
 TO       ?= migrated
 
 GO_BUILD    := go build -trimpath -buildvcs=false
+# The appliance's libraries; libvirt's is opened when it is first asked for.
+TAGS        := appliance,libvirt_dlopen
 GUEST_BUILD := CGO_ENABLED=0 $(GO_BUILD) -ldflags '-s -w'
 GOFILES      = find . -name '*.go' -type f -not -path '*/node_modules/*'
 # Unit tests stay quick whatever the caller's environment asks for.
@@ -31,7 +33,7 @@ setup: ## install what is missing: Debian packages, a recent Go
 	@build/setup
 
 build: setup guest-binaries ## bin/hyper2kvm, with libguestfs, hivex and libvirt
-	$(GO_BUILD) -tags appliance -ldflags '-X main.version=$(VERSION)' -o bin/hyper2kvm ./agent
+	$(GO_BUILD) -tags $(TAGS) -ldflags '-X main.version=$(VERSION)' -o bin/hyper2kvm ./agent
 
 migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) into TO and prove that it boots
 	@disk='$(DISK)'; \
@@ -51,12 +53,12 @@ fmt-check: ## fail on a file that gofmt would change
 vet: ## go vet of the default, the C-free and the appliance's build
 	go vet ./...
 	CGO_ENABLED=0 go vet ./...
-	go vet -tags appliance ./...
+	go vet -tags $(TAGS) ./...
 
 staticcheck: ## staticcheck, at the version of build/tools/go.mod, of both builds
 	go build -C build/tools -o $(CACHE)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	$(CACHE)/bin/staticcheck ./...
-	$(CACHE)/bin/staticcheck -tags appliance ./...
+	$(CACHE)/bin/staticcheck -tags $(TAGS) ./...
 
 test: ## set up, build and pass every test, machines included
 	@build/phases setup build $(STAGES)
@@ -71,13 +73,13 @@ test-race: ## the same with the race detector
 	$(UNIT) go test -race $$($(RACE_PACKAGES))
 
 test-tools: guest-binaries ## also tests that need root and programs; a missing one fails
-	NEED_TOOLS=1 go test -count=1 -tags appliance ./...
+	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) ./...
 
 test-vms: guest-binaries ## also tests that start machines; one package at a time
-	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags appliance ./...
+	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) ./...
 
 test-matrix: guest-binaries ## also every variant of tests of which test-vms starts a chosen few; an hour
-	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 3h -tags appliance ./...
+	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

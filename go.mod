@@ -18,6 +18,7 @@ require (
 	golang.org/x/text v0.31.0
 	golang.org/x/tools v0.38.0
 	libguestfs.org/guestfs v0.0.0
+	libvirt.org/go/libvirt v1.12005.0
 	libvirt.org/go/libvirtxml v1.12005.0
 )
 

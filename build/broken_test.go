@@ -56,6 +56,17 @@ func TestWrongArrowsAreFound(t *testing.T) {
 	}
 }
 
+func TestAnotherRoomForCIsFound(t *testing.T) {
+	got := outOfRoom([]source{
+		{folder: "testers/libvirt", name: "daemon.go", imports: []string{"libvirt.org/go/libvirt", "libvirt.org/go/libvirtxml"}},
+		{folder: "pipeline/target", name: "libvirt.go", imports: []string{"libvirt.org/go/libvirt"}},
+		{folder: "fixers/windows", name: "hive.go", imports: []string{"C"}},
+	})
+	if len(got) != 2 || !strings.HasPrefix(got[0], "pipeline/target/libvirt.go") || !strings.HasPrefix(got[1], "fixers/windows/hive.go") {
+		t.Errorf("outOfRoom = %q", got)
+	}
+}
+
 func TestASecondRunnerOfProgramsIsFound(t *testing.T) {
 	got := programRunners([]source{
 		{folder: "pipeline/proc", name: "proc.go", imports: []string{"os/exec"}},

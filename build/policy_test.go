@@ -113,6 +113,24 @@ func programRunners(sources []source) (wrong []string) {
 	return wrong
 }
 
+// rooms are the packages that call into C libraries, by the binding that they use.
+var rooms = map[string]string{
+	"libguestfs.org/guestfs": "fixers/guest/libguestfs",
+	"libvirt.org/go/libvirt": "testers/libvirt",
+}
+
+// outOfRoom lists the files that call into C elsewhere.
+func outOfRoom(sources []source) (wrong []string) {
+	for _, s := range sources {
+		for _, imported := range s.imports {
+			if room, ok := rooms[imported]; imported == "C" || ok && s.folder != room {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s: C libraries have rooms of their own, %v", s.path(), imported, rooms))
+			}
+		}
+	}
+	return wrong
+}
+
 // uncommented lists the packages of which no file has a package comment.
 func uncommented(sources []source) (wrong []string) {
 	comments := map[string]string{}
@@ -190,6 +208,10 @@ func TestImportArrowsPointDown(t *testing.T) {
 
 func TestOnlyProcRunsPrograms(t *testing.T) {
 	report(t, programRunners(sources(t)))
+}
+
+func TestCLibrariesStayInTheirRooms(t *testing.T) {
+	report(t, outOfRoom(sources(t)))
 }
 
 func TestEveryPackageHasAComment(t *testing.T) {
