@@ -15,6 +15,7 @@ import (
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
+	"hyper2kvm/testers/libvirt"
 )
 
 // Exit statuses. They are part of the interface: scripts decide on them.
@@ -46,7 +47,7 @@ var (
 
 // badInput are the errors that the operator ends by giving something else.
 var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
-	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict}
+	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, libvirt.ErrEmitted}
 
 func exitStatus(err error) int {
 	switch {
@@ -54,7 +55,7 @@ func exitStatus(err error) int {
 		return exitOK
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.Is(err, errUsage):
+	case errors.Is(err, errUsage), errors.Is(err, libvirt.ErrURI):
 		return exitUsage
 	case errors.Is(err, pipeline.ErrBlocked):
 		return exitBlocked

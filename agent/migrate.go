@@ -18,6 +18,7 @@ import (
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/testers/libvirt"
 )
 
 // flags are what the commands that run the pipeline share.
@@ -26,6 +27,7 @@ type flags struct {
 	noTest                     bool
 	plan                       string
 	folders                    []string
+	with, connect              string
 }
 
 func (f *flags) addTarget(c *cobra.Command) {
@@ -58,6 +60,23 @@ func (f *flags) allowed() ([]string, error) {
 	return list, nil
 }
 
+// addTester names what runs the tested machine, by the flag called name.
+func (f *flags) addTester(c *cobra.Command, name string) {
+	c.Flags().StringVar(&f.with, name, withQEMU, "what runs the tested machine: qemu, or libvirt, which then is seen to accept and to run the emitted domain")
+	c.Flags().StringVar(&f.connect, "connect", "", "the libvirt to test with, as virsh names it (default "+libvirt.DefaultURI()+")")
+}
+
+// withQEMU is what people call pipeline.WithQEMU.
+const withQEMU = "qemu"
+
+// tester is what the flags of addTester say.
+func (f *flags) tester() (with, connect string) {
+	if f.with == withQEMU {
+		return pipeline.WithQEMU, ""
+	}
+	return f.with, f.connect
+}
+
 func (f *flags) addOutput(c *cobra.Command) {
 	c.Flags().StringVar(&f.output, "output", "text", "text or json")
 }
@@ -70,6 +89,10 @@ func (f *flags) check() error {
 		return fmt.Errorf("%w: --engine %s: want auto, direct or libguestfs", errUsage, f.engine)
 	case f.output != "" && f.output != "text" && f.output != "json":
 		return fmt.Errorf("%w: --output %s: want text or json", errUsage, f.output)
+	case f.with != "" && f.with != withQEMU && f.with != pipeline.WithLibvirt:
+		return fmt.Errorf("%w: to test with %s: want qemu or libvirt", errUsage, f.with)
+	case f.with == withQEMU && f.connect != "":
+		return fmt.Errorf("%w: --connect is for a test with libvirt", errUsage)
 	}
 	return nil
 }
@@ -94,6 +117,7 @@ on where it was when the same command is given again.`,
 	f.addTarget(c)
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addTester(c, "test-with")
 	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
 	return c
 }
@@ -114,6 +138,7 @@ the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addTester(c, "test-with")
 	return c
 }
 
@@ -134,6 +159,7 @@ func (a *app) apply() *cobra.Command {
 	f.addTarget(c)
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addTester(c, "test-with")
 	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
 	return c
 }
@@ -172,6 +198,7 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if o.AllowFolders, err = f.allowed(); err != nil {
 		return err
 	}
+	o.With, o.Connect = f.tester()
 	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)+suffix))
 	if err != nil {
 		return err

@@ -20,17 +20,27 @@ func (a *app) test() *cobra.Command {
 		Long: `Boot a throwaway overlay and judge what is seen. Given the folder of a migration,
 its converted disks are tested again. Given a source, that is booted as it is,
 unfixed: on KVM's hardware, or with --hardware vmware on PVSCSI and VMXNET3, to
-tell whether a guest was healthy before its migration.`,
+tell whether a guest was healthy before its migration.
+
+With --with libvirt the machine is not run by QEMU alone: libvirt validates and
+starts the domain that was emitted, as a transient one under another name, with
+throwaway disks and networks that lead nowhere.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if hardware != "kvm" && hardware != pipeline.OnVMware {
 				return fmt.Errorf("%w: --hardware %s: want kvm or vmware", errUsage, hardware)
+			}
+			if hardware == pipeline.OnVMware && f.with == pipeline.WithLibvirt {
+				return fmt.Errorf("%w: --hardware vmware is for a test with qemu: libvirt runs the emitted domain alone", errUsage)
+			}
+			if err := f.check(); err != nil {
+				return err
 			}
 			path, err := existing(args[0])
 			if err != nil {
 				return err
 			}
 			if info, err := os.Stat(path); err == nil && info.IsDir() {
-				return a.retest(c.Context(), args[0])
+				return a.retest(c.Context(), f, args[0])
 			}
 			asIs := "the guest is tested as it is"
 			o := pipeline.Options{Source: args[0], Format: "qcow2", Engine: f.engine, Skip: map[string]string{"plan": asIs, "fix": asIs, "convert": asIs}}
@@ -44,12 +54,14 @@ tell whether a guest was healthy before its migration.`,
 	c.Flags().StringVar(&hardware, "hardware", "kvm", "kvm or vmware")
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addTester(c, "with")
 	return c
 }
 
-func (a *app) retest(ctx context.Context, folder string) error {
+func (a *app) retest(ctx context.Context, f flags, folder string) error {
 	return a.reopen(folder, func(r *pipeline.Run) error {
-		err := r.Retest(ctx)
+		with, connect := f.tester()
+		err := r.Retest(ctx, with, connect)
 		err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
 		a.summary(r, err)
 		return err

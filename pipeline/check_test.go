@@ -137,9 +137,9 @@ func TestDamageByTheCopyIsNoProof(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.engine = sickening(from)
-		r.boot = func(context.Context, watch.Spec) (testers.Session, error) {
+		r.machines = runBy(func(context.Context, watch.Spec) (testers.Session, error) {
 			return testers.Session{End: testers.Hung}, nil
-		}
+		})
 		if err := r.Go(t.Context()); !errors.Is(err, ErrNotProved) {
 			t.Errorf("Go = %v, want %v", err, ErrNotProved)
 		}

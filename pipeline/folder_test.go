@@ -204,7 +204,7 @@ func TestTheProofOfAConvertedGuestNeedsNoSource(t *testing.T) {
 	hung := func(context.Context, watch.Spec) (testers.Session, error) {
 		return testers.Session{Probe: true, End: testers.Hung}, nil
 	}
-	r.boot = hung
+	r.machines = runBy(hung)
 	if err := errors.Join(r.Go(t.Context()), r.Close()); !errors.Is(err, ErrNotProved) {
 		t.Fatalf("Go = %v, want %v", err, ErrNotProved)
 	}
@@ -214,7 +214,7 @@ func TestTheProofOfAConvertedGuestNeedsNoSource(t *testing.T) {
 	if r, err = open(t, folder, source, nil); err != nil {
 		t.Fatal(err)
 	}
-	r.boot = hung
+	r.machines = runBy(hung)
 	if err := errors.Join(r.Go(t.Context()), r.Close()); !errors.Is(err, ErrNotProved) {
 		t.Errorf("Go without the source = %v, want %v", err, ErrNotProved)
 	}
@@ -235,7 +235,7 @@ func TestAHalfDoneUndoIsNotThrownAway(t *testing.T) {
 	if err := replaceFile(r.work(undoReady), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Retest(t.Context()); !errors.Is(err, ErrRecord) {
+	if err := r.Retest(t.Context(), WithQEMU, ""); !errors.Is(err, ErrRecord) {
 		t.Errorf("Retest = %v, want %v", err, ErrRecord)
 	}
 	if err := r.UndoAll(t.Context()); err != nil {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -12,9 +13,17 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/watch"
 )
 
 var errConflict = guest.ErrConflict
+
+// runBy has every machine that is tested run by a fake, which is always ready.
+func runBy(boot func(context.Context, watch.Spec) (testers.Session, error)) map[string]hypervisor {
+	fake := hypervisor{boot, func(context.Context, string) error { return nil }}
+	return map[string]hypervisor{WithQEMU: fake, WithLibvirt: fake}
+}
 
 // fileOf reads a file of the guest on a disk, through an overlay.
 func fileOf(t *testing.T, path, name string) string {

@@ -74,6 +74,8 @@ type Options struct {
 	Format   string            `json:"format"`             // of the target: qcow2 or raw
 	Engine   string            `json:"engine"`             // auto, direct, libguestfs
 	Hardware string            `json:"hardware,omitempty"` // that TEST boots on: OnKVM or OnVMware
+	With     string            `json:"with,omitempty"`     // what runs the tested machine: WithQEMU or WithLibvirt
+	Connect  string            `json:"connect,omitempty"`  // URI of the libvirt to test with; libvirt.DefaultURI if empty
 	Until    string            `json:"until,omitempty"`    // the last stage to run; all if empty
 	Skip     map[string]string `json:"skip,omitempty"`     // stage to the reason
 	Plan     *fixers.Plan      `json:"plan,omitempty"`     // an approved plan, applied instead of a new one

@@ -18,7 +18,6 @@ import (
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
-	"hyper2kvm/testers/qemu"
 )
 
 // Config is what a run is made with.
@@ -75,6 +74,12 @@ func (o Options) check() error {
 	if !slices.Contains([]string{"", Auto, Direct, Libguestfs}, o.Engine) {
 		return fmt.Errorf("%w: there is no engine %q", source.ErrBadInput, o.Engine)
 	}
+	if _, ok := hypervisors[o.With]; !ok {
+		return fmt.Errorf("%w: there is nothing to test with that is called %q", source.ErrBadInput, o.With)
+	}
+	if o.With != WithQEMU && o.Hardware == OnVMware {
+		return fmt.Errorf("%w: hardware like VMware's is no emitted domain: it is tested with QEMU alone", source.ErrBadInput)
+	}
 	if o.Plan != nil && o.Plan.Changes == nil { // a plan without changes has an empty list
 		return fmt.Errorf("%w: the plan has no list of changes", source.ErrBadInput)
 	}
@@ -110,7 +115,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, boot: qemu.Boot, accel: accel.Probe, version: c.Version, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}
@@ -149,6 +154,9 @@ func (r *Run) begin(name string, o Options) error {
 func (r *Run) mayResume(o Options) error {
 	if r.Stage("inspect").State != Done {
 		r.Options.Engine, r.Engine = o.Engine, Engine{} // the operator may have chosen it to get on
+	}
+	if r.Stage("test").State != Done {
+		r.Options.With, r.Options.Connect = o.With, o.Connect // so may they have been
 	}
 	switch {
 	case r.Options.Source != o.Source:

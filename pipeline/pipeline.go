@@ -22,8 +22,6 @@ import (
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/transfer"
-	"hyper2kvm/testers"
-	"hyper2kvm/testers/watch"
 )
 
 // Stage is one step of a migration.
@@ -90,7 +88,7 @@ type Run struct {
 	copier   transfer.Copier
 	engine   engineFunc
 	packaged bool // libguestfs is in this build
-	boot     bootFunc
+	machines map[string]hypervisor
 	accel    func(context.Context) (accel.Choice, error)
 	fixers   func() []fixer.Fixer
 	version  string
@@ -102,9 +100,6 @@ type Run struct {
 
 // engineFunc opens the guest on a storage's disks.
 type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error)
-
-// bootFunc runs one machine and observes it.
-type bootFunc func(ctx context.Context, s watch.Spec) (testers.Session, error)
 
 // Go runs the stages that are not done, in order, and saves the record after
 // each. Its error is the stage's that failed.
@@ -132,8 +127,9 @@ func (r *Run) Go(ctx context.Context) (err error) {
 	return r.finish(ctx)
 }
 
-// ready looks for the programs of all stages that are to run: a migration that
-// cannot be tested should not be found out after its copy.
+// ready looks for the programs of all stages that are to run, and for what runs
+// the tested machine: a migration that cannot be tested should not be found out
+// after its copy.
 func (r *Run) ready(ctx context.Context) error {
 	var names []string
 	for _, s := range r.stages() {
@@ -142,7 +138,13 @@ func (r *Run) ready(ctx context.Context) error {
 		}
 	}
 	slices.Sort(names)
-	return proc.Ready(ctx, slices.Compact(names)...)
+	if err := proc.Ready(ctx, slices.Compact(names)...); err != nil {
+		return err
+	}
+	if state := r.Stage("test").State; state == Done || state == Skipped {
+		return nil
+	}
+	return r.machines[r.Options.With].ready(ctx, r.Options.Connect)
 }
 
 // again brings back a stage that an earlier process finished.

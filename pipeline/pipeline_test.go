@@ -109,9 +109,9 @@ func open(t *testing.T, folder, source string, change func(*Options)) (*Run, err
 	r.accel = func(context.Context) (accel.Choice, error) {
 		return accel.Choice{Name: accel.TCG, Reason: "this is a test"}, nil
 	}
-	r.boot = func(context.Context, watch.Spec) (testers.Session, error) {
+	r.machines = runBy(func(context.Context, watch.Spec) (testers.Session, error) {
 		return testers.Session{}, errors.New("nothing was to be booted")
-	}
+	})
 	return r, nil
 }
 
@@ -447,13 +447,13 @@ func TestAGuestThatDoesNotComeUpIsNotProved(t *testing.T) {
 	}
 	defer r.Close()
 	booted := 0
-	r.boot = func(_ context.Context, s watch.Spec) (testers.Session, error) {
+	r.machines = runBy(func(_ context.Context, s watch.Spec) (testers.Session, error) {
 		booted++
 		if s.Key == nil || len(s.Disks) != 1 {
 			t.Errorf("booted with key %v and %d disks", s.Key, len(s.Disks))
 		}
 		return testers.Session{Probe: true, End: testers.Hung, LastWords: "Waiting for root"}, nil
-	}
+	})
 	if err := r.Go(t.Context()); !errors.Is(err, ErrNotProved) {
 		t.Errorf("Go = %v, want %v", err, ErrNotProved)
 	}

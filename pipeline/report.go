@@ -128,6 +128,7 @@ func (r Report) Markdown() string {
 		{"guest", cell(systemName(r.Facts))},
 		{"engine", cell(r.Engine.Name + ": " + r.Engine.Reason)},
 		{"accelerator", cell(r.Accel.Name + ": " + r.Accel.Reason)},
+		{"tested by", cell(r.testedBy())},
 		{"began", r.Created.Format(time.RFC3339)},
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
@@ -186,6 +187,13 @@ func state(h guest.Health) string {
 		return "**damaged**"
 	}
 	return string(h.State)
+}
+
+func (r Report) testedBy() string {
+	if r.Outcome == nil {
+		return "nobody"
+	}
+	return cmp.Or(r.Outcome.By, "nobody: the machine did not start")
 }
 
 func (r Report) verdict() string {

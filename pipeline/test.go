@@ -76,7 +76,10 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 		return testers.Session{}, err
 	}
 	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
-	spec := watch.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name)}
+	spec := watch.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name), Daemon: r.Options.Connect}
+	if spec.Emitted, err = r.emitted(); err != nil {
+		return testers.Session{}, err
+	}
 	if spec.Memory, err = affordable(r.Domain.Memory); err != nil {
 		return testers.Session{}, err
 	}
@@ -101,7 +104,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 	}
 	r.tell(Event{Stage: "test", State: Running, Text: "boot " + map[bool]string{true: "with the probe, and reboot once", false: "once more, as it will be delivered"}[withProbe]})
 	spec.Progress = func(text string) { r.tell(Event{Stage: "test", State: Running, Text: text}) }
-	seen, err := r.boot(ctx, spec)
+	seen, err := r.machines[r.Options.With].boot(ctx, spec)
 	if withProbe {
 		seen.Filesystems = forTesters(r.Checks.Result)
 	}
@@ -197,10 +200,18 @@ func (r *Run) keepScreenshot(s testers.Session) error {
 	return replaceFile(r.screenshot(), picture)
 }
 
-// Retest boots the converted disks of a finished migration once more.
-func (r *Run) Retest(ctx context.Context) error {
+// Retest boots the converted disks of a finished migration once more, with
+// WithQEMU or WithLibvirt and the URI of its daemon.
+func (r *Run) Retest(ctx context.Context, with, connect string) error {
 	if r.halfUndone() {
 		return fmt.Errorf("%w: an undo of it was interrupted; run undo again first", ErrRecord)
+	}
+	r.Options.With, r.Options.Connect = with, connect
+	if err := r.Options.check(); err != nil {
+		return err
+	}
+	if err := r.machines[with].ready(ctx, connect); err != nil {
+		return err
 	}
 	record := r.Stage("test")
 	*record = Record{Name: "test", State: Running, Began: time.Now().UTC()}

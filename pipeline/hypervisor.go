@@ -1,0 +1,61 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"hyper2kvm/pipeline/target"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/libvirt"
+	"hyper2kvm/testers/qemu"
+	"hyper2kvm/testers/watch"
+)
+
+// What runs the machine that is tested.
+const (
+	WithQEMU    = "" // QEMU itself, on the hardware of the emitted domain
+	WithLibvirt = "libvirt"
+)
+
+// hypervisor runs the machine that is tested.
+type hypervisor struct {
+	// boot runs one machine and observes it.
+	boot func(ctx context.Context, s watch.Spec) (testers.Session, error)
+	// ready tells whether boot can work; it is asked before the first stage runs.
+	ready func(ctx context.Context, daemon string) error
+}
+
+// hypervisors by Options.With.
+var hypervisors = map[string]hypervisor{
+	WithQEMU:    {qemu.Boot, func(context.Context, string) error { return nil }},
+	WithLibvirt: {libvirt.Boot, libvirt.Check},
+}
+
+// maxXML bounds the libvirt XML in bytes; ours has some ten thousand.
+const maxXML = 1 << 20
+
+// emitted is the libvirt XML that the operator has or, where nothing was
+// converted, would get.
+func (r *Run) emitted() (string, error) {
+	if r.Stage("convert").State != Done {
+		var disks []target.Disk
+		for i := range r.Domain.Disks {
+			disks = append(disks, target.Disk{Path: r.diskPath(i), Format: r.Options.Format})
+		}
+		return target.LibvirtXML(*r.Domain, disks)
+	}
+	f, err := os.Open(r.XMLPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w: %s is gone", ErrRecord, r.XMLPath())
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxXML))
+	return string(text), err
+}

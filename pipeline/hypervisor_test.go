@@ -1,0 +1,114 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hyper2kvm/pipeline/source"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/watch"
+)
+
+func withLibvirt(o *Options) { o.With, o.Connect = WithLibvirt, "qemu:///session" }
+
+// What libvirt is to run is the file that the operator gets, byte for byte.
+func TestTheEmittedDomainIsWhatIsTested(t *testing.T) {
+	disk, folder := small(t), filepath.Join(t.TempDir(), "small")
+	r, err := open(t, folder, disk, withLibvirt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var seen watch.Spec
+	r.machines = runBy(func(_ context.Context, s watch.Spec) (testers.Session, error) {
+		seen = s
+		return testers.Session{By: "libvirt", End: testers.Refused, Detail: "no such machine type"}, nil
+	})
+	if err := r.Go(t.Context()); !errors.Is(err, ErrNotProved) || !strings.Contains(err.Error(), "no such machine type") {
+		t.Errorf("Go = %v, want %v", err, ErrNotProved)
+	}
+	xml, err := os.ReadFile(r.XMLPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen.Emitted != string(xml) || seen.Daemon != "qemu:///session" {
+		t.Errorf("tested with %q:\n%s", seen.Daemon, seen.Emitted)
+	}
+	if err := os.Remove(r.XMLPath()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Retest(t.Context(), WithLibvirt, ""); !errors.Is(err, ErrRecord) {
+		t.Errorf("Retest without the XML = %v, want %v", err, ErrRecord)
+	}
+}
+
+func TestARehearsalTestsTheDomainThatWouldBeEmitted(t *testing.T) {
+	r, err := open(t, filepath.Join(t.TempDir(), "small"), small(t), func(o *Options) {
+		withLibvirt(o)
+		o.Skip = map[string]string{"convert": "this is a rehearsal"}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var emitted string
+	r.machines = runBy(func(_ context.Context, s watch.Spec) (testers.Session, error) {
+		emitted = s.Emitted
+		return testers.Session{End: testers.Hung}, nil
+	})
+	if err := r.Go(t.Context()); !errors.Is(err, ErrNotProved) {
+		t.Errorf("Go = %v, want %v", err, ErrNotProved)
+	}
+	if !strings.Contains(emitted, "<name>small</name>") || !strings.Contains(emitted, r.diskPath(0)) {
+		t.Errorf("tested:\n%s", emitted)
+	}
+}
+
+var errNoDaemon = errors.New("libvirt's daemon does not run")
+
+func TestWhatCannotBeTestedIsNotBegun(t *testing.T) {
+	r, err := open(t, filepath.Join(t.TempDir(), "small"), small(t), withLibvirt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.machines[WithLibvirt] = hypervisor{ready: func(context.Context, string) error { return errNoDaemon }}
+	if err := r.Go(t.Context()); !errors.Is(err, errNoDaemon) || r.Stage("fetch").State != Pending {
+		t.Errorf("Go = %v, FETCH is %s; want %v before it", err, r.Stage("fetch").State, errNoDaemon)
+	}
+}
+
+// The operator whose libvirt does not work may go on with QEMU.
+func TestWhatRunsTheTestMayBeChosenAnew(t *testing.T) {
+	disk, folder := small(t), filepath.Join(t.TempDir(), "small")
+	r, err := open(t, folder, disk, withLibvirt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := func(context.Context, watch.Spec) (testers.Session, error) { return testers.Session{}, errNoDaemon }
+	r.machines = runBy(broken)
+	if err := errors.Join(r.Go(t.Context()), r.Close()); !errors.Is(err, errNoDaemon) {
+		t.Fatalf("Go = %v, want %v", err, errNoDaemon)
+	}
+	if r, err = open(t, folder, disk, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil || r.Options.With != WithQEMU || r.Options.Connect != "" {
+		t.Errorf("going on with %q %q, %v", r.Options.With, r.Options.Connect, err)
+	}
+}
+
+func TestWhatCannotTestIsRefused(t *testing.T) {
+	for why, change := range map[string]func(*Options){
+		"an unknown hypervisor":      func(o *Options) { o.With = "xen" },
+		"VMware's hardware, emitted": func(o *Options) { o.With, o.Hardware = WithLibvirt, OnVMware },
+	} {
+		if _, err := open(t, filepath.Join(t.TempDir(), "small"), small(t), change); !errors.Is(err, source.ErrBadInput) {
+			t.Errorf("%s: %v, want %v", why, err, source.ErrBadInput)
+		}
+	}
+}
