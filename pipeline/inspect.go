@@ -87,7 +87,9 @@ func (r *Run) guessNICs() {
 		add(p.MAC)
 	}
 	for _, i := range r.Facts.Network.Interfaces {
-		add(i.MAC)
+		if !i.Idle {
+			add(i.MAC)
+		}
 	}
 	if len(r.Machine.NICs) == 0 && len(r.Facts.Network.Stacks) > 0 {
 		r.Machine.NICs = append(r.Machine.NICs, nic(madeUpMAC(r.Name)))

@@ -246,6 +246,8 @@ func TestAProofAsksEachCardForWhatItHas(t *testing.T) {
 		{"not brought up, and IPv6 from routers", "-- x/etc/network/interfaces --\nauto ens224\niface ens192 inet static\n address 192.0.2.5/24\niface ens224 inet6 auto\n", []machine.NIC{one, two}, []string{"[] - - lease=false open=1", "[] - - lease=false open=1"}, nil},
 		{"the first of networkd's files", "-- x/etc/systemd/network/20-all.network --\n[Match]\nName=en*\n[Network]\nDHCP=yes\n-- x/etc/systemd/network/10-lan.network --\n[Match]\nName=ens192\n[Network]\nAddress=192.0.2.5/24\n", []machine.NIC{one, two},
 			[]string{"[192.0.2.5/24] - - lease=false open=0", "[] - - lease=true open=0"}, nil},
+		{"one of networkd's files for two MACs, one of a card that is gone", "-- x/etc/systemd/network/a.network --\n[Match]\nMACAddress=00:50:56:00:00:09 00-50-56-00-00-02\nPermanentMACAddress=00:50:56:00:00:02\n[Network]\nDHCP=ipv4\n", []machine.NIC{one, two},
+			[]string{"[] - - lease=false open=0", "[] - - lease=true open=0"}, nil},
 		{"netplan's file before networkd's", netplan + "  ethernets:\n    ens192: {addresses: [192.0.2.5/24]}\n-- x/etc/systemd/network/20-all.network --\n[Match]\nName=*\n[Network]\nDHCP=yes\n-- x/etc/systemd/system/multi-user.target.wants/systemd-networkd.service -> /x --\n", []machine.NIC{one},
 			[]string{"[192.0.2.5/24] - - lease=false open=0"}, nil},
 		{"stanzas of both families", "-- x/etc/network/interfaces --\nauto ens192\niface ens192 inet dhcp\niface ens192 inet6 static\n address 2001:db8::5/64\n gateway fe80::1\niface ens192:1 inet static\n address 192.0.2.9/24\nauto ens192:1\n", []machine.NIC{one}, []string{"[2001:db8::5/64 192.0.2.9/24] - fe80::1 lease=true open=0"}, nil},

@@ -72,12 +72,38 @@ func (t *files) networkd() []Interface {
 			}
 		}
 		i.Kind = kinds[i.Name]
-		found = append(found, i)
+		if i.Kind != "" {
+			found = append(found, i)
+			continue
+		}
+		for _, i.MAC = range matchedMACs(lines) {
+			found = append(found, i)
+		}
 	}
 	for n := range found {
 		found[n].Parent = parents[found[n].Name]
 	}
 	return found
+}
+
+// matchedMACs are the MACs of cards that a file is for, of each once; one that is
+// empty for a file that asks for none.
+func matchedMACs(lines []UnitLine) []string {
+	var macs []string
+	for _, l := range lines {
+		if l.Section != "Match" || l.Key != "MACAddress" && l.Key != "PermanentMACAddress" {
+			continue
+		}
+		for word := range strings.FieldsSeq(l.Value) {
+			if mac := hardwareAddress(word); mac != "" && !slices.Contains(macs, mac) && len(macs) < maxWords {
+				macs = append(macs, mac)
+			}
+		}
+	}
+	if macs == nil {
+		return []string{""}
+	}
+	return macs
 }
 
 // onTop are the settings of an interface that name what is made on top of it.
@@ -149,17 +175,14 @@ func shipped(lines []UnitLine) bool {
 	return false
 }
 
-// networkOf is what a .network file configures.
+// networkOf is what a .network file configures, but for the MACs that it is for.
 func networkOf(file string, lines []UnitLine) Interface {
 	i := Interface{Stack: "networkd", By: ByNetworkd, Source: file}
-	var macs []string
 	routes := map[int]*networkdRoute{} // [Route] sections
 	for _, l := range lines {
 		switch l.Section + "." + l.Key {
 		case "Match.Name":
 			i.Name, i.Source = l.Value, at(file, l.Line)
-		case "Match.MACAddress", "Match.PermanentMACAddress":
-			macs = append(macs, strings.Fields(l.Value)...)
 		case "Match.Driver":
 			i.Driver = l.Value
 		case "Match.Path":
@@ -192,9 +215,6 @@ func networkOf(file string, lines []UnitLine) Interface {
 		if r := routes[l.Nth]; r != nil && l.Section == "Route" && r.isDefault() {
 			i.route(address(r.gateway))
 		}
-	}
-	if len(macs) == 1 {
-		i.MAC = hardwareAddress(macs[0])
 	}
 	i.settle()
 	return i
