@@ -11,28 +11,46 @@ import (
 )
 
 // expectations are what the guest's own configuration says that it will be: a
-// proof asks for all of it.
-func expectations(f inspect.Facts, m machine.Machine) testers.Expect {
-	e := testers.Expect{Hostname: f.OS.Hostname}
+// proof asks for all of it. The guest as it was found says what it must not have
+// lost on the way, and as it is fixed, how its network is to be and what names
+// lead to a file system by now.
+func expectations(found, fixed inspect.Facts, m machine.Machine) testers.Expect {
+	e := testers.Expect{Hostname: found.OS.Hostname, MachineID: found.OS.MachineID}
+	root, ok := found.MountAt("/")
+	if ok {
+		e.RootUUID, e.ReadOnly = mountOf(found, root).UUID, mountOf(found, root).ReadOnly
+	}
 	for i, d := range m.Disks {
 		e.Disks = append(e.Disks, testers.Disk{Serial: d.Serial, Size: d.Size})
-		if root, ok := f.MountAt("/"); ok && onDisk(f, root.Device, i) {
+		if ok && onDisk(found, root.Device, i) {
 			e.Root = d.Serial
 		}
 	}
-	e.Mounts, e.Swaps = mountExpectation(f)
-	cards := f.Cards(m)
-	for n, layers := range cards.On() {
-		e.NICs = append(e.NICs, nicExpectation(m.NICs[n].MAC, layers))
+	e.Mounts, e.Swaps = mountExpectation(found)
+	mounts, swaps := mountExpectation(fixed)
+	e.Swaps = max(e.Swaps, swaps)
+	for _, m := range mounts {
+		if !slices.ContainsFunc(e.Mounts, func(o testers.Mount) bool { return o.Path == m.Path }) {
+			e.Mounts = append(e.Mounts, m)
+		}
 	}
-	e.MayFail = lostBefore(cards)
+	before := found.Cards(m)
+	was := before.On()
+	for n, layers := range fixed.Cards(m).On() {
+		want := nicExpectation(m.NICs[n].MAC, layers)
+		if !want.DHCP && len(want.Static) == 0 && len(want.Unasked) == 0 {
+			want = nicExpectation(m.NICs[n].MAC, was[n])
+		}
+		e.NICs = append(e.NICs, want)
+	}
+	e.MayFail = lostBefore(before)
 	return e
 }
 
 // mountExpectation is what fstab mounts by itself from the guest's own disks,
 // but /, and how many devices it swaps to. What inspection did not find is not
 // asked for: it may have been lost long before the migration.
-func mountExpectation(f inspect.Facts) (folders []string, swaps int) {
+func mountExpectation(f inspect.Facts) (mounts []testers.Mount, swaps int) {
 	swapped := map[string]bool{}
 	for _, m := range f.Mounts {
 		entry := inspect.FstabEntry{Options: m.Options}
@@ -41,10 +59,20 @@ func mountExpectation(f inspect.Facts) (folders []string, swaps int) {
 		case m.Type == "swap":
 			swapped[m.Device] = true
 		case m.Path != "none":
-			folders = append(folders, m.Path)
+			mounts = append(mounts, mountOf(f, m))
 		}
 	}
-	return folders, len(swapped)
+	return mounts, len(swapped)
+}
+
+// neverWritable are file systems that Linux only reads.
+var neverWritable = []string{"cramfs", "erofs", "iso9660", "squashfs"}
+
+func mountOf(f inspect.Facts, m inspect.Mount) testers.Mount {
+	entry := inspect.FstabEntry{Options: m.Options}
+	filesystem, _ := f.Filesystem(m.Device)
+	return testers.Mount{Path: m.Path, UUID: filesystem.UUID,
+		ReadOnly: entry.Has("ro") || slices.Contains(neverWritable, filesystem.Type)}
 }
 
 // onDisk tells whether a device of the topology, or a part of a logical volume,
@@ -68,6 +96,7 @@ func nicExpectation(mac string, layers []inspect.Layer) lan.Expect {
 	for _, l := range layers {
 		if why := notAsked(l); why != "" {
 			e.Unasked = append(e.Unasked, fmt.Sprintf("%s (%s): %s", l.Source, l.Name, why))
+			e.OtherWays = e.OtherWays || l.Method != inspect.Auto
 			continue
 		}
 		e.Static = append(e.Static, l.Addresses...)

@@ -24,7 +24,7 @@ import (
 )
 
 // recordVersion is the version of the record that this program writes.
-const recordVersion = 1
+const recordVersion = 2
 
 // Names in a migration's folder.
 const (

@@ -119,8 +119,8 @@ func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
 		},
 		Mounts: []inspect.Mount{{Device: "vg/root", Path: "/"}, {Device: "vg/data", Path: "/srv"}, {Device: "vg/swap", Path: "none", Type: "swap"}},
 	}
-	e := expectations(f, machine.Machine{Disks: []machine.Disk{{Serial: "first"}, {Serial: "second"}}})
-	if e.Root != "second" || !slices.Equal(e.Mounts, []string{"/srv"}) || e.Swaps != 1 {
+	e := expectations(f, f, machine.Machine{Disks: []machine.Disk{{Serial: "first"}, {Serial: "second"}}})
+	if e.Root != "second" || !slices.Equal(e.Mounts, []testers.Mount{{Path: "/srv"}}) || e.Swaps != 1 {
 		t.Errorf("expectations = %+v", e)
 	}
 	for i := range 2 {
@@ -190,7 +190,7 @@ func TestAProofAsksForWhatTheGuestIsConfiguredFor(t *testing.T) {
 			m.NICs = append(m.NICs, machine.NIC{MAC: mac})
 		}
 		f := inspect.Facts{Network: inspect.Network{Interfaces: c.interfaces, Pins: c.pins}}
-		if d := cmp.Diff(c.want, expectations(f, m).NICs, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		if d := cmp.Diff(c.want, expectations(f, f, m).NICs, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, d)
 		}
 	}
@@ -255,11 +255,14 @@ func TestAProofAsksEachCardForWhatItHas(t *testing.T) {
 		{"by place", fmt.Sprintf(nmProfile, "a", "ethernet", "[match]\npath=pci-0000:13:00.0;\n[ipv4]\nmethod=auto"), []machine.NIC{one, two}, []string{"[] - - lease=false open=0", "[] - - lease=true open=0"}, nil},
 	} {
 		f := inspect.Facts{Network: networkOf(t, c.files)}
-		e := expectations(f, machine.Machine{NICs: c.nics})
+		e := expectations(f, f, machine.Machine{NICs: c.nics})
 		var got []string
 		for _, n := range e.NICs {
 			gates := strings.ReplaceAll(fmt.Sprint(n.Gateway, " ", n.Gateway6), "invalid IP", "-")
 			got = append(got, fmt.Sprintf("%v %s lease=%v open=%d", n.Static, gates, n.DHCP, len(n.Unasked)))
+			if autoOnly := len(n.Unasked) == 0 || strings.HasPrefix(c.name, "not brought up") && n.MAC == two.MAC; n.OtherWays == autoOnly {
+				t.Errorf("%s: %s may have other ways out: %v, not asked: %q", c.name, n.MAC, n.OtherWays, n.Unasked)
+			}
 		}
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, d)
@@ -271,11 +274,11 @@ func TestAProofAsksEachCardForWhatItHas(t *testing.T) {
 }
 
 func TestAProofAsksForTheRootsDisk(t *testing.T) {
-	f := inspect.Facts{OS: inspect.OS{Hostname: "web01"}, Mounts: []inspect.Mount{{Device: "disk1p2", Path: "/"}},
-		Topology: guest.Topology{Disks: []guest.Disk{{Name: "disk0"}, {Name: "disk1", Partitions: []guest.Partition{{Name: "disk1p1"}, {Name: "disk1p2"}}}}}}
+	f := inspect.Facts{OS: inspect.OS{Hostname: "web01", MachineID: "m1"}, Mounts: []inspect.Mount{{Device: "disk1p2", Path: "/", Options: "ro"}},
+		Topology: guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk1p2", UUID: "u1"}}, Disks: []guest.Disk{{Name: "disk0"}, {Name: "disk1", Partitions: []guest.Partition{{Name: "disk1p1"}, {Name: "disk1p2"}}}}}}
 	m := machine.Machine{Disks: []machine.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
-	want := testers.Expect{Hostname: "web01", Root: "b", Disks: []testers.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
-	if d := cmp.Diff(want, expectations(f, m), cmpopts.EquateEmpty()); d != "" {
+	want := testers.Expect{Hostname: "web01", MachineID: "m1", Root: "b", RootUUID: "u1", ReadOnly: true, Disks: []testers.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
+	if d := cmp.Diff(want, expectations(f, f, m), cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}
 }
@@ -289,10 +292,36 @@ func TestAProofAsksForWhatFstabMounts(t *testing.T) {
 		{Path: "/lost", Type: "ext4", Options: "nofail"},
 		{Device: "disk0p2", Path: "none", Type: "swap"},
 		{Device: "disk0p2", Path: "none", Type: "swap"},
-	}}
-	e := expectations(f, machine.Machine{})
-	if !slices.Equal(e.Mounts, []string{"/srv"}) || e.Swaps != 1 {
-		t.Errorf("mounts = %q, %d swaps, want /srv and 1", e.Mounts, e.Swaps)
+		{Device: "disk3", Path: "/media", Type: "auto", Options: "nofail"},
+		{Device: "disk4", Path: "/keep", Type: "ext4", Options: "ro,nofail"},
+	}, Topology: guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk1p1", Type: "xfs", UUID: "u1"}, {Device: "disk3", Type: "iso9660", UUID: "u3"}}}}
+	want := []testers.Mount{{Path: "/srv", UUID: "u1"}, {Path: "/media", UUID: "u3", ReadOnly: true}, {Path: "/keep", ReadOnly: true}}
+	e := expectations(f, f, machine.Machine{})
+	if !slices.Equal(e.Mounts, want) || e.Swaps != 1 {
+		t.Errorf("mounts = %+v, %d swaps, want %+v and 1", e.Mounts, e.Swaps, want)
+	}
+}
+
+func TestWhatWasLostWhileTheGuestWasFixedIsAskedFor(t *testing.T) {
+	static := func(a string) inspect.Network {
+		return inspect.Network{Interfaces: []inspect.Interface{{Name: "ens192", Method: "static", Addresses: []netip.Prefix{netip.MustParsePrefix(a)}}}}
+	}
+	found := inspect.Facts{OS: inspect.OS{Hostname: "web01"}, Network: static("192.0.2.10/24"), Mounts: []inspect.Mount{{Device: "disk0p1", Path: "/srv"}}}
+	m := machine.Machine{NICs: []machine.NIC{{MAC: "00:50:56:01:02:03"}}}
+	for _, c := range []struct {
+		why   string
+		fixed inspect.Facts
+		want  string
+	}{
+		{"its network", inspect.Facts{OS: inspect.OS{Hostname: "localhost"}}, "192.0.2.10/24"},
+		{"nothing: its network was changed on purpose", inspect.Facts{Network: static("198.51.100.10/24"),
+			Mounts: []inspect.Mount{{Device: "disk0p1", Path: "/srv"}}}, "198.51.100.10/24"},
+	} {
+		c.fixed.Mounts = append(c.fixed.Mounts, inspect.Mount{Device: "disk1p1", Path: "/opt"}) // known by its name at last
+		e := expectations(found, c.fixed, m)
+		if e.Hostname != "web01" || len(e.Mounts) != 2 || e.Mounts[0].Path != "/srv" || e.Mounts[1].Path != "/opt" || len(e.NICs[0].Static) != 1 || e.NICs[0].Static[0].String() != c.want {
+			t.Errorf("a guest that lost %s must be %+v, want web01 with /srv, /opt and %s", c.why, e, c.want)
+		}
 	}
 }
 

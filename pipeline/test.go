@@ -36,7 +36,7 @@ func (r *Run) test(ctx context.Context) (err error) {
 	}
 	domain := r.testDomain()
 	r.Domain = &domain
-	expect := expectations(r.facts(), r.Machine)
+	expect := expectations(*r.Facts, r.facts(), r.Machine)
 	expect.Damaged = damagedDevices(r.Checks.Before)
 	r.Expect = &expect
 	probed, err := r.session(ctx, "probe", true)

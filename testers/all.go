@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"hyper2kvm/pipeline/disk/qmp"
+	"hyper2kvm/testers/lan"
 )
 
 // Tester is one question asked of a booted guest.
@@ -23,17 +24,19 @@ func All() []Tester {
 		{"report-authentic", "a report that the probe did not sign proves nothing", reportsAuthentic},
 		{"no-panic", "a kernel that panicked and was restarted is not well", noPanic},
 		{"filesystems-clean", "a file system that was damaged on the way may boot today and lose data tomorrow", filesystemsClean},
-		{"boot-target-reached", "only the boot target means that the guest is up", each(targetReached)},
-		{"nothing-essential-failed", "a mount, a network or a system service that failed is a broken guest", each(reported(nothingFailed))},
+		{"boot-target-reached", "only the boot target means that the guest is up", targetsReached},
 		{"root-on-expected-disk", "the guest must run from the disk that was migrated, and be able to write to it", each(reported(rootMounted))},
 		{"all-disks-present", "a data disk that is missing may not stop the boot", each(reported(disksPresent))},
-		{"all-mounts-present", "fstab may let a boot go on without its data or its swap", each(reported(mountsPresent))},
 		{"all-nics-present", "an interface without its driver may not stop the boot", each(reported(nicsPresent))},
+		{"all-mounts-present", "fstab may let a boot go on without its data or its swap", each(reported(mountsPresent))},
+		{"nothing-essential-failed", "a mount, a network or a system service that failed is a broken guest", each(reported(nothingFailed))},
 		{"addresses-configured", "an interface that was renamed has lost its configuration", each(reported(addressesConfigured))},
 		{"gateway-reached", "an address without its route serves nobody", each(reported(gatewaysReached))},
 		{"network-witnessed-outside", "what a guest says of its own network is not a proof", each(networkWitnessed)},
 		{"identity-kept", "a guest with another name or machine ID is another guest", each(reported(identityKept))},
+		{"clock-kept", "a clock that is wrong or jumps breaks certificates, logs and databases", each(clockKept)},
 		{"reboot-survived", "what was changed in memory alone is gone after a reboot", rebootSurvived},
+		{"stayed-up", "a guest may come up and fail a moment later", stayedUp},
 		{"clean-boot", "the guest that is delivered has no probe in it", cleanBoot},
 	}
 }
@@ -62,12 +65,9 @@ func reportsAuthentic(_ Expect, probed, _ Session) (bool, string) {
 		n += len(b.Reports)
 	}
 	if probed.Forged > 0 {
-		return false, fmt.Sprintf("%s not signed with the probe's key", plural(probed.Forged, "line"))
+		return false, fmt.Sprintf("%s on the probe's port not signed with its key, or said before", plural(probed.Forged, "line"))
 	}
-	if n == 0 {
-		return false, "the probe never reported" + because(probed)
-	}
-	return true, plural(n, "signed report")
+	return true, plural(n, "signed report") + ", and nothing else on the probe's port"
 }
 
 // because says how a session ended when that explains what is missing.
@@ -78,20 +78,37 @@ func because(s Session) string {
 	return fmt.Sprintf(" (%s: %s)", s.End, cmp.Or(s.Detail, "no detail"))
 }
 
+// targetsReached says how the session ended where nobody lived to tell.
+func targetsReached(e Expect, probed, _ Session) (bool, string) {
+	ok, seen := each(targetReached)(e, probed, Session{})
+	_, told, _ := strings.Cut(seen, ": ")
+	if !ok && !strings.Contains(probed.Detail, told) {
+		seen += because(probed)
+	}
+	return ok, seen
+}
+
+// kernelDied is the flag of a kernel that went on after an oops or a BUG.
+// Source: Linux, Documentation/admin-guide/tainted-kernels.rst.
+const kernelDied = 1 << 7
+
 func noPanic(_ Expect, probed, clean Session) (bool, string) {
 	for _, s := range []Session{probed, clean} {
 		if s.LostEvents > 0 {
 			return false, plural(int(s.LostEvents), "event") + " of QEMU came too fast to be read, and a panic or a reset may be among them"
 		}
-		for _, e := range s.Events {
-			if e.Name == "GUEST_PANICKED" || e.Name == "GUEST_CRASHLOADED" {
-				return false, "QEMU reports " + e.Name
-			}
-		}
 		for _, b := range s.Boots {
 			i := slices.IndexFunc(b.Signs, func(s Sign) bool { return s.Name == "kernel-panic" })
 			if i >= 0 {
 				return false, b.Signs[i].String()
+			}
+			if r, ok := b.Last(); ok && r.Tainted&kernelDied != 0 {
+				return false, fmt.Sprintf("the kernel went on after an oops (tainted %d)", r.Tainted)
+			}
+		}
+		for _, e := range s.Events {
+			if e.Name == "GUEST_PANICKED" || e.Name == "GUEST_CRASHLOADED" {
+				return false, "the guest's kernel panicked, QEMU reports: " + e.Name
 			}
 		}
 	}
@@ -137,9 +154,6 @@ func rebootSurvived(_ Expect, probed, _ Session) (bool, string) {
 	if first.MachineID != second.MachineID {
 		return false, fmt.Sprintf("machine ID was %q and is %q", first.MachineID, second.MachineID)
 	}
-	if probed.End != Done {
-		return false, strings.TrimSpace(because(probed))
-	}
 	return true, fmt.Sprintf("boot ID %s, then %s", first.BootID, second.BootID)
 }
 
@@ -153,7 +167,18 @@ func isReset(s Session) func(qmp.Event) bool {
 	}
 }
 
-func cleanBoot(e Expect, _, clean Session) (bool, string) {
+func stayedUp(e Expect, probed, _ Session) (bool, string) {
+	if len(probed.Boots) == 0 {
+		return false, "the guest was not booted"
+	}
+	ok, seen := Stayed(e, probed)
+	if !ok || probed.End != Done {
+		return false, fmt.Sprintf("boot %d: %s%s", len(probed.Boots), seen, because(probed))
+	}
+	return true, seen
+}
+
+func cleanBoot(e Expect, probed, clean Session) (bool, string) {
 	if len(clean.Boots) == 0 {
 		return false, "there was no boot without the probe"
 	}
@@ -167,8 +192,45 @@ func cleanBoot(e Expect, _, clean Session) (bool, string) {
 	if !ok {
 		return false, evidence + because(clean)
 	}
-	if clean.End != Done {
-		return false, strings.TrimSpace(because(clean))
+	if stayed, seen := Stayed(e, clean); !stayed || clean.End != Done {
+		return false, seen + because(clean)
+	}
+	if less := answersLess(probed, clean); less != "" {
+		return false, less
 	}
 	return true, evidence
+}
+
+// answersLess is what the guest does on its network with the probe in it and not
+// without, as far as both can be seen from outside.
+func answersLess(probed, clean Session) string {
+	var less []string
+	for _, without := range clean.Boots[0].Network {
+		mine := []string{without.MAC}
+		for _, with := range witnesses(probed, without.MAC) {
+			for _, a := range with.Answering {
+				mine = append(mine, a.MAC)
+			}
+			for _, r := range with.Routes {
+				if _, ok := without.Route(r.Addr); !ok {
+					less = append(less, fmt.Sprintf("%v answers no strangers, as it did through %s with the probe", r.Addr, via(r)))
+				}
+			}
+		}
+		less = append(less, answeredByOthers(without, mine, clean.Boots[0].Seen)...)
+	}
+	return sentence(slices.Compact(less))
+}
+
+// witnesses are what was seen of one NIC, boot after boot.
+func witnesses(s Session, mac string) []lan.Witness {
+	var seen []lan.Witness
+	for _, b := range s.Boots {
+		for _, w := range b.Network {
+			if w.MAC == mac {
+				seen = append(seen, w)
+			}
+		}
+	}
+	return seen
 }

@@ -3,12 +3,10 @@ package testers
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
 
-	"hyper2kvm/testers/lan"
 	"hyper2kvm/testers/probe"
 	"hyper2kvm/testers/probe/wire"
 )
@@ -18,9 +16,9 @@ import (
 type question func(e Expect, b Boot) (ok bool, evidence string)
 
 // perBoot are the questions that a single boot answers.
-var perBoot = []question{targetReached, reported(nothingFailed), reported(rootMounted), reported(disksPresent),
-	reported(mountsPresent), reported(nicsPresent), reported(addressesConfigured), reported(gatewaysReached),
-	networkWitnessed, reported(identityKept)}
+var perBoot = []question{targetReached, reported(rootMounted), reported(disksPresent), reported(nicsPresent),
+	reported(mountsPresent), reported(nothingFailed), reported(addressesConfigured), reported(gatewaysReached),
+	networkWitnessed, reported(identityKept), clockKept}
 
 // reported asks the newest report of a boot; without one there is no answer.
 func reported(ask func(Expect, Boot, probe.Received) (bool, string)) question {
@@ -36,19 +34,36 @@ func reported(ask func(Expect, Boot, probe.Received) (bool, string)) question {
 func targetReached(_ Expect, b Boot) (bool, string) {
 	r, ok := b.Last()
 	if !ok {
-		if sign, fatal := Fatal(b.Signs); fatal {
-			return false, sign.String()
-		}
-		return false, "no report"
+		return false, unreported(b)
 	}
-	switch r.Kind {
-	case wire.Reached:
-		return true, fmt.Sprintf("%s after %.0f s, system %s", r.Target, r.Uptime, r.State)
-	case wire.Emergency:
+	switch {
+	case r.Kind == wire.Emergency:
 		return false, "the guest is in emergency mode: " + sentence(append(telling(r.Journal), r.Failed...))
+	case r.Kind == wire.Reached && !slices.Contains(upStates, r.State):
+		return false, fmt.Sprintf("%s was active, but the system is %s", r.Target, cmp.Or(r.State, "not to be asked"))
+	case r.Kind == wire.Reached:
+		return true, fmt.Sprintf("%s after %.0f s, system %s", r.Target, r.Uptime, r.State)
 	}
 	return false, fmt.Sprintf("%s is not active after %.0f s; waiting for: %s", r.Target, r.Uptime, sentence(running(r.Jobs)))
 }
+
+// unreported is why a boot's probe never reported, as far as signs tell.
+func unreported(b Boot) string {
+	if sign, fatal := Fatal(b.Signs); fatal {
+		return sign.String()
+	}
+	i := slices.IndexFunc(b.Signs, func(s Sign) bool { return s.Name != LoginPrompt })
+	if i < 0 {
+		return "no report"
+	}
+	return "no report, and " + b.Signs[i].String()
+}
+
+// upStates are the states of a system that is up, whatever may have failed, or
+// that still starts what its target does not wait for.
+//
+// Source: systemctl(1), is-system-running.
+var upStates = []string{"running", "degraded", "starting"}
 
 // telling are the lines in which systemd says what did not come up: the units
 // themselves did not fail when what they wait for never came.
@@ -73,7 +88,7 @@ func running(jobs []string) []string {
 var essential = []string{
 	"*.mount", "*.swap", "*.target", "systemd-*.service", "lvm2-*", "cryptsetup*", "systemd-cryptsetup@*", "mdadm*",
 	"dbus*.service", "networking.service", "network.service", "ifup@*", "NetworkManager*.service", "wicked*.service",
-	"netplan*", "ssh.service", "sshd.service", "kmod*.service", "udev*.service", "rc-local.service",
+	"netplan*", "ssh.service", "ssh.socket", "sshd.service", "kmod*.service", "udev*.service", "rc-local.service",
 }
 
 func nothingFailed(e Expect, _ Boot, r probe.Received) (bool, string) {
@@ -88,6 +103,9 @@ func nothingFailed(e Expect, _ Boot, r probe.Received) (bool, string) {
 	}
 	if len(broken) > 0 {
 		return false, "failed: " + sentence(broken)
+	}
+	if r.State == "degraded" && len(r.Failed) == 0 {
+		return false, "the system is degraded, and does not say which units failed: " + cmp.Or(sentence(r.Trouble), "no reason")
 	}
 	if len(tolerated) > 0 {
 		return true, "failed, and not essential: " + sentence(tolerated)
@@ -106,6 +124,9 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if !r.Root.Writable && !e.ReadOnly {
 		return false, fmt.Sprintf("%s cannot be written to: %s", r.Root.Source, r.Root.WriteErr)
 	}
+	if isAnother(r.Root.UUID, e.RootUUID) {
+		return false, fmt.Sprintf("/ is %s, the file system %s, not %s", r.Root.Source, r.Root.UUID, e.RootUUID)
+	}
 	var on []string
 	for _, d := range r.Disks {
 		if slices.Contains(r.Root.Disks, d.Name) && isExpectedRoot(e, d.Serial) {
@@ -116,6 +137,11 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 		return false, fmt.Sprintf("/ is %s on %s, not on the expected disk", r.Root.Source, strings.Join(r.Root.Disks, ", "))
 	}
 	return true, fmt.Sprintf("/ is %s, %s, on %s", r.Root.Source, r.Root.Type, sentence(on))
+}
+
+// isAnother compares the UUIDs of file systems, if both are known.
+func isAnother(seen, expected string) bool {
+	return seen != "" && expected != "" && !strings.EqualFold(seen, expected)
 }
 
 func isExpectedRoot(e Expect, serial string) bool {
@@ -144,12 +170,17 @@ func disksPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 func mountsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 	var missing, found []string
 	for _, want := range e.Mounts {
-		i := slices.IndexFunc(r.Mounts, func(m wire.Mount) bool { return m.Path == want })
-		if i < 0 {
-			missing = append(missing, "nothing is mounted at "+want)
-			continue
+		m, ok := mountedAt(r.Mounts, want.Path)
+		switch {
+		case !ok:
+			missing = append(missing, "nothing is mounted at "+want.Path)
+		case isAnother(m.UUID, want.UUID):
+			missing = append(missing, fmt.Sprintf("%s is %s, the file system %s, not %s", want.Path, m.Source, m.UUID, want.UUID))
+		case m.ReadOnly && !want.ReadOnly:
+			missing = append(missing, fmt.Sprintf("%s, %s, cannot be written to", want.Path, m.Source))
+		default:
+			found = append(found, fmt.Sprintf("%s is %s, %s", want.Path, m.Source, m.Type))
 		}
-		found = append(found, fmt.Sprintf("%s is %s, %s", want, r.Mounts[i].Source, r.Mounts[i].Type))
 	}
 	swaps := fmt.Sprintf("swap on %s, of %d expected", cmp.Or(strings.Join(r.Swaps, ", "), "no device"), e.Swaps)
 	if len(r.Swaps) < e.Swaps {
@@ -159,6 +190,16 @@ func mountsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 		return false, sentence(missing)
 	}
 	return true, sentence(append(found, swaps))
+}
+
+// mountedAt is what is seen at a folder: the last that was mounted there.
+func mountedAt(mounts []wire.Mount, path string) (wire.Mount, bool) {
+	for _, m := range slices.Backward(mounts) {
+		if m.Path == path {
+			return m, true
+		}
+	}
+	return wire.Mount{}, false
 }
 
 func nicsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
@@ -181,122 +222,6 @@ func hardware(nics []wire.NIC, mac string) (wire.NIC, bool) {
 		return wire.NIC{}, false
 	}
 	return nics[i], true
-}
-
-// reachable are a NIC's own addresses and those of the bridges, bonds and VLANs
-// on top of it.
-func reachable(nics []wire.NIC, name string) []netip.Prefix {
-	var addrs []netip.Prefix
-	over := []string{name}
-	for i := 0; i < len(over); i++ {
-		for _, n := range nics {
-			if n.Name == over[i] {
-				addrs = append(addrs, n.Addrs...)
-			}
-			if slices.Contains(n.Lower, over[i]) && !slices.Contains(over, n.Name) {
-				over = append(over, n.Name)
-			}
-		}
-	}
-	return addrs
-}
-
-func addressesConfigured(e Expect, b Boot, r probe.Received) (bool, string) {
-	var missing, found []string
-	for _, want := range e.NICs {
-		nic, ok := hardware(r.NICs, want.MAC)
-		have := reachable(r.NICs, nic.Name)
-		for _, p := range want.Static {
-			if !ok || !slices.Contains(have, p) {
-				missing = append(missing, fmt.Sprintf("%s lacks %v; it has %v", want.MAC, p, have))
-			}
-		}
-		if leased := leasedTo(b, want.MAC); want.DHCP && !slices.ContainsFunc(have, func(p netip.Prefix) bool { return p.Addr() == leased }) {
-			missing = append(missing, fmt.Sprintf("%s lacks its leased address; it has %v", want.MAC, have))
-		}
-		found = append(found, fmt.Sprintf("%s has %v", want.MAC, have))
-	}
-	if len(missing) > 0 {
-		return false, sentence(missing)
-	}
-	return true, sentence(found)
-}
-
-func leasedTo(b Boot, mac string) netip.Addr {
-	for _, w := range b.Network {
-		if w.MAC == mac && w.Lease != nil {
-			return w.Lease.Addr
-		}
-	}
-	return netip.Addr{}
-}
-
-func gatewaysReached(e Expect, _ Boot, r probe.Received) (bool, string) {
-	for _, want := range e.NICs {
-		for _, gateway := range []netip.Addr{want.Gateway, want.Gateway6} {
-			if gateway.IsValid() && !slices.ContainsFunc(r.Gateways, func(g wire.Gate) bool { return g.Addr == gateway && g.Reached }) {
-				return false, fmt.Sprintf("%v of %s does not answer the guest, whose gateways are %s", gateway, want.MAC, gates(r.Gateways))
-			}
-		}
-	}
-	return true, gates(r.Gateways)
-}
-
-func gates(found []wire.Gate) string {
-	var parts []string
-	for _, g := range found {
-		state := "does not answer"
-		if g.Reached {
-			state = "answers"
-		}
-		parts = append(parts, fmt.Sprintf("%v on %s %s", g.Addr, g.Interface, state))
-	}
-	return cmp.Or(sentence(parts), "none")
-}
-
-func networkWitnessed(e Expect, b Boot) (bool, string) {
-	var missing, seen []string
-	for _, want := range e.NICs {
-		i := slices.IndexFunc(b.Network, func(w lan.Witness) bool { return w.MAC == want.MAC })
-		if i < 0 {
-			missing = append(missing, want.MAC+" was not watched")
-			continue
-		}
-		missing = append(missing, b.Network[i].Missing(want)...)
-		missing = append(missing, misplaced(e, b, want, b.Network[i])...)
-		seen = append(seen, b.Network[i].String())
-	}
-	if len(missing) > 0 {
-		return false, sentence(missing)
-	}
-	return true, cmp.Or(sentence(seen), "no interface is expected")
-}
-
-// misplaced are a NIC's addresses that the guest has on another one: Linux
-// answers ARP on every interface for the addresses of all of them, but what it
-// says after that, the answer to a ping too, goes where the address is. Two NICs
-// in one network may speak for each other.
-//
-// Source: Linux, Documentation/networking/ip-sysctl.rst, arp_ignore.
-func misplaced(e Expect, b Boot, want lan.Expect, own lan.Witness) []string {
-	var found []string
-	for _, p := range want.Static {
-		pinged := slices.ContainsFunc(own.Answering, func(a lan.Answer) bool { return a.Addr == p.Addr() && a.How == "ping" })
-		i := slices.IndexFunc(b.Network, func(w lan.Witness) bool {
-			return w.MAC != want.MAC && slices.Contains(w.Claimed, p.Addr()) && !isIn(e, w.MAC, p.Addr())
-		})
-		if !pinged && i >= 0 {
-			found = append(found, fmt.Sprintf("%v of %s is used on %s", p.Addr(), want.MAC, b.Network[i].MAC))
-		}
-	}
-	return found
-}
-
-// isIn tells whether an address is in a network that a NIC should have one in.
-func isIn(e Expect, mac string, a netip.Addr) bool {
-	return slices.ContainsFunc(e.NICs, func(n lan.Expect) bool {
-		return n.MAC == mac && slices.ContainsFunc(n.Static, func(p netip.Prefix) bool { return p.Contains(a) })
-	})
 }
 
 func identityKept(e Expect, _ Boot, r probe.Received) (bool, string) {

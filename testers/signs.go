@@ -49,6 +49,7 @@ var known = []knownText{
 	{"no-uefi-boot-option", true, regexp.MustCompile(`BdsDxe: No bootable option or device was found|^Shell> `)},              // EDK II
 	{"grub-no-such-device", false, regexp.MustCompile(`error: no such device`)},                                               // GRUB, kern/disk.c; a search hint may follow
 	{"boot-failed", false, regexp.MustCompile(`Boot failed`)},                                                                 // SeaBIOS; the next disk may boot
+	{"init-missing", false, regexp.MustCompile(`Target filesystem doesn't have requested|Cannot find init!`)},                 // initramfs-tools, init; dracut, init.sh; another may be found
 	{"dracut-timeout", false, regexp.MustCompile(`dracut-initqueue.* timeout`)},                                               // dracut; a degraded array may follow
 	{LoginPrompt, false, regexp.MustCompile(`\S+ login: *$`)},                                                                 // agetty
 }

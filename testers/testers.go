@@ -23,9 +23,10 @@ type Expect struct {
 	Hostname  string       `json:"hostname,omitempty"`   // not compared if empty
 	MachineID string       `json:"machine_id,omitempty"` // not compared if empty
 	Root      string       `json:"root,omitempty"`       // serial of a disk that / lies on; any expected disk if empty
+	RootUUID  string       `json:"root_uuid,omitempty"`  // of the file system at /; not compared if empty
 	ReadOnly  bool         `json:"read_only,omitempty"`  // / is not meant to be written to
 	Disks     []Disk       `json:"disks"`
-	Mounts    []string     `json:"mounts,omitempty"` // folders that a file system of the disks is mounted at
+	Mounts    []Mount      `json:"mounts,omitempty"` // but /
 	Swaps     int          `json:"swaps,omitempty"`  // least number of block devices that are swapped to
 	NICs      []lan.Expect `json:"nics"`
 	MayFail   []string     `json:"may_fail,omitempty"` // units whose failure was there before the migration
@@ -46,6 +47,13 @@ type Filesystem struct {
 	Clean   bool   `json:"clean"`
 	Damaged bool   `json:"damaged"`
 	Text    string `json:"text,omitempty"` // the checker's complaint, or why it was not asked
+}
+
+// Mount is a file system of the disks that the guest must have mounted.
+type Mount struct {
+	Path     string `json:"path"`
+	UUID     string `json:"uuid,omitempty"`      // of the file system; not compared if empty
+	ReadOnly bool   `json:"read_only,omitempty"` // it is not meant to be written to
 }
 
 // End is how a session ended.
@@ -82,6 +90,7 @@ type Session struct {
 	SerialBytes int64         `json:"serial_bytes"`          // that the guest wrote
 	Filesystems []Filesystem  `json:"filesystems,omitempty"` // of the overlay with the probe
 	RebootAsked time.Time     `json:"reboot_asked,omitzero"` // when the probe was told to reboot
+	Watch       time.Duration `json:"watch"`                 // nanoseconds that its last boot is watched for once it is up
 }
 
 // Boot is one boot of a session: from power on or a reset to the next one.
@@ -90,6 +99,8 @@ type Boot struct {
 	Reports []probe.Received `json:"reports,omitempty"` // authentic, oldest first
 	Network []lan.Witness    `json:"network"`           // one for each NIC, from outside
 	Signs   []Sign           `json:"signs,omitempty"`
+	Up      time.Time        `json:"up,omitzero"` // since when all is well; zero while it is not
+	Seen    time.Time        `json:"seen"`        // the last look at it
 }
 
 // Last is the newest authentic report of a boot; ok is false if there is none.
@@ -189,11 +200,14 @@ func Unwell(e Expect, b Boot) string {
 	return ""
 }
 
-// Witnessed tells whether a boot without the probe has shown all that it can:
-// its addresses answer, or it asks for a login if it has none.
-func Witnessed(e Expect, b Boot) bool {
-	ok, _ := comesUp(e, b)
-	return ok
+// Unwitnessed is what a boot without the probe has not shown of all that it can,
+// or "": its addresses answer, or it asks for a login if it has none.
+func Unwitnessed(e Expect, b Boot) string {
+	ok, seen := comesUp(e, b)
+	if ok {
+		return ""
+	}
+	return seen
 }
 
 // comesUp judges a boot from outside alone.

@@ -49,7 +49,9 @@ type OS struct {
 	Arch     string `json:"arch,omitempty"`    // as Debian names it: amd64, i386, arm64
 	Systemd  int    `json:"systemd,omitempty"` // systemd's version, 0 when there is none or it is not known
 	Hostname string `json:"hostname,omitempty"`
-	Source   string `json:"source"`
+	// MachineID is systemd's, "" in a guest that makes one when it boots.
+	MachineID string `json:"machine_id,omitempty"`
+	Source    string `json:"source"`
 }
 
 // Firmware is the firmware that the installed boot loader starts from.

@@ -43,6 +43,7 @@ func (t *files) linuxOS() OS {
 	o.Arch = t.arch()
 	o.Systemd = t.systemd()
 	o.Hostname = t.hostname()
+	o.MachineID = t.machineID()
 	return o
 }
 
@@ -198,6 +199,19 @@ func (t *files) hostname() string {
 			if key, value, ok := assignment(l); ok && strings.EqualFold(key, "HOSTNAME") {
 				return value
 			}
+		}
+	}
+	return ""
+}
+
+// machineIDs are 32 hexadecimal digits; a file that is empty or says
+// "uninitialized" is of a guest that has none yet. Source: machine-id(5).
+var machineIDs = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+func (t *files) machineID() string {
+	for _, l := range t.lines("/etc/machine-id") {
+		if l = strings.TrimSpace(l); machineIDs.MatchString(l) {
+			return l
 		}
 	}
 	return ""

@@ -3,6 +3,7 @@ package lan
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gopacket/gopacket"
@@ -35,14 +36,14 @@ func (s *station) arp(a *layers.ARP, from link, at time.Time) [][]byte {
 }
 
 func (s *station) arpRequest(p netip.Prefix, vlan uint16) [][]byte {
-	return arpFrame(link{broadcast, vlan}, layers.ARPRequest, s.asker(p), make(net.HardwareAddr, 6), p.Addr())
+	return arpFrame(link{mac: broadcast, vlan: vlan}, layers.ARPRequest, s.asker(p), make(net.HardwareAddr, 6), p.Addr())
 }
 
 func arpFrame(to link, operation uint16, sender netip.Addr, mac net.HardwareAddr, target netip.Addr) [][]byte {
-	return frame(to, layers.EthernetTypeARP, &layers.ARP{
+	return frame(to.as(sender), layers.EthernetTypeARP, &layers.ARP{
 		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4,
 		HwAddressSize: 6, ProtAddressSize: 4, Operation: operation,
-		SourceHwAddress: everyone, SourceProtAddress: sender.AsSlice(),
+		SourceHwAddress: macOf(sender), SourceProtAddress: sender.AsSlice(),
 		DstHwAddress: mac, DstProtAddress: target.AsSlice(),
 	})
 }
@@ -64,7 +65,7 @@ func (s *station) icmp(icmp *layers.ICMPv4, ip *layers.IPv4, from link, at time.
 	switch icmp.TypeCode.Type() {
 	case layers.ICMPv4TypeEchoReply:
 		if icmp.Id == pingID {
-			s.answered(addr(ip.SrcIP), from, "ping", at)
+			s.ponged(addr(ip.SrcIP), addr(ip.DstIP), from, at)
 		}
 	case layers.ICMPv4TypeEchoRequest:
 		if s.isGuests(addr(ip.DstIP)) || notOneHost(ip.DstIP) {
@@ -76,12 +77,22 @@ func (s *station) icmp(icmp *layers.ICMPv4, ip *layers.IPv4, from link, at time.
 	return nil
 }
 
-func (s *station) ping(p netip.Prefix, to link) [][]byte {
+// ponged notes the answer of an address to a neighbour or a stranger.
+func (s *station) ponged(a, asker netip.Addr, from link, at time.Time) {
+	i := slices.IndexFunc(s.own(), func(p netip.Prefix) bool { return p.Addr() == a })
+	if i >= 0 && asker == s.stranger(s.own()[i]) {
+		s.routed(a, from, at)
+		return
+	}
+	s.answered(a, from, "ping", at)
+}
+
+func (s *station) ping(asker netip.Addr, p netip.Prefix, to link) [][]byte {
 	if !p.Addr().Is4() {
-		return s.ping6(p, to)
+		return ping6(asker, p, to)
 	}
 	request := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: pingID, Seq: 1}
-	return ipv4Frame(to, layers.IPProtocolICMPv4, s.asker(p).AsSlice(), p.Addr().AsSlice(), request, gopacket.Payload("hyper2kvm"))
+	return ipv4Frame(to, layers.IPProtocolICMPv4, asker.AsSlice(), p.Addr().AsSlice(), request, gopacket.Payload("hyper2kvm"))
 }
 
 // refuse tells the guest at once that nobody listens, for TCP and UDP alike:
@@ -125,7 +136,7 @@ func (s *station) dhcp(d *layers.DHCPv4, from link, at time.Time) [][]byte {
 	case addr(wanted) != s.lease.Addr():
 		return s.dhcpReply(d, from, layers.DHCPMsgTypeNak)
 	}
-	s.seen.Lease = &Lease{Addr: s.lease.Addr(), Hostname: printable(option(d, layers.DHCPOptHostname)), At: at}
+	s.seen.Lease = &Lease{Addr: s.lease.Addr(), Router: s.router, Hostname: printable(option(d, layers.DHCPOptHostname)), At: at}
 	return s.dhcpReply(d, from, layers.DHCPMsgTypeAck)
 }
 
@@ -155,7 +166,7 @@ func (s *station) dhcpReply(d *layers.DHCPv4, from link, kind layers.DHCPMsgType
 	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
 		return nil // cannot be: an IPv4 header always does
 	}
-	return frame(link{d.ClientHWAddr, from.vlan}, layers.EthernetTypeIPv4, ip, udp, reply)
+	return frame(link{mac: d.ClientHWAddr, vlan: from.vlan}.as(s.router), layers.EthernetTypeIPv4, ip, udp, reply)
 }
 
 func option(d *layers.DHCPv4, which layers.DHCPOpt) []byte {

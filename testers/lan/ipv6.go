@@ -32,7 +32,7 @@ func (s *station) ipv6(p gopacket.Packet, ip *layers.IPv6, from link, at time.Ti
 		return nil
 	}
 	if icmp.TypeCode.Type() == layers.ICMPv6TypeEchoReply && echo.Identifier == pingID {
-		s.answered(src, from, "ping", at)
+		s.ponged(src, addr(ip.DstIP), from, at)
 	}
 	if icmp.TypeCode.Type() != layers.ICMPv6TypeEchoRequest || ip.DstIP.IsMulticast() || s.isGuests(addr(ip.DstIP)) {
 		return nil
@@ -53,23 +53,23 @@ func (s *station) solicited(target, src netip.Addr, from link) [][]byte {
 		return nil
 	}
 	// RFC 4861: router, solicited, override.
-	return ipv6Frame(from, target.AsSlice(), src.AsSlice(), layers.ICMPv6TypeNeighborAdvertisement,
+	return ipv6Frame(from.as(target), target.AsSlice(), src.AsSlice(), layers.ICMPv6TypeNeighborAdvertisement,
 		&layers.ICMPv6NeighborAdvertisement{Flags: 0xe0, TargetAddress: target.AsSlice(),
-			Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptTargetAddress, Data: everyone}}})
+			Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptTargetAddress, Data: macOf(target)}}})
 }
 
 // solicit asks who has an address, to its solicited-node group (RFC 4291).
 func (s *station) solicit(p netip.Prefix, vlan uint16) [][]byte {
 	a := p.Addr().As16()
 	group := net.IP{0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a[13], a[14], a[15]}
-	to := link{net.HardwareAddr{0x33, 0x33, 0xff, a[13], a[14], a[15]}, vlan}
+	to := link{mac: net.HardwareAddr{0x33, 0x33, 0xff, a[13], a[14], a[15]}, vlan: vlan}.as(routerLocal)
 	return ipv6Frame(to, routerLocal.AsSlice(), group, layers.ICMPv6TypeNeighborSolicitation,
 		&layers.ICMPv6NeighborSolicitation{TargetAddress: a[:],
-			Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptSourceAddress, Data: everyone}}})
+			Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptSourceAddress, Data: macOf(routerLocal)}}})
 }
 
-func (s *station) ping6(p netip.Prefix, to link) [][]byte {
-	return ipv6Frame(to, s.asker(p).AsSlice(), p.Addr().AsSlice(), layers.ICMPv6TypeEchoRequest,
+func ping6(asker netip.Addr, p netip.Prefix, to link) [][]byte {
+	return ipv6Frame(to, asker.AsSlice(), p.Addr().AsSlice(), layers.ICMPv6TypeEchoRequest,
 		&layers.ICMPv6Echo{Identifier: pingID, SeqNumber: 1}, gopacket.Payload("hyper2kvm"))
 }
 

@@ -25,6 +25,9 @@ type Expect struct {
 	// Unasked is what the NIC is configured for and not expected to show, with
 	// the reason: addresses on VLANs, interfaces that are not brought up at boot.
 	Unasked []string `json:"unasked,omitempty"`
+	// OtherWays: what is not asked of the NIC may lead out through gateways that
+	// are not known here.
+	OtherWays bool `json:"other_ways,omitempty"`
 	// Network is where leases come from: its first address is the router, the
 	// guest gets the fiftieth. The zero value is 192.0.2.0/24 (RFC 5737).
 	// Leases are given whether DHCP is expected or not: that a guest asks is
@@ -40,9 +43,10 @@ type Witness struct {
 	Malformed int64        `json:"malformed"` // of them, that could not be read
 	FirstSeen time.Time    `json:"first_seen,omitzero"`
 	LastSeen  time.Time    `json:"last_seen,omitzero"`
-	Answering []Answer     `json:"answering"` // addresses that answered us
-	Claimed   []netip.Addr `json:"claimed"`   // addresses that the guest said are its own
-	Wanted    []netip.Addr `json:"wanted"`    // neighbours that the guest looked for
+	Answering []Answer     `json:"answering"`        // addresses that answered us
+	Routes    []Route      `json:"routes,omitempty"` // the ways that answers to a stranger took
+	Claimed   []netip.Addr `json:"claimed"`          // addresses that the guest said are its own
+	Wanted    []netip.Addr `json:"wanted"`           // neighbours that the guest looked for
 	Lease     *Lease       `json:"lease,omitempty"`
 	VLANs     []uint16     `json:"vlans,omitempty"` // tags seen
 }
@@ -52,13 +56,24 @@ type Answer struct {
 	Addr netip.Addr `json:"addr"`
 	MAC  string     `json:"mac"`
 	VLAN uint16     `json:"vlan,omitempty"`
-	How  string     `json:"how"` // arp, ndp, ping
-	At   time.Time  `json:"at"`
+	How  string     `json:"how"`  // arp, ndp, ping
+	At   time.Time  `json:"at"`   // the first time
+	Last time.Time  `json:"last"` // the last time
+}
+
+// Route is the way that the guest's answer took to a stranger, who is in none
+// of its networks: through one of its neighbours, which should be its gateway.
+type Route struct {
+	Addr netip.Addr `json:"addr"`         // the guest's own, which the stranger pinged
+	Via  netip.Addr `json:"via,omitzero"` // zero if it is not a neighbour that the guest looked for
+	VLAN uint16     `json:"vlan,omitempty"`
+	Last time.Time  `json:"last"` // the last time
 }
 
 // Lease is an address that the guest asked for by DHCP and took.
 type Lease struct {
 	Addr     netip.Addr `json:"addr"`
+	Router   netip.Addr `json:"router"`             // that came with it
 	Hostname string     `json:"hostname,omitempty"` // as the guest named itself
 	At       time.Time  `json:"at"`
 }
@@ -85,11 +100,48 @@ func (w Witness) Answers(a netip.Addr) bool {
 	return slices.ContainsFunc(w.Answering, func(seen Answer) bool { return seen.Addr == a })
 }
 
+// Silent are the addresses that are expected and have not answered since then.
+func (w Witness) Silent(e Expect, since time.Time) []netip.Addr {
+	var silent []netip.Addr
+	for _, a := range w.expected(e) {
+		if !slices.ContainsFunc(w.Answering, func(seen Answer) bool { return seen.Addr == a && !seen.Last.Before(since) }) {
+			silent = append(silent, a)
+		}
+	}
+	return silent
+}
+
+// expected are the addresses that are expected, the leased one included.
+func (w Witness) expected(e Expect) []netip.Addr {
+	var addrs []netip.Addr
+	for _, p := range e.Static {
+		addrs = append(addrs, p.Addr())
+	}
+	if e.DHCP && w.Lease != nil {
+		addrs = append(addrs, w.Lease.Addr)
+	}
+	return addrs
+}
+
+// Route is the way that the newest answer of an address to a stranger took; ok
+// is false if there was none: a firewall may drop the question.
+func (w Witness) Route(a netip.Addr) (newest Route, ok bool) {
+	for _, r := range w.Routes {
+		if r.Addr == a && (!ok || r.Last.After(newest.Last)) {
+			newest, ok = r, true
+		}
+	}
+	return newest, ok
+}
+
 // String is one line for people.
 func (w Witness) String() string {
 	var how []string
 	for _, a := range w.Answering {
 		how = append(how, fmt.Sprintf("%v (%s)", a.Addr, a.How))
+	}
+	for _, r := range w.Routes {
+		how = append(how, fmt.Sprintf("%v (strangers, through %v)", r.Addr, r.Via))
 	}
 	if w.Lease != nil {
 		how = append(how, fmt.Sprintf("%v leased", w.Lease.Addr))

@@ -65,7 +65,7 @@ func said(t *testing.T, body ...gopacket.SerializableLayer) []byte {
 }
 
 func ethernet(kind layers.EthernetType) *layers.Ethernet {
-	return &layers.Ethernet{SrcMAC: guestMAC, DstMAC: everyone, EthernetType: kind}
+	return &layers.Ethernet{SrcMAC: guestMAC, DstMAC: macOf(gateway), EthernetType: kind}
 }
 
 func arpSaid(t *testing.T, operation uint16, sender, target string, tags ...uint16) []byte {
@@ -101,7 +101,7 @@ func TestEveryNeighbourAnswersButTheGuestItself(t *testing.T) {
 			continue
 		}
 		arp := packet(t, got).Layer(layers.LayerTypeARP).(*layers.ARP)
-		if addr(arp.SourceProtAddress).String() != c.target || net.HardwareAddr(arp.SourceHwAddress).String() != everyone.String() {
+		if addr(arp.SourceProtAddress).String() != c.target || !slices.Equal(arp.SourceHwAddress, macOf(addr(arp.SourceProtAddress))) {
 			t.Errorf("answer for %s is from %v at %v", c.target, addr(arp.SourceProtAddress), net.HardwareAddr(arp.SourceHwAddress))
 		}
 	}
@@ -122,15 +122,102 @@ func TestAStaticAddressIsProvedByAnsweringAndNotByClaiming(t *testing.T) {
 	if w := s.witness(); len(w.Missing(e)) != 0 || w.Answering[0].How != "arp" || w.Answering[0].MAC != guestMAC.String() {
 		t.Errorf("after an answer: %+v, missing %v", w, w.Missing(e))
 	}
-	ping := packet(t, s.questions())
-	if icmp, ok := ping.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); !ok || icmp.TypeCode.Type() != layers.ICMPv4TypeEchoRequest {
-		t.Errorf("an address that answered ARP is asked again with %v, want a ping", ping)
+	if arp, pings := asked4(t, s); arp != 1 || !slices.Equal(pings, []netip.Addr{gateway, strangers[0]}) {
+		t.Errorf("an address that answered ARP is asked again %d times, and pinged by %v, want once, and by the gateway and a stranger", arp, pings)
 	}
 	s.receive(said(t, ethernet(layers.EthernetTypeIPv4),
 		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolICMPv4, SrcIP: guestIP.AsSlice(), DstIP: gateway.AsSlice()},
 		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoReply, 0), Id: pingID, Seq: 1}), now)
 	if w := s.witness(); len(w.Answering) != 2 || w.Answering[1].How != "ping" {
 		t.Errorf("after a ping: %+v", w.Answering)
+	}
+}
+
+// asked4 is how often the guest is asked by ARP, and who pings it.
+func asked4(t *testing.T, s *station) (arp int, pings []netip.Addr) {
+	t.Helper()
+	for _, f := range s.questions() {
+		p := packet(t, [][]byte{f})
+		if p.Layer(layers.LayerTypeARP) != nil {
+			arp++
+		}
+		if icmp, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && icmp.TypeCode.Type() == layers.ICMPv4TypeEchoRequest {
+			pings = append(pings, addr(p.Layer(layers.LayerTypeIPv4).(*layers.IPv4).SrcIP))
+		}
+	}
+	return arp, pings
+}
+
+// ponged is the guest's answer to a ping, sent to one of its neighbours.
+func ponged(t *testing.T, to, through netip.Addr) []byte {
+	t.Helper()
+	return said(t, &layers.Ethernet{SrcMAC: guestMAC, DstMAC: macOf(through), EthernetType: layers.EthernetTypeIPv4},
+		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolICMPv4, SrcIP: guestIP.AsSlice(), DstIP: to.AsSlice()},
+		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoReply, 0), Id: pingID, Seq: 1})
+}
+
+func TestAnAnswerToAStrangerTellsTheGateway(t *testing.T) {
+	wrong := netip.MustParseAddr("192.0.2.254")
+	s := newTestStation(t, static("192.0.2.10/24"))
+	s.receive(ponged(t, strangers[0], gateway), now)
+	if r := s.witness().Routes; len(r) != 0 {
+		t.Errorf("routes %+v of an answer that was not asked for", r)
+	}
+	s.questions()
+	s.receive(arpSaid(t, layers.ARPRequest, "192.0.2.10", wrong.String()), now)
+	for i, c := range []struct {
+		through, want netip.Addr
+	}{{gateway, gateway}, {wrong, wrong}, {netip.MustParseAddr("192.0.2.99"), netip.Addr{}}, {gateway, gateway}} {
+		s.receive(ponged(t, strangers[0], c.through), now.Add(time.Duration(i)*time.Second))
+		if r, ok := s.witness().Route(guestIP); !ok || r.Via != c.want {
+			t.Errorf("an answer to a stranger through %v is %+v, want through %v", c.through, r, c.want)
+		}
+	}
+	if w := s.witness(); len(w.Routes) != 3 || len(w.Answering) != 0 {
+		t.Errorf("routes %+v, answers %+v, want 3 and none", w.Routes, w.Answering)
+	}
+}
+
+func TestAStrangerIsInNoneOfTheGuestsNetworks(t *testing.T) {
+	for _, c := range []struct{ of, want string }{
+		{"192.0.2.10/24", "203.0.113.77"}, {"203.0.113.10/24", "198.51.100.77"}, {"10.0.0.1/0", "invalid IP"}, {"2001:db8::10/64", "3fff:68::77"},
+	} {
+		s := newTestStation(t, static(c.of))
+		if got := s.stranger(s.expect.Static[0]).String(); got != c.want {
+			t.Errorf("a stranger to %s is %s, want %s", c.of, got, c.want)
+		}
+	}
+}
+
+func TestWhatAnsweredOnceIsAskedAgain(t *testing.T) {
+	e := static("192.0.2.10/24")
+	s := newTestStation(t, e)
+	for i := range 3 {
+		s.questions()
+		s.receive(arpSaid(t, layers.ARPReply, "192.0.2.10", "192.0.2.1"), now.Add(time.Duration(i)*time.Second))
+	}
+	w := s.witness()
+	if len(w.Answering) != 1 || !w.Answering[0].At.Equal(now) || !w.Answering[0].Last.Equal(now.Add(2*time.Second)) {
+		t.Errorf("answers %+v, want one, from the first to the last time", w.Answering)
+	}
+	if silent := w.Silent(e, now.Add(2*time.Second)); len(silent) != 0 {
+		t.Errorf("silent are %v, want none", silent)
+	}
+	if silent := w.Silent(e, now.Add(3*time.Second)); len(silent) != 1 {
+		t.Errorf("silent are %v, want the address", silent)
+	}
+}
+
+func TestEveryCardThatAnswersForAnAddressIsWitnessed(t *testing.T) {
+	s := newTestStation(t, static("192.0.2.10/24"))
+	s.questions()
+	own := arpSaid(t, layers.ARPReply, "192.0.2.10", "192.0.2.1")
+	other := slices.Clone(own)
+	other[11] = 0x66 // of its source
+	s.receive(own, now)
+	s.receive(other, now)
+	if a := s.witness().Answering; len(a) != 2 || a[0].MAC == a[1].MAC {
+		t.Errorf("answers %+v, want one of each card", a)
 	}
 }
 
@@ -312,7 +399,11 @@ func TestIPv6AddressesAreProvedToo(t *testing.T) {
 	if w := s.witness(); len(w.Missing(e)) != 0 || w.Answering[0].How != "ndp" {
 		t.Errorf("witness = %+v, missing %v", w, w.Missing(e))
 	}
-	if _, ok := packet(t, s.questions()).Layer(layers.LayerTypeICMPv6Echo).(*layers.ICMPv6Echo); !ok {
+	again := s.questions()
+	if len(again) != 2 {
+		t.Fatalf("an address that answered is asked %d times, want a solicitation and a ping", len(again))
+	}
+	if _, ok := packet(t, again[1:]).Layer(layers.LayerTypeICMPv6Echo).(*layers.ICMPv6Echo); !ok {
 		t.Error("an address that answered is not pinged")
 	}
 }

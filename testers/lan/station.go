@@ -11,9 +11,20 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// everyone is the one MAC behind which all the guest's neighbours live. It is
+// macOf is a neighbour's MAC, made of its address, so that a frame tells which
+// neighbour it is for: a guest with a wrong gateway says so by that. It is
 // locally administered, so no vendor's card has it.
-var everyone = net.HardwareAddr{0x02, 0x68, 0x32, 0x6b, 0x00, 0x01}
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.Unmap().AsSlice()
+	return append(net.HardwareAddr{0x02, 0x68}, b[max(0, len(b)-4):]...)
+}
+
+// strangers are addresses for documentation (RFC 5737, RFC 9637), one of which
+// is outside of the guest's networks.
+var strangers = []netip.Addr{
+	netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("198.51.100.77"), netip.MustParseAddr("192.0.2.77"),
+	netip.MustParseAddr("3fff:68::77"), netip.MustParseAddr("2001:db8:68::77"),
+}
 
 var broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
@@ -22,8 +33,8 @@ const (
 	maxAddrs   = 64
 	maxSources = 16
 	maxVLANs   = 8
-	// maxHows is how many answers for each expected address are kept beyond
-	// maxAddrs: ARP or NDP, and a ping.
+	// maxHows is how many answers and routes for each expected address are kept
+	// beyond maxAddrs: ARP or NDP, and a ping.
 	maxHows = 2
 )
 
@@ -67,7 +78,7 @@ func (s *station) restart() {
 func (s *station) witness() Witness {
 	w := s.seen
 	w.Sources, w.Answering, w.Claimed = slices.Clone(w.Sources), slices.Clone(w.Answering), slices.Clone(w.Claimed)
-	w.Wanted, w.VLANs = slices.Clone(w.Wanted), slices.Clone(w.VLANs)
+	w.Wanted, w.VLANs, w.Routes = slices.Clone(w.Wanted), slices.Clone(w.VLANs), slices.Clone(w.Routes)
 	if w.Lease != nil {
 		lease := *w.Lease
 		w.Lease = &lease
@@ -75,11 +86,15 @@ func (s *station) witness() Witness {
 	return w
 }
 
-// link is where an answer goes: the MAC and VLAN that a frame came from.
+// link is the way between the guest and one of its neighbours.
 type link struct {
-	mac  net.HardwareAddr
-	vlan uint16 // 0: untagged
+	mac  net.HardwareAddr // the guest's, or everyone's
+	ours net.HardwareAddr // the neighbour's
+	vlan uint16           // 0: untagged
 }
+
+// as is the same way from the neighbour that has an address.
+func (l link) as(a netip.Addr) link { return link{l.mac, macOf(a), l.vlan} }
 
 // receive notes what a frame says and returns what to answer. Decoding does
 // not panic: gopacket recovers and leaves the layers that it understood.
@@ -93,7 +108,10 @@ func (s *station) receive(frame []byte, at time.Time) [][]byte {
 	if !ok {
 		return nil
 	}
-	from := link{mac: slices.Clone(eth.SrcMAC)}
+	from := link{mac: slices.Clone(eth.SrcMAC), ours: slices.Clone(eth.DstMAC)}
+	if from.ours[0]&1 != 0 { // for everyone, of whom the router answers
+		from = from.as(s.router)
+	}
 	if tag, ok := p.Layer(layers.LayerTypeDot1Q).(*layers.Dot1Q); ok {
 		from.vlan = tag.VLANIdentifier
 	}
@@ -122,20 +140,47 @@ func (s *station) questions() [][]byte {
 	return out
 }
 
+// question asks for an address, again and again, since what answered once may
+// be gone; once it has answered, it is pinged too, by a neighbour and by a
+// stranger.
 func (s *station) question(p netip.Prefix, vlan uint16) [][]byte {
 	s.asked[p.Addr()] = true
+	ask := s.solicit
+	if p.Addr().Is4() {
+		ask = s.arpRequest
+	}
+	frames := ask(p, vlan)
 	answered := slices.IndexFunc(s.seen.Answering, func(a Answer) bool { return a.Addr == p.Addr() && a.VLAN == vlan })
 	if answered < 0 {
-		if p.Addr().Is4() {
-			return s.arpRequest(p, vlan)
-		}
-		return s.solicit(p, vlan)
+		return frames
 	}
 	mac, err := net.ParseMAC(s.seen.Answering[answered].MAC)
 	if err != nil {
-		return nil // cannot be: it was made from one
+		return frames // cannot be: it was made from one
 	}
-	return s.ping(p, link{mac, vlan})
+	asker := s.asker(p)
+	to := link{mac: mac, vlan: vlan}.as(asker)
+	frames = append(frames, s.ping(asker, p, to)...)
+	if stranger := s.stranger(p); stranger.IsValid() && s.isGateway(asker) {
+		frames = append(frames, s.ping(stranger, p, to)...)
+	}
+	return frames
+}
+
+// stranger is an address like p's that is in none of the guest's networks.
+func (s *station) stranger(p netip.Prefix) netip.Addr {
+	for _, a := range strangers {
+		inside := slices.ContainsFunc(s.own(), func(own netip.Prefix) bool { return own.Contains(a) })
+		if a.Is4() == p.Addr().Is4() && !inside {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// isGateway tells whether the guest is to send through a neighbour.
+func (s *station) isGateway(a netip.Addr) bool {
+	return a == s.expect.Gateway || a == s.expect.Gateway6 || s.seen.Lease != nil && a == s.router
 }
 
 // own is every address that the guest is to have: never answered for, always
@@ -197,13 +242,44 @@ func (s *station) claim(a netip.Addr) {
 // the guest was reset, is a claim and proves nothing: what it said before the
 // reset may arrive after it.
 func (s *station) answered(a netip.Addr, from link, how string, at time.Time) {
-	known := slices.ContainsFunc(s.seen.Answering, func(seen Answer) bool {
-		return seen.Addr == a && seen.How == how && seen.VLAN == from.vlan
+	known := slices.IndexFunc(s.seen.Answering, func(seen Answer) bool {
+		return seen.Addr == a && seen.MAC == from.mac.String() && seen.How == how && seen.VLAN == from.vlan
 	})
-	if !s.asked[a] || known || len(s.seen.Answering) >= maxAddrs+maxHows*len(s.own()) {
-		return
+	switch {
+	case !s.asked[a]:
+	case known >= 0:
+		s.seen.Answering[known].Last = at
+	case len(s.seen.Answering) < s.room():
+		s.seen.Answering = append(s.seen.Answering, Answer{Addr: a, MAC: from.mac.String(), VLAN: from.vlan, How: how, At: at, Last: at})
 	}
-	s.seen.Answering = append(s.seen.Answering, Answer{Addr: a, MAC: from.mac.String(), VLAN: from.vlan, How: how, At: at})
+}
+
+// room is how many answers are kept.
+func (s *station) room() int { return maxAddrs + maxHows*len(s.own()) }
+
+// routed notes through which neighbour an answer went to a stranger.
+func (s *station) routed(a netip.Addr, from link, at time.Time) {
+	r := Route{Addr: a, Via: s.neighbour(from.ours), VLAN: from.vlan, Last: at}
+	known := slices.IndexFunc(s.seen.Routes, func(seen Route) bool {
+		return seen.Addr == r.Addr && seen.Via == r.Via && seen.VLAN == r.VLAN
+	})
+	switch {
+	case !s.asked[a]:
+	case known >= 0:
+		s.seen.Routes[known].Last = at
+	case len(s.seen.Routes) < s.room():
+		s.seen.Routes = append(s.seen.Routes, r)
+	}
+}
+
+// neighbour is who has a MAC, among those that the guest may know.
+func (s *station) neighbour(mac net.HardwareAddr) netip.Addr {
+	for _, a := range append([]netip.Addr{s.expect.Gateway, s.expect.Gateway6, s.router}, s.seen.Wanted...) {
+		if a.IsValid() && slices.Equal(macOf(a), mac) {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 func remember[T comparable](list *[]T, v T, limit int) {
@@ -215,7 +291,7 @@ func remember[T comparable](list *[]T, v T, limit int) {
 // frame builds what goes to the guest. Serializing our own layers fails only
 // if we built them wrongly; such a frame is not sent.
 func frame(to link, kind layers.EthernetType, body ...gopacket.SerializableLayer) [][]byte {
-	all := []gopacket.SerializableLayer{&layers.Ethernet{SrcMAC: everyone, DstMAC: to.mac, EthernetType: kind}}
+	all := []gopacket.SerializableLayer{&layers.Ethernet{SrcMAC: to.ours, DstMAC: to.mac, EthernetType: kind}}
 	if to.vlan != 0 {
 		all[0].(*layers.Ethernet).EthernetType = layers.EthernetTypeDot1Q
 		all = append(all, &layers.Dot1Q{VLANIdentifier: to.vlan, Type: kind})

@@ -211,11 +211,11 @@ func (r *running) Peek(address, size int64) (b []byte, err error) {
 }
 
 // Operations asks without a disk's name: libvirt then adds up all of them.
-func (r *running) Operations() (n int64, err error) {
+func (r *running) Operations() (n watch.Operations, err error) {
 	err = r.ask("block statistics", func() error {
 		s, err := r.d.BlockStats("")
 		if err == nil {
-			n = s.RdReq + s.WrReq
+			n = watch.Operations{Reads: s.RdReq, Writes: s.WrReq}
 		}
 		return err
 	})

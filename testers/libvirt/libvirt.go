@@ -54,7 +54,7 @@ type handle interface {
 	Resume() error
 	Screenshot() (picture []byte, kind string, err error)
 	Peek(address, size int64) ([]byte, error) // at the guest's physical memory
-	Operations() (int64, error)               // of the guest's disks
+	Operations() (watch.Operations, error)    // of the guest's disks
 	Destroy() error                           // no error if it has ended by itself
 }
 

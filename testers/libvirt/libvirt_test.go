@@ -170,7 +170,9 @@ func (f *fake) wait() error {
 
 func (f *fake) Screenshot() ([]byte, string, error) { return []byte("picture"), "image/png", f.wait() }
 func (f *fake) Peek(int64, int64) ([]byte, error)   { return nil, errUnasked }
-func (f *fake) Operations() (int64, error)          { return 1, f.wait() }
+func (f *fake) Operations() (watch.Operations, error) {
+	return watch.Operations{Writes: 1}, f.wait()
+}
 func (f *fake) Destroy() error {
 	f.destroys++
 	return nil
@@ -222,6 +224,7 @@ func TestADomainThatLibvirtRefusesIsNotProved(t *testing.T) {
 	if err != nil || s.End != testers.Refused || f.resumed || f.destroys != 0 {
 		t.Fatalf("session %+v, %v; resumed %v, destroyed %d times", s, err, f.resumed, f.destroys)
 	}
+	s.Filesystems = []testers.Filesystem{{Device: "disk0p1", Type: "ext4", Clean: true}}
 	if o := testers.Judge(testers.Expect{}, s, testers.Session{}); o.Proved || !strings.Contains(o.Cause, "no SMM") {
 		t.Errorf("proved %v, cause %q", o.Proved, o.Cause)
 	}

@@ -101,7 +101,9 @@ func (d *domain) Memory(ctx context.Context, address, size int64) ([]byte, error
 }
 
 // Blocks is what libvirt counts for all disks.
-func (d *domain) Blocks(ctx context.Context) (int64, error) { return within(ctx, d.Operations) }
+func (d *domain) Blocks(ctx context.Context) (watch.Operations, error) {
+	return within(ctx, d.Operations)
+}
 
 // Stop ends the domain.
 func (d *domain) Stop() error {

@@ -205,6 +205,33 @@ func TestAnEmptyDiskFailsWithTheFirmwaresOwnWords(t *testing.T) {
 	}
 }
 
+// mortal is QEMU that is killed as soon as it runs.
+type mortal struct{ hypervisor }
+
+func (m mortal) Start(ctx context.Context, s watch.Spec, w watch.Wires) (watch.Machine, error) {
+	machine, err := m.hypervisor.Start(ctx, s, w)
+	if err != nil {
+		return nil, err
+	}
+	return machine, machine.(*process).server.Kill()
+}
+
+// TestAMachineThatDiesIsNotProvedAndSaysSo takes a second.
+func TestAMachineThatDiesIsNotProvedAndSaysSo(t *testing.T) {
+	machines(t)
+	m := machine.Machine{Name: "mortal", Firmware: machine.BIOS, CPUs: 1, Memory: 512 << 20, Disks: []machine.Disk{{Serial: "mortal-disk0"}}}
+	domain := machine.Target(m, machine.Caps{Firmware: machine.BIOS, DiskBus: "virtio", NICModel: "virtio"})
+	s, err := watch.Boot(t.Context(), watch.Spec{Domain: domain, Disks: []watch.Disk{overlay(t, &disk.Source{Size: 1 << 30}, nil)}, Accel: "tcg",
+		Key: newKey(t), Dir: evidenceDir(t), Progress: progress(t)}, mortal{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := testers.Judge(testers.Expect{}, s, testers.Session{})
+	if s.End != testers.Died || o.Proved || !strings.Contains(o.Cause, "the machine ended: ") || !strings.Contains(o.Cause, "killed") {
+		t.Errorf("end %q, %q; proved %v because of %q", s.End, s.Detail, o.Proved, o.Cause)
+	}
+}
+
 // matrix skips a test whose like package e2e has in every run, by way of the
 // whole pipeline.
 func matrix(t *testing.T) {

@@ -78,8 +78,14 @@ func (q *process) About() (by string, differences []string) {
 	return "QEMU", differences
 }
 
-// LastWords is QEMU's standard error.
-func (q *process) LastWords() string { return strings.TrimSpace(q.server.Stderr()) }
+// LastWords is QEMU's standard error, or how it ended if it said nothing.
+func (q *process) LastWords() string {
+	said := strings.TrimSpace(q.server.Stderr())
+	if err := q.server.Err(); said == "" && err != nil {
+		return err.Error()
+	}
+	return said
+}
 
 // maxScreen bounds a screenshot in bytes.
 const maxScreen = 16 << 20
@@ -107,21 +113,22 @@ func (q *process) Memory(ctx context.Context, address, size int64) ([]byte, erro
 }
 
 // Blocks adds up what QEMU counts for each disk.
-func (q *process) Blocks(ctx context.Context) (int64, error) {
+func (q *process) Blocks(ctx context.Context) (watch.Operations, error) {
 	var disks []struct {
 		Stats struct {
 			Reads  int64 `json:"rd_operations"`
 			Writes int64 `json:"wr_operations"`
 		} `json:"stats"`
 	}
+	var sum watch.Operations
 	if err := q.Execute(ctx, "query-blockstats", nil, &disks); err != nil {
-		return 0, err
+		return sum, err
 	}
-	var n int64
 	for _, d := range disks {
-		n += d.Stats.Reads + d.Stats.Writes
+		sum.Reads += d.Stats.Reads
+		sum.Writes += d.Stats.Writes
 	}
-	return n, nil
+	return sum, nil
 }
 
 // Stop ends QEMU.

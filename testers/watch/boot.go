@@ -87,11 +87,14 @@ type Machine interface {
 	Picture(ctx context.Context) ([]byte, error)
 	// Memory is size bytes of the guest's memory from a physical address on.
 	Memory(ctx context.Context, address, size int64) ([]byte, error)
-	// Blocks is how many operations the guest's disks have seen.
-	Blocks(ctx context.Context) (int64, error)
+	// Blocks is how many operations the guest's disks have seen so far.
+	Blocks(ctx context.Context) (Operations, error)
 	// Stop ends the machine.
 	Stop() error
 }
+
+// Operations are counts of what a guest did with its disks.
+type Operations struct{ Reads, Writes int64 }
 
 // limits are the deadlines of a session.
 type limits struct {
@@ -100,19 +103,20 @@ type limits struct {
 	linger time.Duration // that a guest's network is watched when it shows no login prompt
 	stall  time.Duration // without any sign of life
 	words  time.Duration // from emergency mode to the end, for the probe to tell the cause
+	watch  time.Duration // that the last boot is watched for once it is up
 }
 
 func (s Spec) limits() limits {
-	l := limits{boot: 5 * time.Minute, settle: 30 * time.Second, linger: 10 * time.Second, stall: 2 * time.Minute, words: 20 * time.Second}
+	l := limits{boot: 5 * time.Minute, settle: 30 * time.Second, linger: 10 * time.Second, stall: 2 * time.Minute, words: 20 * time.Second, watch: 10 * time.Second}
 	if s.Accel != "kvm" {
 		// A Debian 12 takes 20 to 60 s emulated, with its disks warm.
-		l = limits{boot: 10 * time.Minute, settle: 2 * time.Minute, linger: 40 * time.Second, stall: 4 * time.Minute, words: time.Minute}
+		l = limits{boot: 10 * time.Minute, settle: 2 * time.Minute, linger: 40 * time.Second, stall: 4 * time.Minute, words: time.Minute, watch: 20 * time.Second}
 	}
 	scale := s.Scale
 	if scale == 0 {
 		scale = 1
 	}
-	for _, d := range []*time.Duration{&l.boot, &l.settle, &l.linger, &l.stall, &l.words} {
+	for _, d := range []*time.Duration{&l.boot, &l.settle, &l.linger, &l.stall, &l.words, &l.watch} {
 		*d = time.Duration(float64(*d) * scale)
 	}
 	return l
@@ -168,7 +172,7 @@ func (r *run) start(ctx context.Context, h Hypervisor, dir string) (err error) {
 	by, more := r.machine.About()
 	r.session = testers.Session{
 		Probe: r.spec.Key != nil, By: by, Accel: r.spec.Accel, Started: time.Now(),
-		Differences: slices.Concat(differences(r.spec), more),
+		Differences: slices.Concat(differences(r.spec), more), Watch: r.limits.watch,
 	}
 	r.session.Boots = []testers.Boot{{At: r.session.Started}}
 	return nil

@@ -45,18 +45,21 @@ type watch struct {
 	partial  string    // the serial console's unfinished line
 	text     string    // the last text screen
 	early    int       // resets before this boot showed anything
+	writes   int64     // to the disks, up to the last reset
 	reset    time.Time // the last one
 	asked    time.Time // the last challenge
 	said     string    // the last progress
 	alive    time.Time // the last sign of life
+	well     time.Time // the last time that all was well
 	forged   time.Time // the first line on the probe's port that is not its own
 	activity activity
 }
 
 // activity is what changes as long as a guest does anything.
 type activity struct {
-	serial, blocks, frames int64
-	text                   string
+	serial, frames int64
+	blocks         Operations
+	text           string
 }
 
 // observe follows the machine until its session has an end.
@@ -74,7 +77,7 @@ func (r *run) observe(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case e, open := <-r.machine.Events():
-			err = r.event(e, open)
+			err = r.event(ctx, e, open)
 		case received := <-reports:
 			err = r.report(received)
 		case <-tick.C:
@@ -99,7 +102,7 @@ func (r *run) end(end testers.End, format string, args ...any) {
 }
 
 // event follows what QEMU says.
-func (r *run) event(e qmp.Event, open bool) error {
+func (r *run) event(ctx context.Context, e qmp.Event, open bool) error {
 	if !open {
 		r.end(testers.Died, "the machine ended: %s", strings.TrimSpace(r.machine.LastWords()))
 		return nil
@@ -111,9 +114,11 @@ func (r *run) event(e qmp.Event, open bool) error {
 	r.session.Events = append(r.session.Events, e)
 	switch e.Name {
 	case "RESET":
-		return r.reset(e)
+		return r.reset(ctx, e)
 	case "SHUTDOWN":
 		r.end(testers.Stopped, "the guest shut itself down")
+	case "SUSPEND", "SUSPEND_DISK":
+		r.end(testers.Stopped, "the guest went to sleep")
 	case "GUEST_PANICKED", "GUEST_CRASHLOADED":
 		r.end(testers.Panicked, "the guest's kernel panicked")
 	case "BLOCK_IO_ERROR":
@@ -123,7 +128,7 @@ func (r *run) event(e qmp.Event, open bool) error {
 }
 
 // reset begins a new boot, unless only the firmware has run since the last.
-func (r *run) reset(e qmp.Event) error {
+func (r *run) reset(ctx context.Context, e qmp.Event) error {
 	if err := line(r.evidence.qmp, e); err != nil {
 		return err
 	}
@@ -135,7 +140,10 @@ func (r *run) reset(e qmp.Event) error {
 	}
 	r.readSerial(e.At)
 	r.witness()
-	shown := len(r.boot().Reports) > 0 || slices.ContainsFunc(r.boot().Network, func(w lan.Witness) bool { return w.Frames > 0 })
+	shown, err := r.shown(ctx)
+	if err != nil {
+		return r.orDied(err)
+	}
 	for _, s := range r.segments {
 		s.Restart()
 	}
@@ -156,6 +164,19 @@ func (r *run) reset(e qmp.Event) error {
 	}
 	r.say("the guest was reset")
 	return nil
+}
+
+// shown tells whether more than firmware has run in this boot: that reports
+// nothing, uses no network of ours, and writes to no disk.
+func (r *run) shown(ctx context.Context) (bool, error) {
+	blocks, err := r.machine.Blocks(ctx)
+	if err != nil {
+		return false, err
+	}
+	wrote := blocks.Writes > r.watch.writes
+	r.watch.writes = blocks.Writes
+	sent := slices.ContainsFunc(r.boot().Network, func(w lan.Witness) bool { return w.Frames > 0 })
+	return wrote || sent || len(r.boot().Reports) > 0, nil
 }
 
 // drain takes the reports of before a reset.
@@ -235,7 +256,7 @@ func (r *run) witness() {
 	for _, s := range r.segments {
 		seen = append(seen, s.Witness())
 	}
-	r.boot().Network = seen
+	r.boot().Network, r.boot().Seen = seen, time.Now()
 }
 
 // readSerial finds the signs in what came over the serial port.
@@ -292,7 +313,11 @@ func (r *run) ask(now time.Time) error {
 		return nil
 	}
 	last, ok := r.boot().Last()
-	if !ok || now.Sub(last.At) < askEvery || now.Sub(r.watch.asked) < askEvery {
+	every := askEvery
+	if up := r.boot().Up; !up.IsZero() && now.Sub(up) >= r.limits.watch {
+		every = 2 * lookEvery // for the report that ends the session
+	}
+	if !ok || now.Sub(last.At) < every || now.Sub(r.watch.asked) < every {
 		return nil
 	}
 	r.watch.asked = now
@@ -301,6 +326,14 @@ func (r *run) ask(now time.Time) error {
 
 // decide ends the session, or reboots the guest, when it is time.
 func (r *run) decide(now time.Time) {
+	was := r.boot().Up
+	r.boot().Up = r.state(now).upSince()
+	if !r.boot().Up.IsZero() {
+		r.watch.well = now
+	}
+	if r.boot().Up.Equal(now) && was.IsZero() {
+		r.say("boot %d: up", len(r.session.Boots))
+	}
 	verdict := next(r.state(now))
 	if verdict.reboot {
 		r.say("boot %d: rebooting the guest", len(r.session.Boots))

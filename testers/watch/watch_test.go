@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"image"
 	"image/png"
@@ -91,13 +92,17 @@ func expectation() testers.Expect {
 	return testers.Expect{NICs: []lan.Expect{{MAC: mac, Static: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
 }
 
-func answers() []lan.Witness {
-	return []lan.Witness{{MAC: mac, Answering: []lan.Answer{{Addr: netip.MustParseAddr("192.0.2.10"), How: "arp", At: start.Add(30 * time.Second)}}}}
+// answers are those of the guest's address, from half a minute after power on to
+// a time.
+func answers(last time.Duration) []lan.Witness {
+	return []lan.Witness{{MAC: mac, Answering: []lan.Answer{{Addr: netip.MustParseAddr("192.0.2.10"), MAC: mac, How: "arp",
+		At: start.Add(30 * time.Second), Last: start.Add(last)}}}}
 }
 
 // up is a report of a guest that is fully up, its one disk and address included.
 func up(at time.Duration) probe.Received {
 	return probe.Received{At: start.Add(at), Report: wire.Report{Kind: wire.Reached, State: "running", BootID: "b",
+		Uptime: at.Seconds(), Clock: start.Add(at).Unix(),
 		Root: wire.Root{Disks: []string{"sda"}, Writable: true}, Disks: []wire.Disk{{Name: "sda", Serial: "d"}},
 		NICs: []wire.NIC{{Name: "e", MAC: mac, Driver: "vmxnet3", Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}}
 }
@@ -115,6 +120,26 @@ func TestNextStep(t *testing.T) {
 	late.NICs = nil // the address never comes
 	working := late
 	working.State = "starting"
+	const minute, second = time.Minute, time.Second
+	// probed is a boot with the probe, which reported and answered last at these times.
+	probed := func(reports []probe.Received, answered time.Duration) testers.Boot {
+		return testers.Boot{At: start, Reports: reports, Network: answers(answered), Seen: start.Add(answered)}
+	}
+	ups := func(at ...time.Duration) (reports []probe.Received) {
+		for _, a := range at {
+			reports = append(reports, up(a))
+		}
+		return reports
+	}
+	first := func(b testers.Boot) testers.Session { return testers.Session{Probe: true, Boots: []testers.Boot{b}} }
+	asked := func(boots ...testers.Boot) testers.Session {
+		return testers.Session{Probe: true, RebootAsked: start.Add(minute), Boots: boots}
+	}
+	clean := func(b testers.Boot) testers.Session {
+		b.At = start
+		return testers.Session{Boots: []testers.Boot{b}}
+	}
+	since := func(at time.Duration, b testers.Boot) testers.Boot { b.Up = start.Add(at); return b }
 	for _, c := range []struct {
 		why     string
 		session testers.Session
@@ -122,47 +147,59 @@ func TestNextStep(t *testing.T) {
 		now     time.Duration
 		want    step // its detail is not compared
 	}{
-		{"a boot that goes on", testers.Session{Boots: []testers.Boot{{At: start}}}, time.Minute, time.Minute, step{}},
-		{"a first boot that has shown all", testers.Session{Probe: true, Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{up(time.Minute)}, Network: answers()}}}, time.Minute, time.Minute, step{reboot: true}},
-		{"a reboot that was asked for", testers.Session{Probe: true, RebootAsked: start.Add(time.Minute), Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{up(time.Minute)}, Network: answers()}}}, time.Minute, 90 * time.Second, step{}},
-		{"a reboot that never happens", testers.Session{Probe: true, RebootAsked: start.Add(time.Minute), Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{up(time.Minute)}, Network: answers()}}}, 7 * time.Minute, 7 * time.Minute, step{end: testers.Overdue}},
-		{"a second boot that has shown all", testers.Session{Probe: true, RebootAsked: start.Add(time.Minute), Boots: []testers.Boot{
-			{At: start}, {At: start.Add(time.Minute), Reports: []probe.Received{up(2 * time.Minute)}, Network: answers()}}},
-			2 * time.Minute, 2 * time.Minute, step{end: testers.Done}},
-		{"a boot target without the rest", testers.Session{Probe: true, Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 80 * time.Second, step{}},
-		{"a boot target without the rest for too long", testers.Session{Probe: true, Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{late}, Network: answers()}}}, time.Minute, 2 * time.Minute, step{end: testers.Failed}},
-		{"a boot target without the rest, for which systemd still works", testers.Session{Probe: true, Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{working}, Network: answers()}}}, 2 * time.Minute, 2 * time.Minute, step{}},
-		{"a boot target without the rest, for which systemd works for too long", testers.Session{Probe: true, Boots: []testers.Boot{
-			{At: start, Reports: []probe.Received{working}, Network: answers()}}}, 6 * time.Minute, 6 * time.Minute, step{end: testers.Overdue}},
-		{"a boot that only starts", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{starting}}}},
-			6 * time.Minute, 6 * time.Minute, step{end: testers.Overdue}},
-		{"emergency mode that the probe tells of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Reports: []probe.Received{emergency}}}},
-			time.Minute, time.Minute, step{end: testers.Failed}},
-		{"a panic, at once", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, 41 * time.Second, 41 * time.Second, step{}},
-		{"a panic, after its last words", testers.Session{Boots: []testers.Boot{{At: start, Signs: panicked}}}, 46 * time.Second, 46 * time.Second, step{end: testers.Failed}},
-		{"emergency mode, before the probe tells of it", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Signs: stuck}}}, 46 * time.Second, 46 * time.Second, step{}},
-		{"emergency mode that the probe does not tell of", testers.Session{Probe: true, Boots: []testers.Boot{{At: start, Signs: stuck}}}, time.Minute, 61 * time.Second, step{end: testers.Failed}},
-		{"a clean boot with network and login", testers.Session{Boots: []testers.Boot{{At: start, Network: answers(), Signs: login}}},
-			41 * time.Second, 41 * time.Second, step{end: testers.Done}},
-		{"a clean boot with network alone, at once", testers.Session{Boots: []testers.Boot{{At: start, Network: answers()}}},
-			31 * time.Second, 31 * time.Second, step{}},
-		{"a clean boot with network alone, after a while", testers.Session{Boots: []testers.Boot{{At: start, Network: answers()}}},
-			61 * time.Second, 61 * time.Second, step{end: testers.Done}},
-		{"a clean boot with login alone, after a while", testers.Session{Boots: []testers.Boot{{At: start, Signs: login}}},
-			time.Minute, 71 * time.Second, step{end: testers.Done}},
-		{"a forger on the probe's port", testers.Session{Probe: true, Boots: []testers.Boot{{At: start}}}, 50 * time.Second, 50 * time.Second, step{end: testers.Failed}},
-		{"silence", testers.Session{Boots: []testers.Boot{{At: start}}}, time.Minute, 190 * time.Second, step{end: testers.Hung}},
+		{"a boot that goes on", clean(testers.Boot{}), minute, minute, step{}},
+		{"a first boot that has shown all", first(probed(ups(minute), minute)), minute, minute, step{reboot: true}},
+		{"a reboot that was asked for", asked(since(minute, probed(ups(minute), minute))), minute, 90 * second, step{}},
+		{"a reboot that never happens", asked(since(minute, probed(ups(minute), minute))), 7 * minute, 7 * minute, step{end: testers.Overdue}},
+		{"a second boot that has shown all", asked(testers.Boot{}, probed(ups(2*minute), 2*minute)), 2 * minute, 2 * minute, step{}},
+		{"a second boot that has shown all for long enough", asked(testers.Boot{}, since(2*minute, probed(ups(2*minute, 131*second), 131*second))),
+			131 * second, 131 * second, step{end: testers.Done}},
+		{"a second boot that was not well meanwhile", asked(testers.Boot{}, since(2*minute, probed([]probe.Received{up(2 * minute), late}, 131*second))),
+			131 * second, 131 * second, step{}},
+		{"a second boot whose probe is silent", asked(testers.Boot{}, since(2*minute, probed(ups(2*minute), 131*second))), 131 * second, 131 * second, step{}},
+		{"a second boot whose probe is silent for too long", asked(testers.Boot{}, since(2*minute, probed(ups(2*minute), 161*second))),
+			161 * second, 161 * second, step{end: testers.Failed}},
+		{"a second boot whose address is silent for too long", asked(testers.Boot{}, since(2*minute, probed(ups(2*minute, 161*second), 121*second))),
+			161 * second, 161 * second, step{end: testers.Failed}},
+		{"a boot target without the rest", first(probed([]probe.Received{late}, minute)), minute, 80 * second, step{}},
+		{"a boot target without the rest for too long", first(probed([]probe.Received{late}, minute)), minute, 2 * minute, step{end: testers.Failed}},
+		{"a boot target without the rest, for which systemd still works", first(probed([]probe.Received{working}, minute)), 2 * minute, 2 * minute, step{}},
+		{"a boot target without the rest, for which systemd works for too long", first(probed([]probe.Received{working}, minute)),
+			6 * minute, 6 * minute, step{end: testers.Overdue}},
+		{"a boot that was well and is not", first(probed([]probe.Received{up(20 * second), late}, minute)), minute, 65 * second, step{}},
+		{"a boot that was well and is not for too long", first(probed([]probe.Received{up(20 * second), late}, minute)), minute, 75 * second, step{end: testers.Failed}},
+		{"a boot that only starts", first(testers.Boot{At: start, Reports: []probe.Received{starting}}), 6 * minute, 6 * minute, step{end: testers.Overdue}},
+		{"emergency mode that the probe tells of", first(testers.Boot{At: start, Reports: []probe.Received{emergency}}), minute, minute, step{end: testers.Failed}},
+		{"a panic, at once", clean(testers.Boot{Signs: panicked}), 41 * second, 41 * second, step{}},
+		{"a panic, after its last words", clean(testers.Boot{Signs: panicked}), 46 * second, 46 * second, step{end: testers.Failed}},
+		{"emergency mode, before the probe tells of it", first(testers.Boot{At: start, Signs: stuck}), 46 * second, 46 * second, step{}},
+		{"emergency mode that the probe does not tell of", first(testers.Boot{At: start, Signs: stuck}), minute, 61 * second, step{end: testers.Failed}},
+		{"a clean boot with network and login", clean(testers.Boot{Network: answers(41 * second), Signs: login}), 41 * second, 41 * second, step{}},
+		{"a clean boot with network and login for long enough", clean(since(41*second, testers.Boot{Network: answers(52 * second), Signs: login, Seen: start.Add(52 * second)})),
+			52 * second, 52 * second, step{end: testers.Done}},
+		{"a clean boot whose network is silent", clean(since(41*second, testers.Boot{Network: answers(42 * second), Signs: login, Seen: start.Add(52 * second)})),
+			52 * second, 52 * second, step{}},
+		{"a clean boot whose network is silent for too long", clean(since(41*second, testers.Boot{Network: answers(42 * second), Signs: login, Seen: start.Add(82 * second)})),
+			82 * second, 82 * second, step{end: testers.Failed}},
+		{"a clean boot with network alone", clean(testers.Boot{Network: answers(31 * second)}), 31 * second, 31 * second, step{}},
+		{"a clean boot with network alone for long enough", clean(since(41*second, testers.Boot{Network: answers(61 * second), Seen: start.Add(61 * second)})),
+			61 * second, 61 * second, step{end: testers.Done}},
+		{"a clean boot with login alone", clean(testers.Boot{Signs: login}), minute, 69 * second, step{}},
+		{"a clean boot with login alone, after a while", clean(testers.Boot{Signs: login}), minute, 71 * second, step{end: testers.Failed}},
+		{"a forger on the probe's port, at once", first(testers.Boot{At: start}), 20 * second, 20 * second, step{}},
+		{"a forger on the probe's port", first(testers.Boot{At: start}), 50 * second, 50 * second, step{end: testers.Failed}},
+		{"a forger who lets the probe speak", first(probed(ups(20*second), 20*second)), 50 * second, 50 * second, step{end: testers.Failed}},
+		{"silence", clean(testers.Boot{}), minute, 190 * second, step{end: testers.Hung}},
 	} {
+		c.session.Watch = 10 * second
 		s := state{now: start.Add(c.now), alive: start.Add(c.alive), session: c.session, expect: e, limits: Spec{Accel: "kvm"}.limits()}
 		if strings.Contains(c.why, "forger") {
-			s.forged = start.Add(10 * time.Second)
+			s.forged = start.Add(10 * second)
 		}
+		if strings.Contains(c.why, "was well") {
+			s.well = start.Add(40 * second)
+		}
+		s.session.Boots[len(s.session.Boots)-1].Up = s.upSince()
 		got := next(s)
 		if got.reboot != c.want.reboot || got.end != c.want.end || got.end != "" && got.detail == "" {
 			t.Errorf("%s: %+v, want %+v", c.why, got, c.want)
@@ -180,6 +217,14 @@ func TestDeadlinesGrowWithEmulationAndScale(t *testing.T) {
 	}
 }
 
+// idle is a machine that does nothing but count what a test lets it write.
+type idle struct {
+	Machine
+	writes int64
+}
+
+func (m *idle) Blocks(context.Context) (Operations, error) { return Operations{Writes: m.writes}, nil }
+
 // observed is a machine of which only what resets touch is there.
 func observed(t *testing.T) *run {
 	t.Helper()
@@ -188,7 +233,7 @@ func observed(t *testing.T) *run {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.close() })
-	return &run{evidence: e, serial: &serial{}, session: testers.Session{Probe: true, Boots: []testers.Boot{{At: start}}}}
+	return &run{evidence: e, serial: &serial{}, machine: &idle{}, session: testers.Session{Probe: true, Boots: []testers.Boot{{At: start}}}}
 }
 
 func TestResetsMakeBoots(t *testing.T) {
@@ -198,6 +243,7 @@ func TestResetsMakeBoots(t *testing.T) {
 	}
 	shows := func(r *run) { r.boot().Reports = append(r.boot().Reports, up(time.Minute)) }
 	asked := func(r *run) { shows(r); r.session.RebootAsked = start.Add(time.Minute) }
+	writes := func(r *run) { r.machine.(*idle).writes++ }
 	for _, c := range []struct {
 		why    string
 		resets []reset
@@ -209,6 +255,7 @@ func TestResetsMakeBoots(t *testing.T) {
 			{2*time.Minute + 60*time.Millisecond, nil}, {2*time.Minute + 90*time.Millisecond, nil}}, 2, ""},
 		{"firmware that restarts once", []reset{{10 * time.Second, nil}}, 1, ""},
 		{"a guest that restarts by itself", []reset{{2 * time.Minute, shows}}, 2, testers.Failed},
+		{"a guest that restarts by itself before it reports anything", []reset{{10 * time.Second, writes}}, 2, testers.Failed},
 		{"a guest that restarts again after its reboot", []reset{{2 * time.Minute, asked}, {4 * time.Minute, shows}}, 3, testers.Failed},
 		{"a boot that restarts before it shows anything, again and again",
 			[]reset{{10 * time.Second, nil}, {20 * time.Second, nil}, {30 * time.Second, nil}}, 2, testers.Failed},
@@ -218,7 +265,7 @@ func TestResetsMakeBoots(t *testing.T) {
 			if reset.after != nil {
 				reset.after(r)
 			}
-			if err := r.event(qmp.Event{Name: "RESET", Data: json.RawMessage(`{"guest":true}`), At: start.Add(reset.at)}, true); err != nil {
+			if err := r.event(t.Context(), qmp.Event{Name: "RESET", Data: json.RawMessage(`{"guest":true}`), At: start.Add(reset.at)}, true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -230,10 +277,10 @@ func TestResetsMakeBoots(t *testing.T) {
 
 func TestQEMUsEventsEndTheSession(t *testing.T) {
 	for name, want := range map[string]testers.End{
-		"SHUTDOWN": testers.Stopped, "GUEST_PANICKED": testers.Panicked, "BLOCK_IO_ERROR": testers.Failed, "RESUME": "",
+		"SHUTDOWN": testers.Stopped, "SUSPEND": testers.Stopped, "SUSPEND_DISK": testers.Stopped, "GUEST_PANICKED": testers.Panicked, "BLOCK_IO_ERROR": testers.Failed, "RESUME": "",
 	} {
 		r := observed(t)
-		if err := r.event(qmp.Event{Name: name, At: start}, true); err != nil {
+		if err := r.event(t.Context(), qmp.Event{Name: name, At: start}, true); err != nil {
 			t.Fatal(err)
 		}
 		if r.session.End != want {

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"hyper2kvm/testers/probe/wire"
 )
 
@@ -106,12 +104,11 @@ func (s system) rootFS() (wire.Root, error) {
 	root.Writable = root.WriteErr == ""
 	// btrfs has a device number of its own; its source is the disk's.
 	if strings.HasPrefix(device, "0:") && strings.HasPrefix(root.Source, "/dev/") {
-		var stat unix.Stat_t
-		if err := unix.Stat(s.root+root.Source, &stat); err != nil {
-			return root, fmt.Errorf("%s: %w", root.Source, err)
+		if device, err = s.number(root.Source); err != nil {
+			return root, err
 		}
-		device = fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 	}
+	root.UUID = s.uuid(device, root.Source)
 	root.Disks, err = s.beneath("/sys/dev/block/"+device, 8)
 	return root, err
 }

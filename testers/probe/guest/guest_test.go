@@ -57,10 +57,11 @@ var sysfs = map[string]string{
 	"/sys/block/sdb/size":                                                                "4096\n",
 	"/sys/block/sdb/dev":                                                                 "8:16\n",
 	"/run/udev/data/b8:16":                                                               "S:disk/by-id/x\nE:ID_SERIAL=QEMU_HARDDISK_web01-disk2\nE:ID_SERIAL_SHORT=web01-disk2\n",
+	"/run/udev/data/b254:0":                                                              "E:DM_NAME=vg-root\nE:ID_FS_UUID=3f0e6c1a\nE:ID_FS_UUID_ENC=3f0e6c1a\n",
 	"/sys/block/loop0/size":                                                              "8\n",
 	"/sys/dev/block/254:0":                                                               "-> ../../devices/virtual/block/dm-0",
 	"/proc/self/mountinfo":                                                               "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/mapper/vg-root rw,errors=remount-ro\n23 22 0:5 / /dev rw - devtmpfs udev rw\n",
-	"/proc/net/route":                                                                    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\nens192\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\nens192\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n",
+	"/proc/net/route":                                                                    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\nens192\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\nens192\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n",
 	"/proc/net/ipv6_route":                                                               strings.Repeat("0", 32) + " 00 " + strings.Repeat("0", 32) + " 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003   ens192\n" + strings.Repeat("0", 32) + " 00 " + strings.Repeat("0", 32) + " 00 " + strings.Repeat("0", 32) + " ffffffff 00000001 00000000 00200200       lo\n",
 	"/sys/class/virtio-ports/vport4p1/name":                                              "org.qemu.guest_agent.0\n",
 	"/sys/class/virtio-ports/vport4p2/name":                                              wire.Port + "\n",
@@ -87,7 +88,7 @@ func TestTheRootIsFollowedThroughLVMToItsDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := wire.Root{Source: "/dev/mapper/vg-root", Type: "ext4", Options: "rw,relatime;rw,errors=remount-ro", Disks: []string{"vda"}, Writable: true}
+	want := wire.Root{Source: "/dev/mapper/vg-root", Type: "ext4", Options: "rw,relatime;rw,errors=remount-ro", UUID: "3f0e6c1a", Disks: []string{"vda"}, Writable: true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("root (-want +got):\n%s", diff)
 	}
@@ -99,10 +100,12 @@ func TestTheRootIsFollowedThroughLVMToItsDisk(t *testing.T) {
 func TestFileSystemsOfBlockDevicesAndSwapAreTold(t *testing.T) {
 	s := tree(t, map[string]string{
 		"/proc/self/mountinfo": "22 1 254:0 / / rw shared:1 - ext4 /dev/mapper/vg-root rw\n23 22 0:5 / /dev rw - devtmpfs udev rw\n" +
-			"30 22 254:17 / /srv/my\\040data rw shared:9 - xfs /dev/vdb1 rw\n31 22 0:50 / /srv/nfs rw - nfs4 nas:/x rw\n",
-		"/etc/fstab":        "# /x\nUUID=1 / ext4\nUUID=2 /data/ xfs nofail 0 2\nUUID=3 none swap\n",
-		"/srv/my data/keep": "",
-		"/data":             "-> srv/my data",
+			"30 22 254:16 / /srv/my\\040data rw shared:8 - xfs /dev/vdb rw\n" + // covered by the next
+			"30 22 254:17 / /srv/my\\040data rw shared:9 - xfs /dev/vdb1 ro,attr2\n31 22 0:50 / /srv/nfs rw - nfs4 nas:/x rw\n",
+		"/etc/fstab":             "# /x\nUUID=1 / ext4\nUUID=2 /data/ xfs nofail 0 2\nUUID=3 none swap\n",
+		"/run/udev/data/b254:17": "E:ID_FS_TYPE=xfs\nE:ID_FS_UUID=2\n",
+		"/srv/my data/keep":      "",
+		"/data":                  "-> srv/my data",
 		"/proc/swaps": "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/vda5                               partition\t998396\t\t0\t\t-2\n" +
 			"/dev/zram0                              partition\t998396\t\t0\t\t100\n/swapfile                               file\t998396\t\t0\t\t-3\n",
 	})
@@ -110,8 +113,9 @@ func TestFileSystemsOfBlockDevicesAndSwapAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []wire.Mount{{Path: "/", Source: "/dev/mapper/vg-root", Type: "ext4"}, {Path: "/srv/my data", Source: "/dev/vdb1", Type: "xfs"},
-		{Path: "/data", Source: "/dev/vdb1", Type: "xfs"}}
+	want := []wire.Mount{{Path: "/", Source: "/dev/mapper/vg-root", Type: "ext4"}, {Path: "/srv/my data", Source: "/dev/vdb", Type: "xfs"},
+		{Path: "/srv/my data", Source: "/dev/vdb1", Type: "xfs", UUID: "2", ReadOnly: true},
+		{Path: "/data", Source: "/dev/vdb1", Type: "xfs", UUID: "2", ReadOnly: true}}
 	if diff := cmp.Diff(want, mounts); diff != "" {
 		t.Errorf("mounts (-want +got):\n%s", diff)
 	}
@@ -130,8 +134,8 @@ func TestMountsThatOnlyANetworkServesAreKnown(t *testing.T) {
 
 func TestGatewaysOfBothFamilies(t *testing.T) {
 	want := []wire.Gate{
-		{Addr: netip.MustParseAddr("192.0.2.1"), Interface: "ens192"},
-		{Addr: netip.MustParseAddr("fe80::1"), Interface: "ens192"},
+		{Addr: netip.MustParseAddr("192.0.2.1"), Interface: "ens192", Metric: 100},
+		{Addr: netip.MustParseAddr("fe80::1"), Interface: "ens192", Metric: 0x400},
 	}
 	if got := tree(t, sysfs).gateways(); !slices.Equal(got, want) {
 		t.Errorf("gateways = %v, want %v", got, want)

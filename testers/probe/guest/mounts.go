@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"hyper2kvm/testers/probe/wire"
 )
@@ -21,8 +24,10 @@ func (s system) mounts() ([]wire.Mount, error) {
 	for line := range strings.Lines(string(table)) {
 		before, after, ok := strings.Cut(line, " - ")
 		f, super := strings.Fields(before), strings.Fields(after)
-		if ok && len(f) > 4 && len(super) > 1 && strings.HasPrefix(super[1], "/dev/") && len(found) < maxItems {
-			found = append(found, wire.Mount{Path: cut(unoctal(f[4])), Source: cut(unoctal(super[1])), Type: cut(super[0])})
+		if ok && len(f) > 5 && len(super) > 2 && strings.HasPrefix(super[1], "/dev/") && len(found) < maxItems {
+			source := unoctal(super[1])
+			found = append(found, wire.Mount{Path: cut(unoctal(f[4])), Source: cut(source), Type: cut(super[0]),
+				UUID: s.uuid(f[2], source), ReadOnly: isReadOnly(f[5]) || isReadOnly(super[len(super)-1])})
 		}
 	}
 	return append(found, s.aliases(found)...), nil
@@ -43,12 +48,46 @@ func (s system) aliases(mounts []wire.Mount) []wire.Mount {
 		if err != nil || real == s.root+name {
 			continue
 		}
-		i := slices.IndexFunc(mounts, func(m wire.Mount) bool { return s.root+m.Path == real })
-		if i >= 0 {
-			found = append(found, wire.Mount{Path: cut(name), Source: mounts[i].Source, Type: mounts[i].Type})
+		for _, m := range slices.Backward(mounts) { // a later mount covers an earlier one
+			if s.root+m.Path == real {
+				m.Path = cut(name)
+				found = append(found, m)
+				break
+			}
 		}
 	}
 	return found
+}
+
+// isReadOnly reads the options of a mount or of its file system.
+func isReadOnly(options string) bool { return slices.Contains(strings.Split(options, ","), "ro") }
+
+// uuid is a file system's UUID as udev has it of the block device, "" if it has
+// none. btrfs has a device number of its own, which is not its disk's.
+func (s system) uuid(device, source string) string {
+	if strings.HasPrefix(device, "0:") {
+		number, err := s.number(source)
+		if err != nil {
+			return ""
+		}
+		device = number
+	}
+	udev, _ := s.readAll("/run/udev/data/b" + device) // absent without udev
+	for line := range strings.Lines(string(udev)) {
+		if uuid, ok := strings.CutPrefix(line, "E:ID_FS_UUID="); ok {
+			return strings.TrimSpace(cut(uuid))
+		}
+	}
+	return ""
+}
+
+// number is a block device's major and minor number.
+func (s system) number(name string) (string, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(s.root+name, &stat); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev)), nil
 }
 
 // unoctal undoes what the kernel does to the blanks and backslashes of a name.

@@ -140,8 +140,8 @@ func (s system) gateways() []wire.Gate {
 	return found[:min(len(found), 8)]
 }
 
-// routes4 reads /proc/net/route: interface, destination, gateway, flags, …, mask;
-// addresses are numbers in the machine's byte order.
+// routes4 reads /proc/net/route: interface, destination, gateway, flags, …,
+// metric, mask; addresses are numbers in the machine's byte order.
 func routes4(table string) []wire.Gate {
 	var found []wire.Gate
 	for line := range strings.Lines(table) {
@@ -155,13 +155,14 @@ func routes4(table string) []wire.Gate {
 		}
 		var b [4]byte
 		binary.NativeEndian.PutUint32(b[:], uint32(number))
-		found = append(found, wire.Gate{Addr: netip.AddrFrom4(b), Interface: f[0]})
+		metric, _ := strconv.ParseUint(f[6], 10, 32) // 0 if it is none
+		found = append(found, wire.Gate{Addr: netip.AddrFrom4(b), Interface: f[0], Metric: uint32(metric)})
 	}
 	return found
 }
 
 // routes6 reads /proc/net/ipv6_route: destination, its length, source, its
-// length, next hop, …, interface.
+// length, next hop, metric, …, interface.
 func routes6(table string) []wire.Gate {
 	var found []wire.Gate
 	for line := range strings.Lines(table) {
@@ -173,8 +174,9 @@ func routes6(table string) []wire.Gate {
 		if err != nil {
 			continue
 		}
+		metric, _ := strconv.ParseUint(f[5], 16, 32) // 0 if it is none
 		if a, ok := netip.AddrFromSlice(b); ok && a.Is6() && !a.IsUnspecified() {
-			found = append(found, wire.Gate{Addr: a, Interface: f[9]})
+			found = append(found, wire.Gate{Addr: a, Interface: f[9], Metric: uint32(metric)})
 		}
 	}
 	return found

@@ -40,7 +40,8 @@ func (s system) report() wire.Report {
 		}
 	}
 	uptime, _, _ := strings.Cut(s.read("/proc/uptime"), " ")
-	r.Uptime, _ = strconv.ParseFloat(uptime, 64) // 0 if it cannot be read
+	r.Uptime, _ = strconv.ParseFloat(uptime, 64)                                // 0 if it cannot be read
+	r.Tainted, _ = strconv.ParseInt(s.read("/proc/sys/kernel/tainted"), 10, 64) // likewise
 	units(&r, trouble)
 	var err error
 	r.Root, err = s.rootFS()

@@ -87,12 +87,13 @@ type Report struct {
 	MachineID string   `json:"machine_id"`
 	Hostname  string   `json:"hostname"`
 	Kernel    string   `json:"kernel"`
-	Uptime    float64  `json:"uptime"` // seconds
-	Clock     int64    `json:"clock"`  // Unix time, seconds
-	State     string   `json:"state"`  // systemctl is-system-running
-	Target    string   `json:"target"` // the default target
-	Failed    []string `json:"failed"` // units
-	Jobs      []string `json:"jobs"`   // what systemd still waits for
+	Uptime    float64  `json:"uptime"`            // seconds
+	Clock     int64    `json:"clock"`             // Unix time, seconds
+	Tainted   int64    `json:"tainted,omitempty"` // the kernel's flags of what befell it
+	State     string   `json:"state"`             // systemctl is-system-running
+	Target    string   `json:"target"`            // the default target
+	Failed    []string `json:"failed"`            // units
+	Jobs      []string `json:"jobs"`              // what systemd still waits for
 	Journal   []string `json:"journal,omitempty"`
 	Root      Root     `json:"root"`
 	Mounts    []Mount  `json:"mounts"`           // file systems of block devices
@@ -106,19 +107,22 @@ type Report struct {
 
 // Root is the file system at /.
 type Root struct {
-	Source   string   `json:"source"`  // as mounted: /dev/mapper/vg-root
-	Type     string   `json:"type"`    // ext4, xfs …
-	Options  string   `json:"options"` // of the mount
-	Disks    []string `json:"disks"`   // kernel names of the disks it lies on
+	Source   string   `json:"source"`         // as mounted: /dev/mapper/vg-root
+	Type     string   `json:"type"`           // ext4, xfs …
+	Options  string   `json:"options"`        // of the mount
+	UUID     string   `json:"uuid,omitempty"` // of the file system, as udev knows it
+	Disks    []string `json:"disks"`          // kernel names of the disks it lies on
 	Writable bool     `json:"writable"`
 	WriteErr string   `json:"write_error,omitempty"`
 }
 
 // Mount is one file system that is mounted.
 type Mount struct {
-	Path   string `json:"path"`
-	Source string `json:"source"` // /dev/mapper/vg-data
-	Type   string `json:"type"`
+	Path     string `json:"path"`
+	Source   string `json:"source"` // /dev/mapper/vg-data
+	Type     string `json:"type"`
+	UUID     string `json:"uuid,omitempty"` // of the file system, as udev knows it
+	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
 // Disk is one disk.
@@ -145,5 +149,6 @@ type NIC struct {
 type Gate struct {
 	Addr      netip.Addr `json:"addr"`
 	Interface string     `json:"interface"`
+	Metric    uint32     `json:"metric"`  // of its route; the least is taken
 	Reached   bool       `json:"reached"` // it answered an echo request
 }
