@@ -82,7 +82,7 @@ func because(s Session) string {
 func targetsReached(e Expect, probed, _ Session) (bool, string) {
 	ok, seen := each(targetReached)(e, probed, Session{})
 	_, told, _ := strings.Cut(seen, ": ")
-	if !ok && !strings.Contains(probed.Detail, told) {
+	if !ok && (told == "" || !strings.Contains(probed.Detail, told)) {
 		seen += because(probed)
 	}
 	return ok, seen
