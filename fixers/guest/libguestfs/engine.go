@@ -282,10 +282,24 @@ func (g *engine) Mount(device, at string) error {
 	}
 	err := g.handle.Mount_options("nosuid,nodev,noexec,noatime"+options[found.Type], g.devices[device], at)
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", device, err)
+		return fmt.Errorf("mount %s: %s", device, reason(err, g.devices[device]))
 	}
 	g.mounted = true
 	return nil
+}
+
+// reason is what mount(8) said inside the appliance, in one line and without the
+// names that only the appliance knows.
+func reason(err error, device string) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*guestfs.GuestfsError](err); ok {
+		text = e.Errmsg
+	}
+	if _, said, ok := strings.Cut(text, "mount: /sysroot"); ok {
+		_, text, _ = strings.Cut(said, ": ")
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	return strings.ReplaceAll(text, device, "it")
 }
 
 // UnmountAll writes everything through and unmounts.

@@ -1,0 +1,25 @@
+//go:build appliance
+
+package libguestfs
+
+import (
+	"errors"
+	"testing"
+
+	"libguestfs.org/guestfs"
+)
+
+func TestTheReasonOfAMountThatFailsIsOneLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"mount_options: mount exited with status 32: mount: /sysroot: wrong fs type, bad option, bad superblock on /dev/sdi6, missing codepage or helper program, or other error.\n       dmesg(1) may have more information after failed mount system call.": "wrong fs type, bad option, bad superblock on it, missing codepage or helper program, or other error.",
+		"mount_options: mount exited with status 32: mount: /sysroot/srv: mount(2) system call failed: Structure needs cleaning.":                                                                                                                             "mount(2) system call failed: Structure needs cleaning.",
+		"another\nerror": "another",
+	} {
+		if got := reason(&guestfs.GuestfsError{Op: "mount_options", Errmsg: text}, "/dev/sdi6"); got != want {
+			t.Errorf("reason(%q) = %q, want %q", text, got, want)
+		}
+	}
+	if got := reason(errors.New("closed"), "/dev/sdi6"); got != "closed" {
+		t.Errorf("reason = %q", got)
+	}
+}
