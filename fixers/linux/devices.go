@@ -74,19 +74,28 @@ var topologyName = regexp.MustCompile(`^disk(\d{1,4})(?:p(\d+))?$`)
 // serialName is the name under /dev/disk/by-id that a disk of the topology, or
 // a partition on it, has on KVM's virtio-blk.
 func serialName(in fixer.Input, device string) (string, bool) {
+	serial, partition, ok := serialOf(in, device)
+	if !ok {
+		return "", false
+	}
+	if partition != "" {
+		partition = "-part" + partition
+	}
+	return byVirtioSerial + serial + partition, true
+}
+
+// serialOf is the serial number that the disk of a device of the topology has on
+// KVM, and the number of the partition that the device is, or "".
+func serialOf(in fixer.Input, device string) (serial, partition string, ok bool) {
 	m := topologyName.FindStringSubmatch(device)
 	if m == nil {
-		return "", false
+		return "", "", false
 	}
 	i, err := strconv.Atoi(m[1])
 	if err != nil || i >= len(in.Machine.Disks) || in.Machine.Disks[i].Serial == "" {
-		return "", false
+		return "", "", false
 	}
-	name := byVirtioSerial + in.Machine.Disks[i].Serial
-	if m[2] != "" {
-		name += "-part" + m[2]
-	}
-	return name, true
+	return in.Machine.Disks[i].Serial, m[2], true
 }
 
 // linkOf turns UUID=… and PARTUUID=… into the link that udev makes for it, for

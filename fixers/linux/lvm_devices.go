@@ -189,23 +189,17 @@ func devicesFile(conf []byte) (name string, used bool) {
 //
 // Source: lvmdevices(8), "Device ID"; LVM2 lib/device/device_id.c.
 func hides(devices []byte, in fixer.Input) bool {
-	for _, m := range neededMembers(in) {
-		found := false
-		for _, line := range splitLines(devices) {
+	return slices.ContainsFunc(neededMembers(in), func(m guest.Filesystem) bool {
+		serial, _, known := serialOf(in, m.Device)
+		return !known || !slices.ContainsFunc(splitLines(devices), func(line string) bool {
 			entry := map[string]string{}
 			for _, f := range fields(line) {
 				key, value, _ := strings.Cut(f.of(line), "=")
 				entry[key] = value
 			}
-			serial, ok := serialName(in, m.Device)
-			known := ok && entry["IDTYPE"] == "sys_serial" && strings.HasPrefix(serial+"-part", byVirtioSerial+entry["IDNAME"]+"-part")
-			found = found || known && entry["PVID"] == strings.ReplaceAll(m.UUID, "-", "")
-		}
-		if !found {
-			return true
-		}
-	}
-	return false
+			return entry["IDTYPE"] == "sys_serial" && entry["IDNAME"] == serial && entry["PVID"] == strings.ReplaceAll(m.UUID, "-", "")
+		})
+	})
 }
 
 func unknownFilter(file string, err error) fixer.Concern {
