@@ -72,7 +72,7 @@ func reportsAuthentic(_ Expect, probed, _ Session) (bool, string) {
 
 // because says how a session ended when that explains what is missing.
 func because(s Session) string {
-	if s.End == Done {
+	if s.End == Done || s.End == "" {
 		return ""
 	}
 	return fmt.Sprintf(" (%s: %s)", s.End, cmp.Or(s.Detail, "no detail"))
