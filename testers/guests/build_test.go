@@ -148,7 +148,7 @@ func TestLVMPutsVolumesWhereTheirFileSystemsAre(t *testing.T) {
 // holds is what makes each guest hard to move: parts of its files.
 var holds = map[string]map[string][]string{
 	"web01": {
-		"/etc/fstab": {byPath(0) + "-part1 / ext4", byPath(0) + "-part2 none swap"},
+		"/etc/fstab": {web01.byPath(0) + "-part1 / ext4", web01.byPath(0) + "-part2 none swap"},
 		"/etc/udev/rules.d/70-persistent-net.rules": {`DRIVERS=="vmxnet3"`, web01.NICs[0].MAC, `NAME="ens192"`},
 		"/etc/network/interfaces":                   {"iface ens192 inet static", "192.0.2.10/24"},
 		"/etc/initramfs-tools/conf.d/resume":        {"RESUME=/dev/sda2"},

@@ -100,18 +100,20 @@ func (b *build) awaitUp(ctx context.Context, segments []*lan.Segment, said strin
 // and the login prompt is on the console, if there is one.
 func (r Recipe) up(seen []lan.Witness, serial string) bool {
 	for i, nic := range r.NICs {
-		if !nic.lost() && !nic.answered(seen[i]) {
+		if !nic.lost() && !nic.answered(seen[i], r.Name) {
 			return false
 		}
 	}
 	return !r.Console || strings.Contains(serial, r.Name+" login:")
 }
 
-// answered tells whether the card, and nobody else, answered for its address.
-func (n NIC) answered(seen lan.Witness) bool {
+// answered tells whether the card, and nobody else, answered for its address. A
+// lease was taken by the guest of that name: a firmware that finds nothing to
+// boot asks for one, too, and has no name.
+func (n NIC) answered(seen lan.Witness, guest string) bool {
 	address := n.Address.Addr()
 	if n.dhcp() {
-		if seen.Lease == nil {
+		if seen.Lease == nil || seen.Lease.Hostname != guest {
 			return false
 		}
 		address = seen.Lease.Addr

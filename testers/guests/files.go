@@ -32,7 +32,7 @@ func (r Recipe) files() []file {
 		{Path: "etc/systemd/system/finish.service", Mode: 0o644, Content: finishUnit},
 		{Path: "etc/systemd/system/multi-user.target.wants/finish.service", Link: "../finish.service"},
 		{Path: "usr/local/sbin/finish", Mode: 0o755, Content: r.finishScript()},
-	}, r.dataFiles(), r.pins(), tools[r.Initrd.Tool].files(r), networks[r.Network].files(r))
+	}, r.patience(), r.dataFiles(), r.pins(), tools[r.Initrd.Tool].files(r), networks[r.Network].files(r))
 }
 
 func (r Recipe) fstab() string {
@@ -53,6 +53,15 @@ func (r Recipe) dataFiles() []file {
 		}
 	}
 	return files
+}
+
+func (r Recipe) patience() []file {
+	if r.Patience == 0 {
+		return nil
+	}
+	seconds := int(r.Patience.Seconds())
+	return []file{{Path: "etc/systemd/system.conf.d/patience.conf", Mode: 0o644,
+		Content: fmt.Sprintf("[Manager]\nDefaultDeviceTimeoutSec=%d\nDefaultTimeoutStartSec=%[1]d\n", seconds)}}
 }
 
 func (r Recipe) pins() []file {

@@ -58,7 +58,7 @@ set -x
 dmesg --console-off
 `)
 	for i := range r.Disks {
-		fmt.Fprintf(&b, "test -b %s-part1\n", byPath(i))
+		fmt.Fprintf(&b, "test -b %s-part1\n", r.byPath(i))
 	}
 	for _, v := range r.volumes() {
 		b.WriteString(v.check())

@@ -30,12 +30,16 @@ type Recipe struct {
 	Release     string   // Debian's code name
 	Packages    []string // beyond what its firmware, initrd and network take
 	Firmware    machine.Firmware
+	Bus         Bus `json:",omitempty"`
 	Initrd      Initrd
 	Network     Network
 	BootNames   Names  // how the boot loader and the initrd name disks
 	GrubDefault string // the kernel that GRUB starts, as GRUB_DEFAULT says it
 	Console     bool   // kernel messages and a login prompt on the first serial port
-	UUID        string // of the VM, as the firmware shows it
+	// Patience is how long systemd waits for a device or a service, if it is not
+	// the usual one and a half minutes.
+	Patience    time.Duration `json:",omitempty"`
+	UUID        string        // of the VM, as the firmware shows it
 	CPUs        int
 	MemoryMB    int
 	Disks       []Disk // the first is booted from
@@ -49,8 +53,7 @@ type Initrd struct {
 	Modules []string // that must be inside, dependencies apart
 }
 
-// Disk is on the place of a paravirtual SCSI controller that its place in the
-// recipe says.
+// Disk is on the place of its bus that its place in the recipe says.
 type Disk struct {
 	Size       int64  // bytes
 	Table      string // "dos" or "gpt"
@@ -130,7 +133,7 @@ type Guest struct {
 }
 
 // All is every recipe.
-var All = []Recipe{web01, web02, edge01, lost01}
+var All = []Recipe{web01, web02, db01, app01, edge01, lost01}
 
 // Named returns the recipe of that name.
 func Named(name string) (Recipe, error) {

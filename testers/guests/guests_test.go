@@ -145,6 +145,7 @@ func TestSettingsReadAsVMwareWritesThem(t *testing.T) {
 	}
 	for want, r := range map[string]Recipe{
 		`firmware = "efi"`:                        db01,
+		`nvme0:0.fileName = "db01.vmdk"`:          db01,
 		`scsi0:1.fileName = "edge01_1.vmdk"`:      edge01,
 		`ethernet1.pciSlotNumber = "224"`:         edge01,
 		`ethernet1.address = "00:50:56:0e:d9:02"`: edge01,
@@ -325,8 +326,10 @@ func TestArguments(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if args := machineArgs(db01, two); !slices.Contains(args, "if=pflash,format=raw,file=vars") {
-		t.Errorf("a UEFI guest has no variables: %q", args)
+	for _, want := range []string{"if=pflash,format=raw,file=vars", "nvme,id=nvme0,bus=port3,serial=VMWare NVME_0000", "nvme-ns,bus=nvme0,nsid=1,drive=disk0"} {
+		if args := machineArgs(db01, two); !slices.Contains(args, want) {
+			t.Errorf("a UEFI guest's machine has no %s: %q", want, args)
+		}
 	}
 }
 
@@ -432,7 +435,8 @@ func TestModulesAreNamedByTheirFiles(t *testing.T) {
 func TestOnlyTheCardsOwnAnswerCounts(t *testing.T) {
 	nic := web01.NICs[0]
 	leased := NIC{MAC: nic.MAC}
-	lease := &lan.Lease{Addr: netip.MustParseAddr("192.0.2.50")}
+	lease := &lan.Lease{Addr: netip.MustParseAddr("192.0.2.50"), Hostname: "web01"}
+	firmwares := &lan.Lease{Addr: lease.Addr}
 	for name, test := range map[string]struct {
 		nic  NIC
 		seen lan.Witness
@@ -444,9 +448,10 @@ func TestOnlyTheCardsOwnAnswerCounts(t *testing.T) {
 		"its own":            {nic, lan.Witness{Answering: []lan.Answer{{Addr: nic.Gateway, MAC: nic.MAC}, {Addr: nic.Address.Addr(), MAC: nic.MAC}}}, true},
 		"no lease":           {leased, lan.Witness{Answering: []lan.Answer{{Addr: lease.Addr, MAC: nic.MAC}}}, false},
 		"a lease and no use": {leased, lan.Witness{Lease: lease}, false},
+		"a firmware's lease": {leased, lan.Witness{Lease: firmwares, Answering: []lan.Answer{{Addr: lease.Addr, MAC: nic.MAC}}}, false},
 		"a lease in use":     {leased, lan.Witness{Lease: lease, Answering: []lan.Answer{{Addr: lease.Addr, MAC: nic.MAC}}}, true},
 	} {
-		if got := test.nic.answered(test.seen); got != test.want {
+		if got := test.nic.answered(test.seen, "web01"); got != test.want {
 			t.Errorf("%s: answered = %v, want %v", name, got, test.want)
 		}
 	}

@@ -26,9 +26,8 @@ type attached struct {
 	serial          string // file that takes what the serial port says
 }
 
-// machineArgs are VMware's devices as QEMU has them. The controller is behind
-// the third root port, so it is 0000:03:00.0 as on ESXi; the first card is behind
-// the second. A slot's number reaches the guest only if PCI Express announces it,
+// machineArgs are VMware's devices as QEMU has them, the first card behind the
+// second root port. A slot's number reaches the guest only if PCI Express announces it,
 // so QEMU's own ACPI hotplug is off.
 func machineArgs(r Recipe, a attached) []string {
 	args := []string{
@@ -58,11 +57,11 @@ func machineArgs(r Recipe, a attached) []string {
 			"-netdev", fmt.Sprintf("%s,id=net%d", a.netdevs[i], i),
 			"-device", fmt.Sprintf("vmxnet3,bus=port%d,netdev=net%d,mac=%s", port, i, nic.MAC))
 	}
-	args = append(args, "-device", "pvscsi,id=scsi0,bus=port3")
+	args = append(args, "-device", buses[r.Bus].controller)
 	for i, drive := range a.drives {
 		args = append(args,
 			"-drive", fmt.Sprintf("if=none,id=disk%d,%s", i, drive),
-			"-device", fmt.Sprintf("scsi-hd,bus=scsi0.0,scsi-id=%d,drive=disk%[1]d", i))
+			"-device", buses[r.Bus].device(i))
 	}
 	return args
 }

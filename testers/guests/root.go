@@ -24,7 +24,7 @@ func rootArgs(r Recipe, m mirror, debs, base, scratch string) []string {
 		"--include="+strings.Join(r.packages(), ","),
 		fmt.Sprintf(`--customize-hook=tar -C "$1" -xf '%s/overlay.tar'`, scratch),
 		fmt.Sprintf(`--customize-hook=chroot "$1" debconf-set-selections < '%s/debconf'`, scratch),
-		fmt.Sprintf(`--customize-hook=chroot "$1" sh -euc '%s'`, tools[r.Initrd.Tool].make),
+		fmt.Sprintf(`--customize-hook=chroot "$1" sh -euc '%s'`, tools[r.Initrd.Tool].make(r)),
 		`--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap`,
 		`--customize-hook=find "$1/var/log" -type f -delete; rm -f "$1"/var/cache/debconf/*-old "$1"/var/lib/dpkg/*-old; : > "$1/etc/machine-id"`,
 	)

@@ -35,10 +35,7 @@ func (r Recipe) vmx() string {
 		{"pciBridge0.pciSlotNumber", "17"},
 		{"pciBridge4.pciSlotNumber", "21"},
 		{"pciBridge5.pciSlotNumber", "22"},
-		{"scsi0.present", "TRUE"},
-		{"scsi0.virtualDev", "pvscsi"},
-		{"scsi0.pciSlotNumber", "160"},
-	}, diskLines(r), nicLines(r), [][2]string{
+	}, buses[r.Bus].settings, diskLines(r), nicLines(r), [][2]string{
 		{"floppy0.present", "FALSE"},
 		{"svga.present", "TRUE"},
 		{"vmci0.present", "TRUE"},
@@ -76,11 +73,12 @@ func (r Recipe) diskFile(i int) string {
 func diskLines(r Recipe) [][2]string {
 	var lines [][2]string
 	for i := range r.Disks {
-		disk := fmt.Sprintf("scsi0:%d.", i)
-		lines = append(lines,
-			[2]string{disk + "present", "TRUE"},
-			[2]string{disk + "deviceType", "scsi-hardDisk"},
-			[2]string{disk + "fileName", r.diskFile(i)})
+		disk := fmt.Sprintf("%s:%d.", buses[r.Bus].place, i)
+		lines = append(lines, [2]string{disk + "present", "TRUE"})
+		if r.Bus == PVSCSI {
+			lines = append(lines, [2]string{disk + "deviceType", "scsi-hardDisk"})
+		}
+		lines = append(lines, [2]string{disk + "fileName", r.diskFile(i)})
 	}
 	return lines
 }

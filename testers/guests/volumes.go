@@ -27,11 +27,6 @@ type volume struct {
 	logical bool
 }
 
-// byPath is how Debian on ESXi names a disk of the first pvscsi controller.
-func byPath(disk int) string {
-	return fmt.Sprintf("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:%d:0", disk)
-}
-
 // start is where a partition begins on the disk, in bytes.
 func (d Disk) start(partition int) int64 {
 	at := firstByte
@@ -52,8 +47,8 @@ func (r Recipe) volumes() []volume {
 			}
 			all = append(all, volume{
 				Filesystem: p.Filesystem, disk: i, start: d.start(n),
-				path:   fmt.Sprintf("%s-part%d", byPath(i), n+1),
-				kernel: fmt.Sprintf("/dev/sd%c%d", 'a'+i, n+1),
+				path:   fmt.Sprintf("%s-part%d", r.byPath(i), n+1),
+				kernel: buses[r.Bus].kernel(i, n+1),
 			})
 		}
 	}
