@@ -264,6 +264,7 @@ func TestGeneratorsAreToldByTheirFiles(t *testing.T) {
 func TestUnstableNamesAreFoundWhereTheyCount(t *testing.T) {
 	byPath := "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2"
 	hook := `var/lib/dracut/hooks/initqueue/finished/devexists-\x2fdev\x2fsdb3.sh`
+	warning := `var/lib/dracut/hooks/emergency/80-\x2fdev\x2fdisk\x2fby-path\x2fpci-0000:03:00.0-scsi-0:0:0:0-part2.sh`
 	unit := `etc/systemd/system/dev-disk-by\x2dpath-pci\x2d0000:03:00.0\x2dscsi\x2d0:0:0:0.device.d/timeout.conf`
 	i := parsed(t, archiveOf(withParents(
 		file("conf/conf.d/resume", "RESUME=/dev/sda5\n"),
@@ -273,6 +274,7 @@ func TestUnstableNamesAreFoundWhereTheyCount(t *testing.T) {
 		file("etc/lvm/devices/system.devices", "IDTYPE=sys_wwid IDNAME=naa.6000c2912345678901234567890abcde DEVNAME=/dev/sda3 PVID=x\n"),
 		file("etc/fstab", "UUID=2 / ext4 defaults 0 1\n/dev/disk/by-id/scsi-36000c2912345678901234567890abcde-part1 /x xfs\n/dev/mapper/vg-root /y\n/dev/sdabc /z"),
 		file(hook, `[ -e "/dev/sdb3" ]`),
+		file(warning, ""),
 		file(unit, "[Unit]\n"),
 		file("usr/bin/tool", "/dev/sda"),
 		file("etc/mdadm/mdadm.conf", "DEVICE partitions\nDEVICE /dev/nvme0n1p2 /dev/hda\n"),
@@ -293,6 +295,7 @@ func TestUnstableNamesAreFoundWhereTheyCount(t *testing.T) {
 		"etc/mdadm/mdadm.conf:2 /dev/hda",
 		"etc/multipath/bindings:1 36000c2912345678901234567890abcde",
 		unit + ":0 /dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0",
+		warning + ":0 " + byPath,
 		hook + ":0 /dev/sdb3",
 		hook + ":1 /dev/sdb3",
 	}

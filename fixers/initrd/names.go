@@ -43,7 +43,7 @@ func (i *Initrd) UnstableNames() []Finding {
 			return
 		}
 		for _, part := range []string{path.Base(path.Dir(file)), path.Base(file)} {
-			if name := unstable.FindString(unescape(part)); name != "" {
+			if name := unstable.FindString(unescape(strings.TrimSuffix(part, ".sh"))); name != "" {
 				found = append(found, Finding{Path: file, Text: part, Name: name})
 			}
 		}

@@ -98,7 +98,7 @@ func isUnit(file string) bool {
 // are left.
 func (p *initrdPlan) rename(file string, old []byte, found []initrd.Finding) (now []byte, left []string) {
 	switch path.Base(file) {
-	case "fstab":
+	case "fstab", "fstab.sys":
 		now, _ = renameFstab(old, p.in)
 	case "crypttab":
 		now, _ = renameCrypttab(old, p.in)
