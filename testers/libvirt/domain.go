@@ -31,7 +31,7 @@ type proof struct {
 // than emitted, unless package watch says it of every machine. What the guest
 // sees of its hardware stays as it is: model, address, MAC and serial number.
 var edits = []func(*proof) (difference string){
-	named, identified, accelerated, sized, overlaid, unplugged, recorded, probed, hidden, preserved, forgetful, unconfined, owned,
+	named, identified, accelerated, sized, overlaid, unplugged, recorded, housed, probed, hidden, preserved, forgetful, unconfined, owned,
 }
 
 // prepared is the domain to start for a proof of the emitted one. defines tells
@@ -172,6 +172,19 @@ func recorded(p *proof) string {
 		}
 	}
 	return "the serial port is connected to this program, not to a terminal"
+}
+
+// housed gives the sockets of the emitted channels short names: libvirt makes
+// them from the domain's name, which is longer now, and a socket's has 107 bytes.
+func housed(p *proof) string {
+	difference := ""
+	for i, c := range p.Devices.Channels {
+		if c.Source != nil && c.Source.UNIX != nil && c.Source.UNIX.Mode == "bind" {
+			c.Source.UNIX.Path = filepath.Join(p.wires.Dir, fmt.Sprintf("channel%d", i))
+			difference = "the guest agent's socket is in this program's folder"
+		}
+	}
+	return difference
 }
 
 // probed adds the probe's port; libvirt puts it on the emitted virtio-serial

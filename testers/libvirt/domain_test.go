@@ -67,6 +67,7 @@ func hardware(d *libvirtxml.Domain) *libvirtxml.Domain {
 	d.Devices.Serials[0].Source, d.Devices.Consoles[0].Source = nil, nil
 	d.Devices.Graphics[0].VNC.Listen, d.Devices.Graphics[0].VNC.Listeners = "", nil
 	d.Devices.Graphics[0].VNC.AutoPort, d.Devices.Graphics[0].VNC.Port = "", 0
+	d.Devices.Channels[0].Source.UNIX.Path = ""
 	d.Devices.Channels = slices.DeleteFunc(d.Devices.Channels, func(c libvirtxml.DomainChannel) bool { return c.Target.VirtIO.Name == wire.Port })
 	return d
 }
@@ -95,7 +96,7 @@ func TestWhatTheHostProvidesIsTheTesters(t *testing.T) {
 		`<driver name="qemu" type="raw" cache="unsafe" discard="unmap">`, `<source protocol="nbd" name="disk0">`, `<source protocol="nbd" name="disk1">`,
 		`<host transport="unix" socket="/run/s/nbd">`, `<interface type="client">`, `<source address="127.0.0.1" port="5001">`,
 		`<source address="127.0.0.1" port="5002">`, `<source mode="connect" path="/run/m/serial">`, `<source mode="connect" path="/run/m/probe">`,
-		`<target type="virtio" name="` + wire.Port + `">`, `<listen type="none">`, `<on_crash>preserve</on_crash>`, `<nvram>/run/m/vars</nvram>`,
+		`<target type="virtio" name="` + wire.Port + `">`, `<source mode="bind" path="/run/m/channel0">`, `<listen type="none">`, `<on_crash>preserve</on_crash>`, `<nvram>/run/m/vars</nvram>`,
 		`<uuid>` + uuid + `</uuid>`,
 	} {
 		if !strings.Contains(xml, want) {
@@ -122,6 +123,7 @@ its UUID, which the guest can read in the SMBIOS tables, is another: libvirt has
 the CPU is emulated: domain type qemu with CPU mode maximum instead of kvm with CPU mode host-model
 network cards are connected to this program (interface type client), not to a network of libvirt's
 the serial port is connected to this program, not to a terminal
+the guest agent's socket is in this program's folder
 VNC listens nowhere
 a guest that panics is kept (on_crash)
 the firmware's variables are new, and thrown away
