@@ -83,7 +83,7 @@ func (m mutant) run(t *testing.T, g guests.Guest) (*pipeline.Run, error) {
 	t.Helper()
 	vmx := m.on.vmx(t, g)
 	mutated := m.plan(t, vmx, g.VMDK)
-	folder := filepath.Join(t.TempDir(), "mutant")
+	folder := filepath.Join(kept(t), "mutant")
 	o := pipeline.Options{Source: vmx, Plan: &mutated, Skip: map[string]string{"convert": "this is a rehearsal"}}
 	if m.spoil == "" {
 		return run(t, folder, o)
@@ -103,6 +103,16 @@ func (m mutant) run(t *testing.T, g guests.Guest) (*pipeline.Run, error) {
 		t.Error(err)
 	}
 	return r, err
+}
+
+// kept is where a mutant's folder is: one that outlives the test, if EVIDENCE
+// names one.
+func kept(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("EVIDENCE"); dir != "" {
+		return filepath.Join(dir, t.Name())
+	}
+	return t.TempDir()
 }
 
 // rootOffset is where the sample guest's root file system begins, in bytes.

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,7 +117,8 @@ func (r *run) event(ctx context.Context, e qmp.Event, open bool) error {
 	case "RESET":
 		return r.reset(ctx, e)
 	case "SHUTDOWN":
-		r.end(testers.Stopped, "the guest shut itself down")
+		end, why := stopped(e)
+		r.end(end, "%s", why)
 	case "SUSPEND", "SUSPEND_DISK":
 		r.end(testers.Stopped, "the guest went to sleep")
 	case "GUEST_PANICKED", "GUEST_CRASHLOADED":
@@ -125,6 +127,19 @@ func (r *run) event(ctx context.Context, e qmp.Event, open bool) error {
 		r.end(testers.Failed, "a disk's overlay could not be read or written: %s", e.Data)
 	}
 	return line(r.evidence.qmp, e)
+}
+
+// stopped tells a guest that shut itself down from a machine that somebody on the
+// host put an end to. Source: QEMU, qapi/run-state.json, SHUTDOWN.
+func stopped(e qmp.Event) (end testers.End, why string) {
+	var data struct {
+		Guest  *bool  `json:"guest"`
+		Reason string `json:"reason"`
+	}
+	if err := json.Unmarshal(e.Data, &data); err == nil && data.Guest != nil && !*data.Guest {
+		return testers.Died, "the machine was ended by the host: " + data.Reason
+	}
+	return testers.Stopped, "the guest shut itself down"
 }
 
 // reset begins a new boot, unless only the firmware has run since the last.

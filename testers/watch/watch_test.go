@@ -276,15 +276,26 @@ func TestResetsMakeBoots(t *testing.T) {
 }
 
 func TestQEMUsEventsEndTheSession(t *testing.T) {
-	for name, want := range map[string]testers.End{
-		"SHUTDOWN": testers.Stopped, "SUSPEND": testers.Stopped, "SUSPEND_DISK": testers.Stopped, "GUEST_PANICKED": testers.Panicked, "BLOCK_IO_ERROR": testers.Failed, "RESUME": "",
+	for _, c := range []struct {
+		name, data string
+		want       testers.End
+		detail     string
+	}{
+		{"SHUTDOWN", `{"guest":true,"reason":"guest-shutdown"}`, testers.Stopped, "the guest shut itself down"},
+		{"SHUTDOWN", `{"guest":false,"reason":"host-signal"}`, testers.Died, "the machine was ended by the host: host-signal"},
+		{"SHUTDOWN", ``, testers.Stopped, "the guest shut itself down"},
+		{"SUSPEND", ``, testers.Stopped, "the guest went to sleep"},
+		{"SUSPEND_DISK", ``, testers.Stopped, "the guest went to sleep"},
+		{"GUEST_PANICKED", ``, testers.Panicked, "the guest's kernel panicked"},
+		{"BLOCK_IO_ERROR", `{}`, testers.Failed, "a disk's overlay could not be read or written: {}"},
+		{"RESUME", ``, "", ""},
 	} {
 		r := observed(t)
-		if err := r.event(t.Context(), qmp.Event{Name: name, At: start}, true); err != nil {
+		if err := r.event(t.Context(), qmp.Event{Name: c.name, Data: json.RawMessage(c.data), At: start}, true); err != nil {
 			t.Fatal(err)
 		}
-		if r.session.End != want {
-			t.Errorf("%s ends the session as %q, want %q", name, r.session.End, want)
+		if r.session.End != c.want || r.session.Detail != c.detail {
+			t.Errorf("%s %s ends the session as %q, %q, want %q, %q", c.name, c.data, r.session.End, r.session.Detail, c.want, c.detail)
 		}
 	}
 }
