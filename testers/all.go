@@ -211,6 +211,9 @@ func answersLess(probed, clean Session) string {
 			for _, a := range with.Answering {
 				mine = append(mine, a.MAC)
 			}
+			if name := leasedAs(with); name != "" && leasedAs(without) != name {
+				less = append(less, fmt.Sprintf("the lease was taken by %q, not by %q as with the probe: a firmware that finds nothing to boot asks for one, too", leasedAs(without), name))
+			}
 			for _, r := range with.Routes {
 				if _, ok := without.Route(r.Addr); !ok {
 					less = append(less, fmt.Sprintf("%v answers no strangers, as it did through %s with the probe", r.Addr, via(r)))
@@ -220,6 +223,15 @@ func answersLess(probed, clean Session) string {
 		less = append(less, answeredByOthers(without, mine, clean.Boots[0].Seen)...)
 	}
 	return sentence(slices.Compact(less))
+}
+
+// leasedAs is the name under which an address was leased; "" if none was, or the
+// client said none.
+func leasedAs(w lan.Witness) string {
+	if w.Lease == nil {
+		return ""
+	}
+	return w.Lease.Hostname
 }
 
 // witnesses are what was seen of one NIC, boot after boot.

@@ -159,10 +159,21 @@ func leased() (e Expect, probed, clean Session) {
 	e.NICs[0].Static, e.NICs[0].Gateway, e.NICs[0].DHCP = nil, netip.Addr{}, true
 	for _, s := range []Session{probed, clean} {
 		for i := range s.Boots {
-			s.Boots[i].Network[0].Lease = &lan.Lease{Addr: address.Addr(), Router: gateway}
+			s.Boots[i].Network[0].Lease = &lan.Lease{Addr: address.Addr(), Router: gateway, Hostname: "web01"}
 		}
 	}
 	return e, probed, clean
+}
+
+func TestALeaseOfTheFirmwareIsNoCleanBoot(t *testing.T) {
+	e, probed, clean := leased()
+	if o := Judge(e, probed, clean); !o.Proved {
+		t.Fatalf("outcome = %+v", o)
+	}
+	clean.Boots[0].Network[0].Lease.Hostname = ""
+	if o := Judge(e, probed, clean); o.Proved || !strings.HasPrefix(o.Cause, `clean-boot: the lease was taken by ""`) {
+		t.Errorf("proved %v because of %q", o.Proved, o.Cause)
+	}
 }
 
 func TestTheRouterOfALeaseIsAGateway(t *testing.T) {
