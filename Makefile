@@ -78,8 +78,8 @@ test-tools: guest-binaries ## also tests that need root and programs; a missing 
 test-vms: guest-binaries ## also tests that start machines; one package at a time
 	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) ./...
 
-test-matrix: guest-binaries ## also every variant of tests of which test-vms starts a chosen few; an hour
-	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) ./...
+test-matrix: guest-binaries ## also every variant of tests of which test-vms starts a chosen few; some hours
+	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

@@ -11,7 +11,7 @@ var mutants = []mutant{
 	// It takes the port before the probe can, and speaks as the probe would.
 	{name: "forges the probe's reports",
 		edits: []edit{unit("forger.service", "sysinit.target.wants",
-			"DefaultDependencies=no\nBefore=hyper2kvm-probe.service\n[Service]\nType=forking\nExecStart=/bin/sh -c '"+
+			"DefaultDependencies=no\nBefore=hyper2kvm-probe.service\n[Service]\nType=forking\nTimeoutStartSec=infinity\nExecStart=/bin/sh -c '"+
 				`until [ -e /dev/virtio-ports/org.hyper2kvm.probe.0 ]; do sleep 0.2; done; `+
 				`exec 3<>/dev/virtio-ports/org.hyper2kvm.probe.0; `+
 				`while :; do echo "{\"kind\":\"reached\",\"target\":\"multi-user.target\",\"state\":\"running\",\"mac\":\"00\"}"; sleep 1; done >&3 &'`+"\n")},
@@ -21,14 +21,14 @@ var mutants = []mutant{
 		cause: "report-authentic", says: []string{"not signed"}},
 	{name: "floods its console and the probe's port",
 		edits: []edit{unit("flood.service", "sysinit.target.wants",
-			"DefaultDependencies=no\nBefore=hyper2kvm-probe.service\n[Service]\nType=forking\nExecStart=/bin/sh -c '"+
+			"DefaultDependencies=no\nBefore=hyper2kvm-probe.service\n[Service]\nType=forking\nTimeoutStartSec=infinity\nExecStart=/bin/sh -c '"+
 				`until [ -e /dev/virtio-ports/org.hyper2kvm.probe.0 ]; do sleep 0.2; done; `+
 				`(while :; do yes "web01 login: " >/dev/ttyS0; sleep 0.2; done) & exec yes >/dev/virtio-ports/org.hyper2kvm.probe.0 &'`+"\n")},
 		cause: "report-authentic", says: []string{"not signed"}, also: silent},
 
 	{name: "panics when it has come up",
 		edits: []edit{script(late, again+"echo c >/proc/sysrq-trigger")},
-		cause: "no-panic", says: []string{"Kernel panic - not syncing"}, also: silent, always: true},
+		cause: "no-panic", says: []string{"panic"}, also: silent, always: true},
 	{name: "has a kernel that stumbled",
 		edits: []edit{script(late, "echo 128 >/proc/sys/kernel/tainted")},
 		cause: "no-panic", says: []string{"oops"}, also: unfinished},
