@@ -26,9 +26,9 @@ type trial struct {
 }
 
 var trials = []trial{
-	{guest: "db01", lost: "boot-target-reached", always: true},
+	{guest: "db01", lost: "boot-target-reached"},
 	{guest: "app01", lost: "boot-target-reached"},
-	{guest: "edge01", lost: "boot-target-reached"},
+	{guest: "edge01", lost: "boot-target-reached", always: true},
 	{guest: "lost01", lost: "boot-target-reached", concerns: []string{"linux/interface-in-another-slot"}, unasked: []string{"00:50:56:35:10:57"}},
 }
 
