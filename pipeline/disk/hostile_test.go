@@ -65,6 +65,7 @@ func TestWhatQEMUOpensIsWhatWasRead(t *testing.T) {
 		"another CID":     func(l *link) { l.CID = 2 },
 		"another size":    func(l *link) { l.Extents = append(l.Extents, Extent{Sectors: 1}) },
 		"one extent less": func(l *link) { l.parts = nil },
+		"another file":    func(*link) {},
 		"another parent":  func(l *link) { l.ParentCID = 3 },
 	} {
 		base := filepath.Join(t.TempDir(), "disk0")
@@ -77,6 +78,9 @@ func TestWhatQEMUOpensIsWhatWasRead(t *testing.T) {
 		spoil(&read)
 		if len(read.parts) == 0 {
 			read.parts, want = l.parts, nil
+		}
+		if name == "another file" {
+			want = []string{file}
 		}
 		if err := read.checkOpened(image, want); (err != nil) != (name != "nothing") {
 			t.Errorf("%s: checkOpened = %v", name, err)
