@@ -44,7 +44,7 @@ func arguments(s watch.Spec, w watch.Wires) ([]string, error) {
 		"-machine", machineType(d),
 		"-smp", fmt.Sprintf("%d,sockets=%d,cores=%d,threads=1", d.Sockets*d.Cores, d.Sockets, d.Cores),
 		"-m", fmt.Sprintf("%dB", memory),
-		"-rtc", "base=utc", "-boot", "strict=on,menu=off",
+		"-rtc", "base=utc,driftfix=slew", "-boot", "strict=on,menu=off",
 		"-display", "none", "-S", "-msg", "timestamp=on",
 		// A guest that panicked or shut down is looked at before it is gone.
 		"-action", "panic=pause,shutdown=pause",
@@ -91,8 +91,10 @@ func arguments(s watch.Spec, w watch.Wires) ([]string, error) {
 // comma doubles commas, which separate properties.
 func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
+// machineType has the timers of the emitted domain, as -rtc has: no HPET, and a
+// clock that makes up for lost ticks.
 func machineType(d machine.Domain) string {
-	t := "q35,usb=off,vmport=off"
+	t := "q35,usb=off,vmport=off,hpet=off"
 	if d.Firmware != machine.UEFI {
 		return t
 	}

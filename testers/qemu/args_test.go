@@ -129,10 +129,10 @@ func TestTheMachineFollowsTheAcceleratorAndTheFirmware(t *testing.T) {
 		want   map[string]string
 		code   string
 	}{
-		{"kvm", machine.BIOS, false, map[string]string{"-accel": "kvm", "-cpu": "host", "-machine": "q35,usb=off,vmport=off"}, ""},
+		{"kvm", machine.BIOS, false, map[string]string{"-accel": "kvm", "-cpu": "host", "-machine": "q35,usb=off,vmport=off,hpet=off", "-rtc": "base=utc,driftfix=slew"}, ""},
 		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi", "-cpu": "max",
-			"-machine": "q35,usb=off,vmport=off,pflash0=code,pflash1=vars"}, ovmfCode},
-		{"kvm", machine.UEFI, true, map[string]string{"-machine": "q35,usb=off,vmport=off,smm=on,pflash0=code,pflash1=vars",
+			"-machine": "q35,usb=off,vmport=off,hpet=off,pflash0=code,pflash1=vars"}, ovmfCode},
+		{"kvm", machine.UEFI, true, map[string]string{"-machine": "q35,usb=off,vmport=off,hpet=off,smm=on,pflash0=code,pflash1=vars",
 			"-global": "driver=cfi.pflash01,property=secure,value=on"}, ovmfSecureCode},
 	} {
 		d.Firmware, d.SecureBoot = c.fw, c.secure
