@@ -62,8 +62,7 @@ func (r *Run) mount(ctx context.Context) error {
 	if err := r.openGuest(ctx); err != nil {
 		return err
 	}
-	_, err := r.look(ctx)
-	return err
+	return inspect.Remount(ctx, r.guest, *r.Facts)
 }
 
 // maxNICs is how many NICs a virtual machine of VMware has at most.

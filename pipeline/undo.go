@@ -153,7 +153,7 @@ func (r *Run) inGuest(ctx context.Context, s *disk.Storage, unmounted, do func(c
 	if err := unmounted(ctx, g); err != nil {
 		return errors.Join(err, g.Close())
 	}
-	if _, err := inspect.Inspect(ctx, g, r.Machine, r.log); err != nil {
+	if err := inspect.Remount(ctx, g, r.facts()); err != nil {
 		return errors.Join(err, g.Close())
 	}
 	return errors.Join(do(ctx, g), g.Close())
