@@ -60,13 +60,6 @@ func TestAProcessIsReadWhateverItIsCalled(t *testing.T) {
 	}
 }
 
-func TestAnonymousMemoryCountsWhatIsSwappedOut(t *testing.T) {
-	got := parseAnonymous("Name:\tx\nVmRSS:\t  500 kB\nRssAnon:\t  300 kB\nRssFile:\t  200 kB\nVmSwap:\t   4 kB\n")
-	if want := int64(304 << 10); got != want {
-		t.Errorf("parseAnonymous = %d, want %d", got, want)
-	}
-}
-
 func TestARatioThatIsLostIsAnError(t *testing.T) {
 	slow := Cost{Wall: 100 * time.Second, CPU: 100 * time.Second}
 	if err := (Cost{Wall: time.Second, CPU: time.Second}).against("x", slow, 20); err != nil {

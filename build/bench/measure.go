@@ -114,7 +114,7 @@ func look(cost *Cost) (time.Duration, error) {
 			continue
 		}
 		used += p.cpu
-		anon := anonymous(pid)
+		anon := proc.Anonymous(pid)
 		if strings.HasPrefix(p.name, "qemu-system") {
 			machines += anon
 			continue
@@ -194,30 +194,4 @@ func parseStat(stat []byte) (process, bool) {
 		p.cpu += time.Duration(n) * tick
 	}
 	return p, true
-}
-
-// anonymous is a process's anonymous memory in bytes, swapped out or not; 0 when
-// it has ended.
-func anonymous(pid int) int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	return parseAnonymous(string(status))
-}
-
-// parseAnonymous adds RssAnon and VmSwap of a status file. Source: proc_pid_status(5).
-func parseAnonymous(status string) int64 {
-	var sum int64
-	for line := range strings.Lines(status) {
-		key, value, _ := strings.Cut(line, ":")
-		if key != "RssAnon" && key != "VmSwap" {
-			continue
-		}
-		var kB int64
-		if _, err := fmt.Sscanf(value, "%d kB", &kB); err == nil {
-			sum += kB << 10
-		}
-	}
-	return sum
 }

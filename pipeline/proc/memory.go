@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -30,11 +29,7 @@ func watchMemory(pid int, limit int64, end context.CancelCauseFunc) (stop func()
 				return
 			case <-look.C:
 			}
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			if err != nil { // it has ended
-				return
-			}
-			if used := anonymous(string(status)); used > limit {
+			if used := Anonymous(pid); used > limit {
 				end(fmt.Errorf("%w: more than %d MiB", ErrMemory, limit>>20))
 				return
 			}
@@ -43,14 +38,28 @@ func watchMemory(pid int, limit int64, end context.CancelCauseFunc) (stop func()
 	return func() { close(done) }
 }
 
-// anonymous is a process's anonymous memory, bytes.
-// Source: proc_pid_status(5), RssAnon.
-func anonymous(status string) int64 {
-	_, rest, _ := strings.Cut(status, "RssAnon:")
-	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	n, err := strconv.ParseInt(kib, 10, 64)
-	if err != nil { // a process that is ending has none
+// Anonymous is a process's anonymous memory in bytes, swapped out or not; 0 when
+// it has ended.
+func Anonymous(pid int) int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
 		return 0
 	}
-	return n << 10
+	return anonymous(string(status))
+}
+
+// anonymous adds up a status file's. Source: proc_pid_status(5), RssAnon, VmSwap.
+func anonymous(status string) int64 {
+	var sum int64
+	for line := range strings.Lines(status) {
+		key, value, _ := strings.Cut(line, ":")
+		if key != "RssAnon" && key != "VmSwap" {
+			continue
+		}
+		var kB int64
+		if _, err := fmt.Sscanf(value, "%d kB", &kB); err == nil {
+			sum += kB << 10
+		}
+	}
+	return sum
 }
