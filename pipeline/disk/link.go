@@ -28,20 +28,16 @@ type part struct {
 
 // readLink reads a VMDK's header, its descriptor and its extents' headers.
 func readLink(path string, allowed []string) (l link, err error) {
-	f, err := os.Open(path)
+	f, size, err := openSized(path)
 	if err != nil {
 		return l, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
+	s, err := readSparse(f, size)
 	if err != nil {
 		return l, err
 	}
-	s, err := readSparse(f, info.Size())
-	if err != nil {
-		return l, err
-	}
-	text, err := descriptorText(f, info.Size(), s)
+	text, err := descriptorText(f, size, s)
 	if errors.Is(err, errPart) {
 		return l, partOf(path)
 	}
@@ -60,6 +56,19 @@ func readLink(path string, allowed []string) (l link, err error) {
 		return l, l.checkSingle()
 	}
 	return l, l.findParts(allowed)
+}
+
+// openSized opens a file to read it, and tells its size in bytes.
+func openSized(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
 }
 
 // errPart is a file that holds data of a disk and no descriptor.
@@ -140,20 +149,16 @@ func (p *part) open(last bool) (err error) {
 	if p.Kind.flat() {
 		return nil
 	}
-	f, err := os.Open(p.path)
+	f, size, err := openSized(p.path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if p.sparse, err = readSparse(f, info.Size()); err != nil {
+	if p.sparse, err = readSparse(f, size); err != nil {
 		return err
 	}
 	switch s := p.sparse; {
-	case info.Size() == 0:
+	case size == 0:
 		return fmt.Errorf("%w: it is empty", ErrTruncated)
 	case s == nil || s.nested || (s.kind == SESparse) != (p.Kind == SESparse):
 		return fmt.Errorf("%w: it is not the %s extent that the descriptor says it is", ErrNotADisk, p.Kind)

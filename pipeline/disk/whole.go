@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 )
 
 // ErrTruncated is a disk that lacks data which its tables name: a copy that was
@@ -28,20 +27,16 @@ func (p part) whole(ctx context.Context) (err error) {
 	if p.path == "" {
 		return nil
 	}
-	f, err := os.Open(p.path)
+	f, size, err := openSized(p.path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	if p.sparse != nil {
-		return p.sparse.whole(ctx, f, info.Size())
+		return p.sparse.whole(ctx, f, size)
 	}
-	if want := (p.Offset + p.Sectors) * sectorSize; info.Size() < want {
-		return fmt.Errorf("%w: it has %d bytes of %d", ErrTruncated, info.Size(), want)
+	if want := (p.Offset + p.Sectors) * sectorSize; size < want {
+		return fmt.Errorf("%w: it has %d bytes of %d", ErrTruncated, size, want)
 	}
 	return nil
 }
