@@ -73,10 +73,10 @@ func (s state) afterwards(b testers.Boot) step {
 	return step{}
 }
 
+func (s state) rebooting() bool { return rebooting(s.session) }
+
 // rebooting tells whether the guest was told to reboot and has not yet.
-func (s state) rebooting() bool {
-	return !s.session.RebootAsked.IsZero() && len(s.session.Boots) == 1
-}
+func rebooting(s testers.Session) bool { return !s.RebootAsked.IsZero() && len(s.Boots) == 1 }
 
 // upSince is since when all has been well: a guest that is not well for a moment
 // starts anew.

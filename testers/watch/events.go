@@ -129,7 +129,7 @@ func (r *run) report(received probe.Received) error {
 	}
 	b := r.boot()
 	r.watch.alive = received.At
-	if r.rebooting() {
+	if rebooting(r.session) {
 		return nil
 	}
 	if len(b.Reports) == maxReports {

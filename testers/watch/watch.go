@@ -91,9 +91,6 @@ func (r *run) observe(ctx context.Context) error {
 
 func (r *run) boot() *testers.Boot { return &r.session.Boots[len(r.session.Boots)-1] }
 
-// rebooting tells whether the guest was told to reboot and has not yet.
-func (r *run) rebooting() bool { return !r.session.RebootAsked.IsZero() && len(r.session.Boots) == 1 }
-
 func (r *run) end(end testers.End, format string, args ...any) {
 	if r.session.End == "" {
 		r.session.End, r.session.Detail = end, fmt.Sprintf(format, args...)
@@ -190,7 +187,7 @@ func (r *run) lookAround(ctx context.Context, now time.Time) error {
 // ask challenges a probe that has reported before; the first challenge answers
 // its hello.
 func (r *run) ask(now time.Time) error {
-	if r.port == nil || r.rebooting() {
+	if r.port == nil || rebooting(r.session) {
 		return nil
 	}
 	last, ok := r.boot().Last()
