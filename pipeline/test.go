@@ -77,8 +77,10 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 	}
 	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
 	spec := watch.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name), Daemon: r.Options.Connect}
-	if spec.Emitted, err = r.emitted(); err != nil {
-		return testers.Session{}, err
+	if r.Options.With == WithLibvirt {
+		if spec.Emitted, err = r.emitted(); err != nil {
+			return testers.Session{}, err
+		}
 	}
 	if spec.Memory, err = affordable(r.Domain.Memory); err != nil {
 		return testers.Session{}, err
