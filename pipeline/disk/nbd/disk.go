@@ -22,7 +22,8 @@ const (
 
 // Read fills p from offset off: the whole of it, or an error, and then what is
 // in p is anything. When ctx ends first, the error is its cause, p is no longer
-// written to, the answer is dropped when it comes, and the connection goes on.
+// written to, the answer is dropped when it comes, and the connection goes on;
+// it ends only where the server does not even take the question within a second.
 // The server's errno is in the error, as of all requests: errors.Is(err,
 // syscall.EIO). What is over the maximum block size is asked for in turn.
 func (c *Client) Read(ctx context.Context, p []byte, off int64) error {
@@ -42,9 +43,9 @@ func (c *Client) Read(ctx context.Context, p []byte, off int64) error {
 }
 
 // Write writes p at offset off; it is on stable storage after a Flush. When ctx
-// ends first, the error is its cause and the write may still take effect; if p
-// was not yet sent whole, the connection ends too, since the server waits for
-// the rest. p may be changed when Write has returned, however it did.
+// ends first, the error is its cause and the write may still take effect; if the
+// server then does not take the rest of p within a second, the connection ends
+// too. p may be changed when Write has returned, however it did.
 func (c *Client) Write(ctx context.Context, p []byte, off int64) error {
 	if err := c.check("write", off, int64(len(p)), !c.Features().ReadOnly); err != nil {
 		return err

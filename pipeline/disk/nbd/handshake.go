@@ -45,6 +45,9 @@ func (h *handshake) negotiate(ctx context.Context) error {
 		return h.explain(err)
 	}
 	if err := h.haggle(ctx); err != nil {
+		if errors.Is(err, ErrRefused) {
+			_ = h.send(optAbort, nil) // a goodbye, which the connection's end says too
+		}
 		return h.explain(err)
 	}
 	return h.export.check()
@@ -134,10 +137,10 @@ func (h *handshake) startTLS(ctx context.Context) error {
 		config.ServerName = cmp.Or(config.ServerName, host)
 	}
 	secure := tls.Client(h.conn, config)
+	h.conn = secure // nothing is said in clear any more
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS: %w: %w", ErrRefused, err)
 	}
-	h.conn = secure
 	return nil
 }
 

@@ -170,12 +170,12 @@ func (c *Client) Close() error {
 	return err
 }
 
-// disconnect says NBD_CMD_DISC, unless a request is being sent: the server then
-// hears of it by the connection's end.
+// disconnect says NBD_CMD_DISC, unless the server does not take what is being
+// sent: it then hears of it by the connection's end.
 func (c *Client) disconnect() {
 	select {
 	case c.turn <- struct{}{}:
-	default:
+	case <-time.After(goodbye):
 		return
 	}
 	defer func() { <-c.turn }()

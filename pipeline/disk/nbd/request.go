@@ -118,8 +118,12 @@ func (c *Client) register(r *request) (uint64, error) {
 	return c.last, nil
 }
 
+// sendGrace is how long a request goes on being sent after its context has ended:
+// a server that takes it at all does so by then, and the connection lives.
+const sendGrace = time.Second
+
 // send writes the header and a payload at once. A context that ends meanwhile
-// ends the write.
+// ends the write, after the grace.
 func (c *Client) send(ctx context.Context, cookie uint64, payload []byte) error {
 	if ctx.Done() == nil {
 		return c.write(payload)
@@ -133,20 +137,20 @@ func (c *Client) send(ctx context.Context, cookie uint64, payload []byte) error 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sending = 0
-	if c.hurried && err == nil { // the end of ctx came too late
+	if c.hurried && err == nil { // it was sent within the grace
 		err = c.raw.SetWriteDeadline(time.Time{})
 	}
 	c.hurried = false
 	return err
 }
 
-// hurry ends the write of a request, if it is still on.
+// hurry bounds the write of a request, if it is still on.
 func (c *Client) hurry(cookie uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sending == cookie {
 		c.hurried = true
-		_ = c.raw.SetWriteDeadline(past) // a closed connection ends the write too
+		_ = c.raw.SetWriteDeadline(time.Now().Add(sendGrace)) // a closed connection ends the write too
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	noZeroes      = 1 << 1
 
 	optExportName      = 1
+	optAbort           = 2
 	optStartTLS        = 5
 	optGo              = 7
 	optStructuredReply = 8
