@@ -137,8 +137,11 @@ func external(specific json.RawMessage) bool {
 const leaked = 3
 
 // Check verifies a qcow2 file's own structure.
-func Check(ctx context.Context, path string) error {
-	_, err := proc.Run(ctx, "qemu-img", "check", "-q", "-f", QCOW2, "--", path)
+func Check(ctx context.Context, path string) error { return CheckFormat(ctx, path, QCOW2) }
+
+// CheckFormat verifies the structure of a file in a format that has one.
+func CheckFormat(ctx context.Context, path, format string) error {
+	_, err := proc.Run(ctx, "qemu-img", "check", "-q", "-f", format, "--", path)
 	if e, ok := errors.AsType[*proc.Error](err); ok && e.Exit == leaked {
 		return nil
 	}
