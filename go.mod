@@ -12,10 +12,13 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/u-root/u-root v0.16.0
 	github.com/ulikunitz/xz v0.5.15
+	github.com/zeebo/blake3 v0.2.4
 	go.yaml.in/yaml/v4 v4.0.0
+	golang.org/x/sync v0.19.0
 	golang.org/x/sys v0.45.0
 	golang.org/x/term v0.41.0
 	golang.org/x/text v0.31.0
+	golang.org/x/time v0.14.0
 	golang.org/x/tools v0.38.0
 	libguestfs.org/guestfs v0.0.0
 	libvirt.org/go/libvirt v1.12005.0
@@ -25,6 +28,7 @@ require (
 require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/klauspost/cpuid/v2 v2.0.12 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
 )

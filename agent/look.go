@@ -75,7 +75,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log()},
-		pipeline.Options{Source: absolute, Format: "qcow2", Engine: f.engine, Until: stage, AllowFolders: allowed})
+		pipeline.Options{Source: absolute, Engine: f.engine, Until: stage, AllowFolders: allowed})
 	if err != nil {
 		return err
 	}

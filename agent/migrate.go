@@ -23,16 +23,57 @@ import (
 
 // flags are what the commands that run the pipeline share.
 type flags struct {
-	to, format, engine, output string
-	noTest                     bool
-	plan                       string
-	folders                    []string
-	with, connect              string
+	to, engine, output string
+	shape              disk.Shape
+	clusterSize        string
+	limits             []string
+	noTest             bool
+	plan               string
+	folders            []string
+	with, connect      string
 }
 
 func (f *flags) addTarget(c *cobra.Command) {
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the migration's own folder is made")
-	c.Flags().StringVar(&f.format, "format", "qcow2", "format of the converted disks: qcow2 or raw")
+	c.Flags().StringVar(&f.shape.Format, "format", disk.QCOW2, "format of the converted disks: qcow2 or raw")
+	c.Flags().BoolVar(&f.shape.Compress, "compress", false, "compress the converted disks (qcow2)")
+	c.Flags().StringVar(&f.clusterSize, "cluster-size", "", "size of the converted disks' clusters (qcow2), such as 64K or 2M")
+	c.Flags().StringVar(&f.shape.Preallocation, "preallocation", "", "room that is taken beforehand: off, metadata (qcow2), falloc or full")
+	c.Flags().StringArrayVar(&f.limits, "limit", nil,
+		`how fast sources are read, such as 50M a second, or in a window of the week: "mon-fri 08:00-18:00=20M" (may be repeated; the first that holds is taken)`)
+}
+
+// targetShape is how the converted disks are to be made, if the command has
+// addTarget's flags.
+func (f *flags) targetShape() (disk.Shape, error) {
+	s := f.shape
+	if s.Format == "" {
+		return s, nil
+	}
+	if f.clusterSize != "" {
+		n, err := transfer.ParseSize(f.clusterSize)
+		if err != nil {
+			return s, fmt.Errorf("%w: --cluster-size: %w", errUsage, err)
+		}
+		s.ClusterSize = n
+	}
+	if err := s.Check(); err != nil {
+		return s, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return s, nil
+}
+
+// speed is what the flags called limit say.
+func (f *flags) speed() ([]transfer.Limit, error) {
+	var list []transfer.Limit
+	for _, text := range f.limits {
+		l, err := transfer.ParseLimit(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: --limit: %w", errUsage, err)
+		}
+		list = append(list, l)
+	}
+	return list, nil
 }
 
 func (f *flags) addEngine(c *cobra.Command) {
@@ -83,8 +124,8 @@ func (f *flags) addOutput(c *cobra.Command) {
 
 func (f *flags) check() error {
 	switch {
-	case f.format != "" && f.format != "qcow2" && f.format != "raw":
-		return fmt.Errorf("%w: --format %s: want qcow2 or raw", errUsage, f.format)
+	case f.shape.Format != "" && f.shape.Format != disk.QCOW2 && f.shape.Format != disk.Raw:
+		return fmt.Errorf("%w: --format %s: want qcow2 or raw", errUsage, f.shape.Format)
 	case f.engine != "" && f.engine != pipeline.Auto && f.engine != pipeline.Direct && f.engine != pipeline.Libguestfs:
 		return fmt.Errorf("%w: --engine %s: want auto, direct or libguestfs", errUsage, f.engine)
 	case f.output != "" && f.output != "text" && f.output != "json":
@@ -107,7 +148,7 @@ The result is a folder named after the source: the converted disks, the libvirt
 XML, the report and the screenshot of the proof. A run that was interrupted goes
 on where it was when the same command is given again.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			o := pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine, Skip: map[string]string{}}
+			o := pipeline.Options{Source: args[0], Engine: f.engine, Skip: map[string]string{}}
 			if f.noTest {
 				o.Skip["test"] = "asked for with --no-test"
 			}
@@ -130,8 +171,7 @@ func (a *app) rehearse() *cobra.Command {
 the source only the blocks that it touches. Nothing is left but the report and
 the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			f.format = "qcow2"
-			return a.inFolder(c.Context(), f, "-rehearsal", pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine,
+			return a.inFolder(c.Context(), f, "-rehearsal", pipeline.Options{Source: args[0], Engine: f.engine,
 				Skip: map[string]string{"convert": "this is a rehearsal: the proof boots from the overlay"}})
 		},
 	}
@@ -153,7 +193,7 @@ func (a *app) apply() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.inFolder(c.Context(), f, "", pipeline.Options{Source: args[0], Format: f.format, Engine: f.engine, Plan: &plan})
+			return a.inFolder(c.Context(), f, "", pipeline.Options{Source: args[0], Engine: f.engine, Plan: &plan})
 		},
 	}
 	f.addTarget(c)
@@ -198,13 +238,20 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if o.AllowFolders, err = f.allowed(); err != nil {
 		return err
 	}
+	if o.Shape, err = f.targetShape(); err != nil {
+		return err
+	}
+	limits, err := f.speed()
+	if err != nil {
+		return err
+	}
 	o.With, o.Connect = f.tester()
 	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)+suffix))
 	if err != nil {
 		return err
 	}
 	_, before := os.Lstat(folder)
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell}, o)
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Limits: limits}, o)
 	if errors.Is(err, transfer.ErrTarget) {
 		return ifFull(f.to, fmt.Errorf("%w: %w", errFolder, err))
 	}

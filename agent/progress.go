@@ -21,16 +21,17 @@ type progress struct {
 	out      io.Writer
 	terminal bool
 	now      func() time.Time
-	began    time.Time // of the copy that is shown
+	began    time.Time // of the copy
+	from     int64     // bytes of the disks that had been dealt with then
 	shown    time.Time
-	disk     int
-	full     bool // the copy was told to be complete
-	open     bool // a line is drawn that can be redrawn
+	disks    map[int]transfer.Progress // by their index, as they were last told of
+	full     bool                      // the copy was told to be complete
+	open     bool                      // a line is drawn that can be redrawn
 }
 
 func newProgress(out io.Writer) *progress {
 	f, ok := out.(*os.File)
-	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: time.Now, disk: -1}
+	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: time.Now, disks: map[int]transfer.Progress{}}
 }
 
 // How often a copy is told of: where lines cannot be redrawn, and where they can.
@@ -68,19 +69,24 @@ func (p *progress) line(format string, args ...any) {
 
 func (p *progress) copying(e pipeline.Event) {
 	now := p.now()
-	if p.disk != e.Disk {
-		p.disk, p.began, p.shown, p.full = e.Disk, now, time.Time{}, false
+	if len(p.disks) == 0 {
+		p.began, p.from = now, 0
 	}
+	if _, known := p.disks[e.Disk]; !known {
+		p.from += e.Progress.Virtual
+	}
+	p.disks[e.Disk] = *e.Progress
+	all := sum(p.disks)
 	wait := quiet
 	if p.terminal {
 		wait = redraw
 	}
-	last := e.Progress.Virtual == e.Progress.Total
+	last := all.Virtual == all.Total
 	if last && p.full || !last && now.Sub(p.shown) < wait {
 		return
 	}
 	p.shown, p.full = now, last
-	text := fmt.Sprintf("%-9sdisk %d  %s", "", e.Disk, describe(*e.Progress, now.Sub(p.began)))
+	text := fmt.Sprintf("%-9s%s  %s", "", count(len(p.disks)), describe(all, p.from, now.Sub(p.began)))
 	if p.terminal {
 		fmt.Fprintf(p.out, "\r\x1b[K%s", text)
 		p.open = true
@@ -89,15 +95,32 @@ func (p *progress) copying(e pipeline.Event) {
 	p.line("%s", text)
 }
 
+// sum is how far all disks are together.
+func sum(disks map[int]transfer.Progress) (all transfer.Progress) {
+	for _, p := range disks {
+		all.Virtual, all.Total = all.Virtual+p.Virtual, all.Total+p.Total
+		all.Wire, all.Allocated = all.Wire+p.Wire, all.Allocated+p.Allocated
+	}
+	return all
+}
+
+func count(disks int) string {
+	if disks == 1 {
+		return "1 disk"
+	}
+	return fmt.Sprintf("%d disks", disks)
+}
+
 // describe names what is counted: holes are dealt with at no cost, so the rate
-// is that of the bytes that the target takes.
-func describe(t transfer.Progress, took time.Duration) string {
+// is that of the bytes that are read. What an earlier run copied, from of the
+// disks, costs nothing either.
+func describe(t transfer.Progress, from int64, took time.Duration) string {
 	share := float64(t.Virtual) / float64(max(t.Total, 1))
-	text := fmt.Sprintf("%3.0f%% of %s virtual, %s written", 100*share, size(t.Total), size(t.Allocated))
+	text := fmt.Sprintf("%3.0f%% of %s virtual, %s read, %s written", 100*share, size(t.Total), size(t.Wire), size(t.Allocated))
 	if seconds := took.Seconds(); seconds >= 1 {
-		text += fmt.Sprintf(", %s/s", size(int64(float64(t.Allocated)/seconds)))
-		if share > 0.01 && share < 1 {
-			text += fmt.Sprintf(", about %s left", round(time.Duration(float64(took)*(1-share)/share)))
+		text += fmt.Sprintf(", %s/s", size(int64(float64(t.Wire)/seconds)))
+		if gone := float64(t.Virtual-from) / float64(max(t.Total, 1)); gone > 0.01 && share < 1 {
+			text += fmt.Sprintf(", about %s left", round(time.Duration(float64(took)*(1-share)/gone)))
 		}
 	}
 	return text

@@ -32,21 +32,23 @@ func TestSizesHaveThreeDigitsAndABinaryUnit(t *testing.T) {
 	}
 }
 
-func TestARateIsOfWhatIsWrittenNotOfHoles(t *testing.T) {
-	p := transfer.Progress{Virtual: 50 << 30, Total: 100 << 30, Allocated: 1 << 30}
+func TestARateIsOfWhatIsReadNotOfHoles(t *testing.T) {
+	p := transfer.Progress{Virtual: 50 << 30, Total: 100 << 30, Wire: 1 << 30, Allocated: 512 << 20}
 	for _, c := range []struct {
 		p    transfer.Progress
+		from int64
 		took time.Duration
 		want string
 	}{
-		{p, 0, " 50% of 100 GiB virtual, 1 GiB written"},
-		{p, 10 * time.Second, " 50% of 100 GiB virtual, 1 GiB written, 102 MiB/s, about 10s left"},
-		{transfer.Progress{Virtual: 1 << 30, Total: 1 << 30, Allocated: 512 << 20}, 4 * time.Second, "100% of 1 GiB virtual, 512 MiB written, 128 MiB/s"},
-		{transfer.Progress{Virtual: 1, Total: 1 << 30}, 2 * time.Second, "  0% of 1 GiB virtual, 0 B written, 0 B/s"},
-		{transfer.Progress{}, 2 * time.Second, "  0% of 0 B virtual, 0 B written, 0 B/s"},
+		{p, 0, 0, " 50% of 100 GiB virtual, 1 GiB read, 512 MiB written"},
+		{p, 0, 10 * time.Second, " 50% of 100 GiB virtual, 1 GiB read, 512 MiB written, 102 MiB/s, about 10s left"},
+		{p, 40 << 30, 10 * time.Second, " 50% of 100 GiB virtual, 1 GiB read, 512 MiB written, 102 MiB/s, about 50s left"},
+		{transfer.Progress{Virtual: 1 << 30, Total: 1 << 30, Wire: 512 << 20}, 0, 4 * time.Second, "100% of 1 GiB virtual, 512 MiB read, 0 B written, 128 MiB/s"},
+		{transfer.Progress{Virtual: 1, Total: 1 << 30}, 0, 2 * time.Second, "  0% of 1 GiB virtual, 0 B read, 0 B written, 0 B/s"},
+		{transfer.Progress{}, 0, 2 * time.Second, "  0% of 0 B virtual, 0 B read, 0 B written, 0 B/s"},
 	} {
-		if got := describe(c.p, c.took); got != c.want {
-			t.Errorf("describe(%+v, %v) = %q, want %q", c.p, c.took, got, c.want)
+		if got := describe(c.p, c.from, c.took); got != c.want {
+			t.Errorf("describe(%+v, %d, %v) = %q, want %q", c.p, c.from, c.took, got, c.want)
 		}
 	}
 }
@@ -70,10 +72,10 @@ func shown(terminal bool) string {
 
 func TestALogGetsALineEveryFewSeconds(t *testing.T) {
 	want := `CONVERT  copy
-         disk 0    0% of 120 B virtual, 0 B written
-         disk 0   42% of 120 B virtual, 0 B written, 0 B/s, about 7s left
-         disk 0   83% of 120 B virtual, 0 B written, 0 B/s, about 2s left
-         disk 0  100% of 120 B virtual, 0 B written, 0 B/s
+         1 disk    0% of 120 B virtual, 0 B read, 0 B written
+         1 disk   42% of 120 B virtual, 0 B read, 0 B written, 0 B/s, about 7s left
+         1 disk   83% of 120 B virtual, 0 B read, 0 B written, 0 B/s, about 2s left
+         1 disk  100% of 120 B virtual, 0 B read, 0 B written, 0 B/s
          done in 12s
 `
 	if got := shown(false); got != want {
@@ -87,7 +89,7 @@ func TestATerminalsLineIsRedrawn(t *testing.T) {
 		t.Errorf("redrawn %d times, want 121", n)
 	}
 	lines := strings.Split(got, "\n")
-	if len(lines) != 4 || !strings.HasSuffix(lines[1], "100% of 120 B virtual, 0 B written, 0 B/s") || lines[2] != "         done in 12s" {
+	if len(lines) != 4 || !strings.HasSuffix(lines[1], "100% of 120 B virtual, 0 B read, 0 B written, 0 B/s") || lines[2] != "         done in 12s" {
 		t.Errorf("lines that stay: %q", lines)
 	}
 }
@@ -117,15 +119,16 @@ TEST     skipped: not asked for
 	}
 }
 
-func TestAnotherDiskBeginsItsOwnClock(t *testing.T) {
+func TestDisksAreCountedTogether(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 	p := newProgress(&out)
 	p.now = func() time.Time { return now }
-	p.tell(pipeline.Event{Progress: &transfer.Progress{Virtual: 10, Total: 10}})
-	now = now.Add(time.Hour)
-	p.tell(pipeline.Event{Disk: 1, Progress: &transfer.Progress{Virtual: 1, Total: 10}})
-	want := "         disk 0  100% of 10 B virtual, 0 B written\n         disk 1   10% of 10 B virtual, 0 B written\n"
+	p.tell(pipeline.Event{Progress: &transfer.Progress{Total: 10}})
+	now = now.Add(time.Minute)
+	p.tell(pipeline.Event{Disk: 1, Progress: &transfer.Progress{Virtual: 10, Total: 10, Wire: 600, Allocated: 7}})
+	want := "         1 disk    0% of 10 B virtual, 0 B read, 0 B written\n" +
+		"         2 disks   50% of 20 B virtual, 600 B read, 7 B written, 10 B/s\n"
 	if got := out.String(); got != want {
 		t.Errorf("it prints\n%s\nwant\n%s", got, want)
 	}

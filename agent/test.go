@@ -43,7 +43,7 @@ throwaway disks and networks that lead nowhere.`,
 				return a.retest(c.Context(), f, args[0])
 			}
 			asIs := "the guest is tested as it is"
-			o := pipeline.Options{Source: args[0], Format: "qcow2", Engine: f.engine, Skip: map[string]string{"plan": asIs, "fix": asIs, "convert": asIs}}
+			o := pipeline.Options{Source: args[0], Engine: f.engine, Skip: map[string]string{"plan": asIs, "fix": asIs, "convert": asIs}}
 			if hardware == pipeline.OnVMware {
 				o.Hardware = pipeline.OnVMware
 			}

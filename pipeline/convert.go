@@ -14,56 +14,49 @@ import (
 )
 
 // convert copies every disk once, from its overlay to the target, and writes
-// the libvirt XML of the machine to run them on.
+// the libvirt XML of the machine to run them on. A copy that was interrupted goes
+// on where it was: the overlays are as FIX left them.
 func (r *Run) convert(ctx context.Context) error {
 	if err := r.closeGuest(); err != nil {
 		return err
 	}
-	var disks []transfer.Result
-	for i := range r.Machine.Disks {
-		result, err := r.copyDisk(ctx, i)
-		if err != nil {
-			return fmt.Errorf("disk %d: %w", i, err)
-		}
-		disks = append(disks, result)
-	}
-	if err := r.sameSources(); err != nil { // what was copied is then no disk that ever was
-		return errors.Join(err, r.dropTargets(ctx))
-	}
-	r.Disks = disks
-	if err := r.writeXML(); err != nil {
+	jobs, err := r.jobs(ctx)
+	if err != nil {
 		return err
 	}
-	r.Claimed = nil
-	return nil
+	disks, err := r.copier.Copy(ctx, jobs, func(p transfer.Progress) {
+		r.tell(Event{Stage: "convert", State: Running, Progress: &p, Disk: p.Disk})
+	})
+	if changed := r.sameSources(); changed != nil { // what was copied is then no disk that ever was
+		return errors.Join(changed, err, r.dropTargets())
+	}
+	if err != nil {
+		return err
+	}
+	r.Disks = disks
+	return r.writeXML()
 }
 
-// copyDisk copies disk i to a name that is free, and that the record claims
-// before anything has it: dropTargets removes what is claimed, nothing else.
-func (r *Run) copyDisk(ctx context.Context, i int) (transfer.Result, error) {
-	from, err := r.storage.Export(ctx, i)
-	if err != nil {
-		return transfer.Result{}, err
+// jobs are the copies of the machine's disks, under names that stay the same
+// however often the stage begins.
+func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
+	var jobs []transfer.Job
+	for i, d := range r.Machine.Disks {
+		from, err := r.storage.Export(ctx, i)
+		if err != nil {
+			return nil, fmt.Errorf("disk %d: %w", i, err)
+		}
+		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, To: transfer.Target{Path: r.diskPath(i), Shape: r.Options.Shape, Size: d.Size}})
 	}
-	to := transfer.Target{Path: r.diskPath(i), Format: r.Options.Format, Size: r.Machine.Disks[i].Size}
-	if err := transfer.Vacant(to.Path); err != nil {
-		return transfer.Result{}, err
-	}
-	r.Claimed = append(r.Claimed, i)
-	if err := r.save(r.Folder); err != nil {
-		return transfer.Result{}, err
-	}
-	result, err := r.copier.Copy(ctx, from, to, func(p transfer.Progress) {
-		r.tell(Event{Stage: "convert", State: Running, Progress: &p, Disk: i})
-	})
-	if err != nil { // it left nothing
-		r.Claimed = r.Claimed[:len(r.Claimed)-1]
-	}
-	return result, err
+	return jobs, nil
 }
+
+// copyID names the copy of disk i: a file of another migration's is not taken for
+// one of this.
+func (r *Run) copyID(i int) string { return fmt.Sprintf("%s disk %d", r.ID, i) }
 
 func (r *Run) diskPath(i int) string {
-	return filepath.Join(r.Folder, fmt.Sprintf("%s-disk%d.%s", r.Name, i, r.Options.Format))
+	return filepath.Join(r.Folder, fmt.Sprintf("%s-disk%d.%s", r.Name, i, r.Options.Shape.Format))
 }
 
 // XMLPath is where the libvirt XML is.
@@ -133,16 +126,12 @@ func everyKernel(f inspect.Facts, driver string, places ...inspect.Where) bool {
 	return len(f.Kernels) > 0
 }
 
-// dropTargets removes what an interrupted CONVERT finished or left half made;
-// the copies that it did finish are part of no result yet.
-func (r *Run) dropTargets(context.Context) error {
-	if len(r.Claimed) == 0 {
-		return nil
-	}
+// dropTargets removes what CONVERT made, whole or not.
+func (r *Run) dropTargets() error {
 	failed := []error{os.RemoveAll(r.XMLPath())}
-	for _, i := range r.Claimed {
-		failed = append(failed, transfer.Discard(r.diskPath(i)))
+	for i := range r.Machine.Disks {
+		failed = append(failed, transfer.Discard(r.diskPath(i), r.copyID(i)))
 	}
-	r.Claimed, r.Disks = nil, nil
+	r.Disks = nil
 	return errors.Join(failed...)
 }

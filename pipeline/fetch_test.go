@@ -45,7 +45,7 @@ func linkedClone(t *testing.T) (vmx, base string) {
 // fetched is a run that did no more than FETCH and FLATTEN.
 func fetched(t *testing.T, vmx, base string) *Run {
 	t.Helper()
-	r, err := begun(t, filepath.Join(t.TempDir(), "m"), Options{Source: vmx, Format: disk.QCOW2, Until: "flatten", AllowFolders: []string{base}})
+	r, err := begun(t, filepath.Join(t.TempDir(), "m"), Options{Source: vmx, Shape: disk.Shape{Format: disk.QCOW2}, Until: "flatten", AllowFolders: []string{base}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func TestOtherOptionsDoNotGoOn(t *testing.T) {
 	plan := func(path string) *fixers.Plan {
 		return &fixers.Plan{Changes: []guest.Change{{Path: path}}}
 	}
-	base := Options{Source: "/a.raw", Format: disk.QCOW2, Engine: Auto}
+	base := Options{Source: "/a.raw", Shape: disk.Shape{Format: disk.QCOW2}, Engine: Auto}
 	with := func(change func(*Options)) Options {
 		o := base
 		change(&o)
@@ -76,7 +76,7 @@ func TestOtherOptionsDoNotGoOn(t *testing.T) {
 		"another approved plan":        {with(func(o *Options) { o.Plan = plan("/a") }), with(func(o *Options) { o.Plan = plan("/b") }), ErrRecord},
 		"an approved plan, then none":  {with(func(o *Options) { o.Plan = plan("/a") }), base, ErrRecord},
 		"other hardware":               {base, with(func(o *Options) { o.Hardware = OnVMware }), ErrRecord},
-		"another format":               {base, with(func(o *Options) { o.Format = disk.Raw }), ErrRecord},
+		"another format":               {base, with(func(o *Options) { o.Shape.Format = disk.Raw }), ErrRecord},
 		"another source":               {base, with(func(o *Options) { o.Source = "/b.raw" }), ErrRecord},
 		"another engine, none was yet": {base, with(func(o *Options) { o.Engine = Direct }), nil},
 	} {
@@ -315,8 +315,8 @@ func TestAMachineWithTwoDisksIsMigratedAndUndone(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "two")
 	killAt(t, published, vmx, folder)
 	nothingLeft(t, folder)
-	if got := strings.Join(names(t, folder), " "); got != "lock migration.json two-disk0.qcow2 work" {
-		t.Errorf("killed after the first disk: %s", got)
+	if got := strings.Join(names(t, folder), " "); got != "lock migration.json two-disk0.manifest two-disk0.qcow2 two-disk1.manifest two-disk1.qcow2 work" {
+		t.Errorf("killed after the copy: %s", got)
 	}
 	if _, err := Reopen(Config{Folder: folder, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrRecord) {
 		t.Errorf("half a conversion can be undone: %v", err)
@@ -335,6 +335,9 @@ func TestAMachineWithTwoDisksIsMigratedAndUndone(t *testing.T) {
 	}
 	if got, want := fileOf(t, r.Disks[0].Path, "/etc/fstab"), fileOf(t, raw, "/etc/fstab"); got != want {
 		t.Errorf("fstab is %q, want %q", got, want)
+	}
+	if left, err := filepath.Glob(filepath.Join(folder, "*.manifest")); err != nil || len(left) > 0 {
+		t.Errorf("manifests of disks that are no more: %q, %v", left, err)
 	}
 }
 

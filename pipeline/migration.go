@@ -18,13 +18,14 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
 )
 
 // recordVersion is the version of the record that this program writes.
-const recordVersion = 2
+const recordVersion = 3
 
 // Names in a migration's folder.
 const (
@@ -46,6 +47,7 @@ var (
 type Migration struct {
 	Version int               `json:"version"`
 	Program string            `json:"program"` // version of the program that began it
+	ID      string            `json:"id"`      // tells this migration from all others
 	Name    string            `json:"name"`
 	Created time.Time         `json:"created"`
 	Options Options           `json:"options"`
@@ -62,8 +64,7 @@ type Migration struct {
 	Again   *fixers.Plan      `json:"again,omitempty"`  // what planning after FIX gave
 	Expect  *testers.Expect   `json:"expect,omitempty"` // what the proof asks for
 	Domain  *machine.Domain   `json:"domain,omitempty"`
-	Claimed []int             `json:"claimed,omitempty"` // disks whose targets CONVERT is making
-	Disks   []transfer.Result `json:"disks,omitempty"`   // all of them, once CONVERT came to its end
+	Disks   []transfer.Result `json:"disks,omitempty"` // all of them, once CONVERT came to its end
 	Outcome *testers.Outcome  `json:"proof,omitempty"`
 	Undone  bool              `json:"undone,omitempty"`
 }
@@ -71,7 +72,7 @@ type Migration struct {
 // Options is what the operator asked for.
 type Options struct {
 	Source   string            `json:"source"`
-	Format   string            `json:"format"`             // of the target: qcow2 or raw
+	Shape    disk.Shape        `json:"shape"`              // of the target's disks
 	Engine   string            `json:"engine"`             // auto, direct, libguestfs
 	Hardware string            `json:"hardware,omitempty"` // that TEST boots on: OnKVM or OnVMware
 	With     string            `json:"with,omitempty"`     // what runs the tested machine: WithQEMU or WithLibvirt

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest/libguestfs"
 	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
 )
@@ -27,12 +30,15 @@ type Config struct {
 	Version string // of the program
 	Log     *slog.Logger
 	Tell    func(Event) // called from one goroutine at a time; may be nil
+	// Limits are those of the speed at which sources are read.
+	Limits []transfer.Limit
 }
 
 // Open begins a migration in a folder, or goes on with the one that is there:
 // a run that was killed is gone on with at the stage where it was. A folder
 // with another migration, with a finished one, or with other files is ErrRecord.
 func Open(c Config, o Options) (*Run, error) {
+	o.Shape.Format = cmp.Or(o.Shape.Format, disk.QCOW2)
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -80,6 +86,9 @@ func (o Options) check() error {
 	if o.With != WithQEMU && o.Hardware == OnVMware {
 		return fmt.Errorf("%w: hardware like VMware's is no emitted domain: it is tested with QEMU alone", source.ErrBadInput)
 	}
+	if err := o.Shape.Check(); err != nil {
+		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
 	if o.Plan != nil && o.Plan.Changes == nil { // a plan without changes has an empty list
 		return fmt.Errorf("%w: the plan has no list of changes", source.ErrBadInput)
 	}
@@ -115,7 +124,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.QemuImg{}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}
@@ -137,7 +146,7 @@ func (r *Run) begin(name string, o Options) error {
 	if name == "" {
 		name = filepath.Base(r.Folder)
 	}
-	r.Migration = &Migration{Version: recordVersion, Program: r.version, Name: name, Created: time.Now().UTC(), Options: o}
+	r.Migration = &Migration{Version: recordVersion, Program: r.version, ID: rand.Text(), Name: name, Created: time.Now().UTC(), Options: o}
 	until := slices.Index(StageNames(), o.Until)
 	for i, s := range r.stages() {
 		record := Record{Name: s.Name, State: Pending}

@@ -47,7 +47,7 @@ func (r *Run) stages() []Stage {
 		{"inspect", "read what is installed on the disks", r.inspect, nil, r.renewOverlays, nil},
 		{"plan", "work out every change, touching nothing", r.plan, nil, r.renewOverlays, nil},
 		{"fix", "apply the planned changes to the overlay", r.fix, nil, r.renewOverlays, nil},
-		{"convert", "copy to the target, once", r.convert, nil, r.dropTargets, []string{"qemu-img"}},
+		{"convert", "copy to the target, once", r.convert, nil, nil, []string{"qemu-img", "qemu-storage-daemon"}},
 		{"test", "boot a throwaway overlay and watch it come up", r.test, nil, nil, []string{"qemu-img", "qemu-storage-daemon", "qemu-system-x86_64"}},
 	}
 }

@@ -98,7 +98,7 @@ func needTools(t *testing.T, programs ...string) {
 // on a host without KVM, with machines that the test plays.
 func open(t *testing.T, folder, source string, change func(*Options)) (*Run, error) {
 	t.Helper()
-	o := Options{Source: source, Format: disk.QCOW2, Engine: Direct}
+	o := Options{Source: source, Shape: disk.Shape{Format: disk.QCOW2}, Engine: Direct}
 	if change != nil {
 		change(&o)
 	}
@@ -246,7 +246,7 @@ func child(spec string) int {
 		if e.Stage == s.Stage && e.State == Running && (s.Stage != "convert" || e.Progress != nil) {
 			standStill()
 		}
-	}}, Options{Source: s.Source, Format: disk.QCOW2, Engine: Direct, Skip: map[string]string{"test": "not part of this"}})
+	}}, Options{Source: s.Source, Shape: disk.Shape{Format: disk.QCOW2}, Engine: Direct, Skip: map[string]string{"test": "not part of this"}})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -274,12 +274,12 @@ const published = "published"
 
 type stopping struct{ transfer.Copier }
 
-func (s stopping) Copy(ctx context.Context, from disk.Export, to transfer.Target, report func(transfer.Progress)) (transfer.Result, error) {
-	result, err := s.Copier.Copy(ctx, from, to, report)
+func (s stopping) Copy(ctx context.Context, jobs []transfer.Job, report func(transfer.Progress)) ([]transfer.Result, error) {
+	results, err := s.Copier.Copy(ctx, jobs, report)
 	if err == nil {
 		standStill()
 	}
-	return result, err
+	return results, err
 }
 
 func TestARunKilledAfterItsCopyGoesOn(t *testing.T) {
@@ -435,8 +435,8 @@ var errCopy = errors.New("the storage caught fire")
 
 type failing struct{}
 
-func (failing) Copy(context.Context, disk.Export, transfer.Target, func(transfer.Progress)) (transfer.Result, error) {
-	return transfer.Result{}, errCopy
+func (failing) Copy(context.Context, []transfer.Job, func(transfer.Progress)) ([]transfer.Result, error) {
+	return nil, errCopy
 }
 
 func TestAGuestThatDoesNotComeUpIsNotProved(t *testing.T) {

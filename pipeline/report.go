@@ -139,9 +139,9 @@ func (r Report) Markdown() string {
 	}
 	r.proof(&b)
 	if len(r.Disks) > 0 {
-		fmt.Fprintf(&b, "\n## Disks\n\n| file | format | virtual bytes | bytes on storage | SHA-256 |\n|---|---|---|---|---|\n")
+		fmt.Fprintf(&b, "\n## Disks\n\n| file | format | virtual bytes | bytes on storage | digest of the content |\n|---|---|---|---|---|\n")
 		for _, d := range r.Disks {
-			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s |\n", code(d.Path), d.Format, d.Size, d.Allocated, cmp.Or(d.SHA256, "changed since"))
+			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s |\n", code(d.Path), d.Format, d.Size, d.Allocated, cmp.Or(d.Content, "changed since"))
 		}
 	}
 	r.checks(&b)

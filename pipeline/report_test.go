@@ -410,7 +410,7 @@ func TestTheReportHoldsWhatHappened(t *testing.T) {
 		Name: "web01", Options: Options{Source: "/vms/a`b|c.vmx"}, Plan: &plan, Again: &fixers.Plan{},
 		Facts:  &inspect.Facts{OS: inspect.OS{Name: "<img src=x>|"}},
 		Stages: []Record{{Name: "fetch", State: Done}, {Name: "convert", State: Skipped, Reason: "rehearsal"}},
-		Disks:  []transfer.Result{{Path: "/x/web01-disk0.qcow2", Format: "qcow2", Size: 7, Allocated: 3, SHA256: "abc"}},
+		Disks:  []transfer.Result{{Path: "/x/web01-disk0.qcow2", Format: "qcow2", Size: 7, Allocated: 3, Content: "abc"}},
 		Outcome: &testers.Outcome{Cause: "login: <b>no</b>\nline", LastWords: "````\x1b[2Jpanic", Differences: []string{"CPU model max"}, Unasked: []string{"the network"},
 			Answers: []testers.Answer{{Name: "boot", OK: true, Evidence: "up"}, {Name: "net", Evidence: "no | address"}}},
 	}}

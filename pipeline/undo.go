@@ -10,6 +10,7 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/transfer"
 )
 
 // undoReady names the file that says that the overlays of an undo are whole.
@@ -67,13 +68,23 @@ func (r *Run) UndoAll(ctx context.Context) (err error) {
 		}
 	}
 	r.Undone, r.Outcome = true, nil
-	for i := range r.Disks {
-		r.Disks[i].SHA256 = "" // of a file that is no more
+	if err := r.dropManifests(); err != nil {
+		return err
 	}
 	if err := r.save(r.Folder); err != nil {
 		return err
 	}
 	return os.RemoveAll(r.work(""))
+}
+
+// dropManifests removes what tells of disks that are no more as they were copied.
+func (r *Run) dropManifests() error {
+	var failed []error
+	for i, d := range r.Disks {
+		failed = append(failed, os.RemoveAll(transfer.ManifestPath(d.Path)))
+		r.Disks[i].Content = ""
+	}
+	return errors.Join(failed...)
 }
 
 // halfUndone tells whether an undo has begun to write to the disks, which are

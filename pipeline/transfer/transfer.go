@@ -1,46 +1,55 @@
-// Package transfer copies a disk from an NBD export into its target, once.
-// The target gets its final name only when it is whole and on stable storage.
+// Package transfer copies disks into their targets, once, all disks of a machine
+// side by side. Holes are not read and zeroes are not written. Each chunk's
+// digest goes into a manifest, so that a target can be verified at any time. What
+// was copied is told by a journal, so that a copy that was killed goes on where it
+// was. A target gets its final name only when it is whole and on stable storage.
 //
-// Copier: a way to copy. Progress: how far it is, with what is counted named.
+// Job: one disk to copy, and where to. Chunk: the piece of a disk that has a
+// digest. Manifest: the digests of a disk's chunks. Journal: which chunks are in
+// a target that is not whole yet. Progress: how far it is, with what is counted
+// named.
 package transfer
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hyper2kvm/pipeline/disk"
-	"hyper2kvm/pipeline/proc"
 )
 
-// ErrTarget is a target that cannot be written as asked.
-var ErrTarget = errors.New("cannot write the target")
+// Errors that callers decide on.
+var (
+	// ErrTarget is a target that cannot be written as asked.
+	ErrTarget = errors.New("cannot write the target")
+	// ErrSource is a source that cannot be read.
+	ErrSource = errors.New("cannot read the source")
+)
 
 // Target is the file that a copy makes.
 type Target struct {
-	Path   string // must not exist
-	Format string // qcow2 or raw
-	Size   int64  // virtual size in bytes
+	Path string // must not exist
+	disk.Shape
+	Size int64 // virtual size in bytes
 }
 
-// Progress is how far a copy is.
+// Job is one disk to copy.
+type Job struct {
+	ID   string // of the copy: one that was killed goes on under the same
+	From disk.Export
+	To   Target
+}
+
+// Progress is how far the copy of one disk is.
 type Progress struct {
+	Disk      int   // index of its job
 	Virtual   int64 // bytes of the disk dealt with, holes included
 	Total     int64 // bytes of the disk
+	Wire      int64 // bytes read from the source by this run
 	Allocated int64 // bytes that the target takes on its storage
 }
 
@@ -48,133 +57,125 @@ type Progress struct {
 type Result struct {
 	Path      string        `json:"path"`
 	Format    string        `json:"format"`
-	Size      int64         `json:"size"`      // virtual bytes
-	Allocated int64         `json:"allocated"` // bytes on storage
-	SHA256    string        `json:"sha256"`    // of the target file
-	Took      time.Duration `json:"took"`
+	Size      int64         `json:"size"`              // virtual bytes
+	Allocated int64         `json:"allocated"`         // bytes on storage
+	Wire      int64         `json:"wire"`              // bytes read from the source by the run that finished it
+	Content   string        `json:"content,omitempty"` // digest of the disk's content, of its manifest
+	Took      time.Duration `json:"took"`              // by the run that finished it
 }
 
-// Copier copies one export into one target.
+// Copier copies machines' disks.
 type Copier interface {
-	Copy(ctx context.Context, from disk.Export, to Target, report func(Progress)) (Result, error)
+	// Copy copies all jobs. Calls of report come one at a time. When it fails
+	// because of a source, or is cancelled, what was copied stays for the next
+	// call with the same jobs; a target that cannot be written leaves nothing.
+	Copy(ctx context.Context, jobs []Job, report func(Progress)) ([]Result, error)
 }
 
-// partial is what a target is called until it is whole.
-const partial = ".partial"
-
-// QemuImg copies with qemu-img convert: holes are skipped, several requests are
-// in flight, zeroes become holes.
-type QemuImg struct{}
-
-func convertArgs(from disk.Export, to Target) []string {
-	return []string{"convert", "-p", "-W", "-m", "8", "-S", "64k", "-f", "raw", "-O", to.Format, from.URI(), to.Path + partial}
+// Parallel copies all disks side by side, under one budget of memory and speed.
+type Parallel struct {
+	Limits []Limit // of the speed at which sources are read
+	// Reconnect is how long a source's server that was lost is dialed again.
+	Reconnect time.Duration
 }
+
+// reportEvery is how often progress is told.
+const reportEvery = 500 * time.Millisecond
 
 // Copy implements Copier.
-func (QemuImg) Copy(ctx context.Context, from disk.Export, to Target, report func(Progress)) (_ Result, err error) {
+func (p Parallel) Copy(ctx context.Context, jobs []Job, report func(Progress)) ([]Result, error) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
+	inner, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	b := newBudget(len(jobs), newThrottle(p.Limits))
+	told := serial(report)
+	results, errs := make([]Result, len(jobs)), make([]error, len(jobs))
+	var group sync.WaitGroup
+	for i, job := range jobs {
+		group.Go(func() {
+			results[i], errs[i] = p.one(inner, job, b, func(at Progress) { at.Disk = i; told(at) })
+			if errs[i] != nil {
+				fail(fmt.Errorf("disk %d: %w", i, errs[i]))
+			}
+		})
+	}
+	group.Wait()
+	if err := context.Cause(inner); err != nil {
+		return nil, errors.Join(err, afterwards(err, jobs))
+	}
+	return results, nil
+}
+
+// serial lets one caller at a time through.
+func serial(report func(Progress)) func(Progress) {
+	var mu sync.Mutex
+	return func(p Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		report(p)
+	}
+}
+
+// afterwards removes what jobs made that failed for a target's sake: going on
+// would fail again, and its storage may be full.
+func afterwards(err error, jobs []Job) error {
+	if !errors.Is(err, ErrTarget) {
+		return nil
+	}
+	var failed []error
+	for _, job := range jobs {
+		failed = append(failed, Discard(job.To.Path, job.ID))
+	}
+	return errors.Join(failed...)
+}
+
+// one copies one disk, or goes on with it, or finds that it is whole already.
+func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progress)) (_ Result, err error) {
 	start := time.Now()
-	if err := Vacant(to.Path); err != nil {
-		return Result{}, err
-	}
-	temporary := to.Path + partial
-	if err := os.RemoveAll(temporary); err != nil { // of a copy that was killed
-		return Result{}, fmt.Errorf("%w: %w", ErrTarget, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(temporary))
-		}
-	}()
-	meter := &percent{report: func(p float64) {
-		report(Progress{Virtual: int64(p / 100 * float64(to.Size)), Total: to.Size, Allocated: allocated(temporary)})
-	}}
-	if _, err := (proc.Command{Name: "qemu-img", Args: convertArgs(from, to), Stdout: meter}).Run(ctx); err != nil {
-		return Result{}, explain(err)
-	}
-	sum, err := settle(ctx, temporary)
+	whole, err := finished(job.To.Path, job.ID)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := publish(temporary, to.Path); err != nil {
+	if whole { // by a run that was killed before it could say so
+		return result(job, 0, start)
+	}
+	if err := vacant(job.To.Path, job.ID); err != nil {
 		return Result{}, err
 	}
-	return Result{Path: to.Path, Format: to.Format, Size: to.Size, Allocated: allocated(to.Path), SHA256: sum, Took: time.Since(start)}, nil
-}
-
-// Discard removes what a copy that was killed left of a target which was vacant
-// when it began. As long as the temporary name is there, the final one was never
-// given, and a file that has it is somebody else's.
-func Discard(path string) error {
-	err := os.Remove(path + partial)
-	if errors.Is(err, fs.ErrNotExist) {
-		return os.RemoveAll(path)
-	}
-	return err
-}
-
-// Vacant is ErrTarget when a file already has the target's name.
-func Vacant(path string) error {
-	_, err := os.Lstat(path)
-	switch {
-	case err == nil:
-		return fmt.Errorf("%w: %s exists; move it away or choose another folder", ErrTarget, path)
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %w", ErrTarget, err)
-	}
-	return nil
-}
-
-// explain names the commonest cause, which qemu-img reports in its own words.
-func explain(err error) error {
-	if e, ok := errors.AsType[*proc.Error](err); ok && strings.Contains(e.Stderr, "No space left on device") {
-		return fmt.Errorf("%w: its storage is full: make room or choose another folder: %w", ErrTarget, err)
-	}
-	return err
-}
-
-// settle reads the file back as it is and brings it to stable storage.
-func settle(ctx context.Context, path string) (sum string, err error) {
-	f, err := os.Open(path)
+	from, err := openExport(ctx, job.From, p.Reconnect)
 	if err != nil {
-		return "", err
+		return Result{}, fmt.Errorf("%w: %w", ErrSource, err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := f.Sync(); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrTarget, err)
+	defer func() { err = errors.Join(err, from.Close()) }()
+	if from.Size() != job.To.Size {
+		return Result{}, fmt.Errorf("%w: it has %d bytes, %d were expected", ErrSource, from.Size(), job.To.Size)
 	}
-	hash := sha256.New()
-	for {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		_, err := io.CopyN(hash, f, 64<<20)
-		if errors.Is(err, io.EOF) {
-			return hex.EncodeToString(hash.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", err
-		}
+	wire, err := job.copy(ctx, from, b, report)
+	if err != nil {
+		return Result{}, err
 	}
+	if err := publish(job.To.Path); err != nil {
+		return Result{}, err
+	}
+	return result(job, wire, start)
 }
 
-// publish gives a whole file its final name, never over another file.
-func publish(temporary, final string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, temporary, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) { // a file system that cannot: exFAT, NFS
-		if err = Vacant(final); err == nil {
-			err = os.Rename(temporary, final)
-		}
+// result describes a target that has its final name.
+func result(job Job, wire int64, start time.Time) (Result, error) {
+	if err := ignoreAbsent(os.Remove(beside(job.To.Path, journals))); err != nil {
+		return Result{}, err
 	}
+	m, err := openManifest(ManifestPath(job.To.Path), os.O_RDONLY)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrTarget, final, err)
+		return Result{}, err
 	}
-	dir, err := os.Open(filepath.Dir(final))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return Result{Path: job.To.Path, Format: job.To.Format, Size: job.To.Size, Allocated: allocated(job.To.Path),
+		Wire: wire, Content: m.Content, Took: time.Since(start)}, m.close()
 }
 
+// allocated is what a file takes on its storage, in bytes.
 func allocated(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -184,33 +185,4 @@ func allocated(path string) int64 {
 		return st.Blocks * 512
 	}
 	return info.Size()
-}
-
-// percent reads qemu-img's progress, "    (12.34/100%)\r", as it comes.
-type percent struct {
-	report func(float64)
-	rest   []byte
-}
-
-func (p *percent) Write(text []byte) (int, error) {
-	p.rest = append(p.rest, text...)
-	lines := bufio.NewScanner(bytes.NewReader(p.rest))
-	lines.Split(splitReturns)
-	used := 0
-	for lines.Scan() {
-		used += len(lines.Bytes()) + 1
-		number, _, ok := strings.Cut(strings.TrimLeft(lines.Text(), " (\n"), "/100%)")
-		if done, err := strconv.ParseFloat(number, 64); ok && err == nil {
-			p.report(done)
-		}
-	}
-	p.rest = p.rest[min(used, len(p.rest)):]
-	return len(text), nil
-}
-
-func splitReturns(data []byte, _ bool) (int, []byte, error) {
-	if i := bytes.IndexByte(data, '\r'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	return 0, nil, nil
 }

@@ -4,42 +4,26 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
 )
 
-func TestProgressIsReadAsItComes(t *testing.T) {
-	var got []float64
-	p := &percent{report: func(f float64) { got = append(got, f) }}
-	for _, piece := range []string{"    (0.00/100%)\r  ", "  (12.5", "0/100%)\r", "    (100.00/100%)\r\n"} {
-		if _, err := p.Write([]byte(piece)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if d := cmp.Diff([]float64{0, 12.5, 100}, got); d != "" {
-		t.Error(d)
-	}
-}
-
-func TestAFullTargetIsSaidToBe(t *testing.T) {
-	err := explain(&proc.Error{Argv: []string{"qemu-img"}, Exit: 1, Stderr: "qemu-img: error while writing: No space left on device", Err: errors.New("exit status 1")})
-	if !errors.Is(err, ErrTarget) || !strings.Contains(err.Error(), "make room") {
-		t.Errorf("explain = %v", err)
-	}
-}
-
-// source serves a raw disk of 3 MiB with data at its start and end.
-func source(t *testing.T) (*disk.Source, []byte) {
+func needTools(t *testing.T) {
 	t.Helper()
-	for _, program := range []string{"qemu-img", "qemu-nbd"} {
+	for _, program := range []string{"qemu-img", "qemu-nbd", "qemu-storage-daemon"} {
 		if _, err := proc.Look(program); err != nil {
 			if os.Getenv("NEED_TOOLS") != "" {
 				t.Fatal(err)
@@ -47,13 +31,14 @@ func source(t *testing.T) (*disk.Source, []byte) {
 			t.Skip(err)
 		}
 	}
-	data := make([]byte, 3<<20)
-	copy(data, bytes.Repeat([]byte("start"), 1000))
-	copy(data[len(data)-5000:], bytes.Repeat([]byte("end.."), 1000))
+}
+
+// source serves a raw disk.
+func source(t *testing.T, data []byte) *disk.Source {
+	t.Helper()
+	needTools(t)
 	path := filepath.Join(t.TempDir(), "disk.raw")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeSparse(t, path, data)
 	s, err := disk.OpenSource(t.Context(), path, disk.Raw)
 	if err != nil {
 		t.Fatal(err)
@@ -63,86 +48,453 @@ func source(t *testing.T) (*disk.Source, []byte) {
 			t.Error(err)
 		}
 	})
-	return s, data
+	return s
 }
 
-func TestACopyIsWholeAndItsOwn(t *testing.T) {
-	s, data := source(t)
-	for _, format := range []string{disk.QCOW2, disk.Raw} {
-		to := Target{Path: filepath.Join(t.TempDir(), "out."+format), Format: format, Size: s.Size}
-		last := Progress{}
-		got, err := QemuImg{}.Copy(t.Context(), s.Export, to, func(p Progress) { last = p })
+// writeSparse makes a file with holes where the data are zeroes.
+func writeSparse(t *testing.T, path string, data []byte) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for off := int64(0); off < int64(len(data)); off += zeroPiece {
+		piece := data[off:min(off+zeroPiece, int64(len(data)))]
+		if isZero(piece) {
+			continue
+		}
+		if _, err := f.WriteAt(piece, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(int64(len(data))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func jobOf(s *disk.Source, dir string, shape disk.Shape) Job {
+	return Job{"the copy", s.Export, Target{filepath.Join(dir, "out."+shape.Format), shape, s.Size}}
+}
+
+// content is what a disk holds, read by QEMU.
+func content(t *testing.T, path, format string) []byte {
+	t.Helper()
+	back := filepath.Join(t.TempDir(), "back.raw")
+	if _, err := proc.Run(t.Context(), "qemu-img", "convert", "-f", format, "-O", "raw", path, back); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func silent(Progress) {}
+
+func TestACopyIsWholeInEveryFormat(t *testing.T) {
+	data := patterned(24<<20 + 64<<10)
+	s := source(t, data)
+	for name, shape := range map[string]disk.Shape{
+		"raw":                       {Format: disk.Raw},
+		"raw, all room taken":       {Format: disk.Raw, Preallocation: "falloc"},
+		"qcow2":                     {Format: disk.QCOW2},
+		"qcow2, compressed":         {Format: disk.QCOW2, Compress: true},
+		"qcow2, large clusters":     {Format: disk.QCOW2, ClusterSize: 1 << 20},
+		"qcow2, metadata allocated": {Format: disk.QCOW2, Preallocation: "metadata"},
+		"qcow2, all room taken":     {Format: disk.QCOW2, Preallocation: "falloc"},
+		"vmdk":                      {Format: disk.VMDK},
+		"vdi":                       {Format: disk.VDI},
+		"vhdx":                      {Format: disk.VHDX},
+	} {
+		last, dir := Progress{}, t.TempDir()
+		job := jobOf(s, dir, shape)
+		got, err := Parallel{}.Copy(t.Context(), []Job{job}, func(p Progress) { last = p })
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if last.Virtual != s.Size || last.Total != s.Size || last.Wire == 0 || last.Wire > s.Size/2 {
+			t.Errorf("%s: the last progress is %+v", name, last)
+		}
+		if r := got[0]; r.Size != s.Size || len(r.Content) != 64 || (r.Allocated < s.Size) == (shape.Preallocation == "falloc") {
+			t.Errorf("%s: %+v of %d bytes", name, r, s.Size)
+		}
+		if read := content(t, job.To.Path, shape.Format); !bytes.Equal(read[:len(data)], data) {
+			t.Errorf("%s: the copy differs", name)
+		}
+		if left := filesIn(t, dir); !slices.Equal(left, []string{"out.manifest", "out." + shape.Format}) {
+			t.Errorf("%s: left behind: %q", name, left)
+		}
+		if shape.Format != disk.Raw {
+			if err := disk.CheckFormat(t.Context(), job.To.Path, shape.Format); err != nil && shape.Format != disk.VHDX {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func filesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestDisksOfOneContentHaveOneDigest(t *testing.T) {
+	s := source(t, patterned(8<<20))
+	var digests []string
+	for _, shape := range []disk.Shape{{Format: disk.Raw}, {Format: disk.QCOW2}} {
+		r, err := Parallel{}.Copy(t.Context(), []Job{jobOf(s, t.TempDir(), shape)}, silent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if last.Virtual != s.Size || last.Total != s.Size {
-			t.Errorf("%s: the last progress is %+v", format, last)
-		}
-		if got.Allocated >= s.Size || len(got.SHA256) != 64 {
-			t.Errorf("%s: %d of %d bytes allocated, digest %q", format, got.Allocated, s.Size, got.SHA256)
-		}
-		back, err := proc.Run(t.Context(), "qemu-img", "dd", "-f", format, "-O", "raw", "bs=3M", "if="+to.Path, "of="+to.Path+".back")
-		if err != nil {
-			t.Fatalf("%s: %v %s", format, err, back)
-		}
-		if read, err := os.ReadFile(to.Path + ".back"); err != nil || !bytes.Equal(read, data) {
-			t.Errorf("%s: the copy differs (%v)", format, err)
+		digests = append(digests, r[0].Content)
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("digests %q", digests)
+	}
+}
+
+func TestSeveralDisksAreCopiedSideBySide(t *testing.T) {
+	var jobs []Job
+	dir := t.TempDir()
+	for i := range 4 {
+		s := source(t, patterned(int64(4+i)<<20))
+		job := jobOf(s, dir, disk.Shape{Format: disk.QCOW2})
+		job.To.Path = filepath.Join(dir, fmt.Sprintf("disk%d.qcow2", i))
+		jobs = append(jobs, job)
+	}
+	results, err := Parallel{}.Copy(t.Context(), jobs, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range results {
+		if r.Path != jobs[i].To.Path || !bytes.Equal(content(t, r.Path, disk.QCOW2), patterned(int64(4+i)<<20)) {
+			t.Errorf("disk %d is %+v", i, r)
 		}
 	}
 }
 
 func TestAnExistingTargetIsKept(t *testing.T) {
-	s, _ := source(t)
-	path := filepath.Join(t.TempDir(), "out.qcow2")
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err := QemuImg{}.Copy(t.Context(), s.Export, Target{path, disk.QCOW2, s.Size}, func(Progress) {})
-	if !errors.Is(err, ErrTarget) {
-		t.Errorf("Copy over a file: %v, want %v", err, ErrTarget)
-	}
-	if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
-		t.Errorf("the file is now %q, %v", text, err)
+	s := source(t, patterned(1<<20))
+	for _, name := range []string{"out.qcow2", "out.manifest"} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Parallel{}.Copy(t.Context(), []Job{jobOf(s, dir, disk.Shape{Format: disk.QCOW2})}, silent)
+		if !errors.Is(err, ErrTarget) || !strings.Contains(err.Error(), name) {
+			t.Errorf("Copy over %s: %v, want %v", name, err, ErrTarget)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
+			t.Errorf("the file is now %q, %v", text, err)
+		}
+		if left := filesIn(t, dir); len(left) != 1 {
+			t.Errorf("left behind: %q", left)
+		}
 	}
 }
 
-func TestACopyThatIsCancelledLeavesNothing(t *testing.T) {
-	s, _ := source(t)
+func TestACopyThatIsCancelledHasNoFinalName(t *testing.T) {
+	s := source(t, patterned(1<<20))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("operator left")
 	dir := t.TempDir()
 	cancel(reason)
-	_, err := QemuImg{}.Copy(ctx, s.Export, Target{filepath.Join(dir, "out.qcow2"), disk.QCOW2, s.Size}, func(Progress) {})
-	if !errors.Is(err, reason) {
+	job := jobOf(s, dir, disk.Shape{Format: disk.QCOW2})
+	if _, err := (Parallel{}).Copy(ctx, []Job{job}, silent); !errors.Is(err, reason) {
 		t.Errorf("Copy = %v, want %v", err, reason)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	if left := filesIn(t, dir); slices.Contains(left, "out.qcow2") || slices.Contains(left, "out.manifest") {
+		t.Errorf("half a result has a final name: %q", left)
+	}
+	if err := Discard(job.To.Path, job.ID); err != nil {
+		t.Error(err)
+	}
+	if left := filesIn(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 
-func TestACopyOfADeadSourceLeavesNothing(t *testing.T) {
-	s, _ := source(t)
+func TestACopyOfADeadSourceLeavesNothingWithTheFinalName(t *testing.T) {
+	s := source(t, patterned(1<<20))
 	dir := t.TempDir()
-	gone := disk.Export{Socket: s.Socket + ".gone", Name: s.Name}
-	if _, err := (QemuImg{}).Copy(t.Context(), gone, Target{filepath.Join(dir, "out.qcow2"), disk.QCOW2, s.Size}, func(Progress) {}); err == nil {
-		t.Error("a copy of nothing succeeded")
+	job := jobOf(s, dir, disk.Shape{Format: disk.Raw})
+	job.From.Socket += ".gone"
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); !errors.Is(err, ErrSource) {
+		t.Errorf("a copy of nothing: %v, want %v", err, ErrSource)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "out.qcow2")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("half a result has the final name: %v", err)
+	if left := filesIn(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 
-// Only a copy that was renamed leaves no temporary file, so only then is a file
-// under the final name the copy's own.
+// A target's storage that is too small is a file system of a few MiB.
+func TestACopyToAFullStorageLeavesNothing(t *testing.T) {
+	if os.Getenv("NEED_TOOLS") == "" {
+		t.Skip("mounts a small file system as root: set NEED_TOOLS=1")
+	}
+	s := source(t, patterned(40<<20))
+	dir := t.TempDir()
+	if err := unix.Mount("small", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, format := range []string{disk.Raw, disk.QCOW2} {
+		_, err := Parallel{}.Copy(t.Context(), []Job{jobOf(s, dir, disk.Shape{Format: format})}, silent)
+		if !errors.Is(err, ErrTarget) || !strings.Contains(err.Error(), "make room") {
+			t.Errorf("%s: %v, want %v", format, err, ErrTarget)
+		}
+		if left := filesIn(t, dir); len(left) > 0 {
+			t.Errorf("%s: left behind: %q", format, left)
+		}
+	}
+}
+
+// A copy that is killed with -9 anywhere goes on where it was, and reads no more
+// than 64 MiB again. The killed one is this program again.
+func TestAKilledCopyGoesOn(t *testing.T) {
+	const size = 400 << 20
+	if dir := os.Getenv("KILLED_COPY"); dir != "" {
+		copyUntilKilled(t, dir)
+		return
+	}
+	data := patterned(size)
+	s := source(t, data)
+	whole := int64(0)
+	for _, format := range []string{disk.Raw, disk.QCOW2} {
+		for _, at := range []int64{0, 5, 20, 100, 350} { // MiB dealt with
+			dir := t.TempDir()
+			job := jobOf(s, dir, disk.Shape{Format: format})
+			wire := killAt(t, job, at<<20)
+			r, err := Parallel{}.Copy(t.Context(), []Job{job}, silent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(content(t, job.To.Path, format), data) {
+				t.Errorf("%s killed at %d MiB: the copy differs", format, at)
+			}
+			if at == 0 {
+				whole = r[0].Wire
+			}
+			if again := wire + r[0].Wire - whole; again > inFlight+unsaved {
+				t.Errorf("%s killed at %d MiB: %d bytes were read again", format, at, again)
+			}
+			if left := filesIn(t, dir); len(left) != 2 {
+				t.Errorf("left behind: %q", left)
+			}
+		}
+	}
+}
+
+// killAt has another process copy and be killed when it says that it has dealt
+// with so many bytes; it returns how many it had read when it last said so.
+func killAt(t *testing.T, job Job, at int64) (wire int64) {
+	t.Helper()
+	if at == 0 {
+		return 0
+	}
+	said, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	child, err := os.StartProcess("/proc/self/exe", []string{"copy", "-test.run", "^" + t.Name() + "$"}, &os.ProcAttr{Files: []*os.File{nil, w, os.Stderr},
+		Env: append(os.Environ(), "KILLED_COPY="+filepath.Dir(job.To.Path), "SOCKET="+job.From.Socket, "FORMAT="+job.To.Format, fmt.Sprint("SIZE=", job.To.Size))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var virtual int64
+	for virtual < at {
+		line := make([]byte, 64)
+		n, err := said.Read(line)
+		if err != nil {
+			t.Fatalf("the copy ended before it was killed: %v", err)
+		}
+		for part := range strings.Lines(string(line[:n])) {
+			if _, err := fmt.Sscanf(part, "at %d %d\n", &virtual, &wire); err != nil {
+				continue // a part of a line, or the test's own
+			}
+		}
+	}
+	if err := child.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := child.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return wire
+}
+
+func copyUntilKilled(t *testing.T, dir string) {
+	size, err := strconv.ParseInt(os.Getenv("SIZE"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	format := os.Getenv("FORMAT")
+	job := Job{"the copy", disk.Export{Socket: os.Getenv("SOCKET"), Name: "disk"}, Target{filepath.Join(dir, "out."+format), disk.Shape{Format: format}, size}}
+	slow := Parallel{Limits: []Limit{{Rate: 200 << 20}}}
+	_, err = slow.Copy(t.Context(), []Job{job}, func(p Progress) { fmt.Printf("at %d %d\n", p.Virtual, p.Wire) })
+	t.Fatalf("the copy was not killed: %v", err)
+}
+
+// A server that is lost and comes back is dialed again.
+func TestACopyOutlivesItsSourcesServer(t *testing.T) {
+	needTools(t)
+	data := patterned(200 << 20)
+	dir := t.TempDir()
+	path, socket := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "s")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serve := func() *proc.Server {
+		server, err := proc.Start(t.Context(), proc.Service{Socket: socket, Command: proc.Command{Name: "qemu-nbd",
+			Args: []string{"-r", "--persistent", "--shared=0", "-f", "raw", "--socket=" + socket, "--export-name=disk", path}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return server
+	}
+	server := serve()
+	restarted := false
+	job := Job{"x", disk.Export{Socket: socket, Name: "disk"}, Target{filepath.Join(dir, "out.raw"), disk.Shape{Format: disk.Raw}, int64(len(data))}}
+	patient := Parallel{Reconnect: time.Minute, Limits: []Limit{{Rate: 50 << 20}}}
+	_, err := patient.Copy(t.Context(), []Job{job}, func(Progress) {
+		if !restarted {
+			restarted = true
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+			server = serve()
+		}
+	})
+	if err := errors.Join(err, server.Stop()); err != nil {
+		t.Fatal(err)
+	}
+	if !restarted || !bytes.Equal(content(t, job.To.Path, disk.Raw), data) {
+		t.Errorf("restarted: %v; the copy differs", restarted)
+	}
+}
+
+// After a start of the machine, what the journal tells of is read back.
+func TestNothingIsBelievedAfterTheMachineWasStarted(t *testing.T) {
+	data := patterned(80 << 20)
+	s := source(t, data)
+	for _, format := range []string{disk.Raw, disk.QCOW2} {
+		dir := t.TempDir()
+		job := jobOf(s, dir, disk.Shape{Format: format})
+		almost(t, job)
+		lose(t, job.To.Path+partial, format)
+		pretendAnotherBoot(t, filepath.Join(dir, "out.journal"))
+		if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(content(t, job.To.Path, format), data) {
+			t.Errorf("%s: the copy differs", format)
+		}
+	}
+}
+
+// almost leaves a copy whose journal tells of all of it.
+func almost(t *testing.T, job Job) {
+	t.Helper()
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+		t.Fatal(err)
+	}
+	for _, final := range []string{job.To.Path, ManifestPath(job.To.Path)} {
+		if err := os.Rename(final, final+partial); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := openManifest(ManifestPath(job.To.Path)+partial, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	h := m.header
+	h.Content = ""
+	j, err := createJournal(beside(job.To.Path, journals), h)
+	if err == nil {
+		err = errors.Join(j.add(m, 0, m.chunks()), j.close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lose makes a piece of a target other than it was written.
+func lose(t *testing.T, path, format string) {
+	t.Helper()
+	if _, err := proc.Run(t.Context(), "qemu-io", "-f", format, "-c", "write -P 9 3M 64k", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pretendAnotherBoot(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := bootID()
+	if err != nil || !bytes.Contains(text, []byte(boot)) {
+		t.Fatalf("the journal does not name the boot: %v", err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(boot), []byte(strings.Repeat("0", len(boot))), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVerifyFindsAFlippedBit(t *testing.T) {
+	s := source(t, patterned(12<<20))
+	job := jobOf(s, t.TempDir(), disk.Shape{Format: disk.Raw})
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+		t.Fatal(err)
+	}
+	check := func() (Verified, error) {
+		d, err := disk.OpenSource(t.Context(), job.To.Path, disk.Raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		return Verify(t.Context(), ManifestPath(job.To.Path), d.Export, silent)
+	}
+	if v, err := check(); err != nil || v.Wrong != 0 || v.Read == 0 {
+		t.Errorf("Verify = %+v, %v", v, err)
+	}
+	flip(t, job.To.Path, 9<<20+17)
+	if v, err := check(); !errors.Is(err, ErrDiffers) || v.Wrong != 1 || v.First[0].Offset != 9<<20 {
+		t.Errorf("Verify of a flipped bit = %+v, %v", v, err)
+	}
+}
+
+// Only the copy's own files are removed, whole or not.
 func TestDiscardTakesOnlyWhatTheCopyMade(t *testing.T) {
 	for name, c := range map[string]struct {
 		left, want []string
+		id         string // of the manifest that has the final name
 	}{
-		"killed before the rename, and somebody took the name": {[]string{"a", "a.partial"}, []string{"a"}},
-		"killed before the rename":                             {[]string{"a.partial"}, nil},
-		"killed after the rename":                              {[]string{"a"}, nil},
-		"killed before it began":                               {nil, nil},
+		"killed before a file was whole":           {[]string{"a.raw.partial", "a.manifest.partial", "a.journal"}, nil, ""},
+		"killed, and somebody took the names":      {[]string{"a.raw", "a.raw.partial", "a.manifest", "a.journal"}, []string{"a.manifest", "a.raw"}, "other"},
+		"killed when the manifest had its name":    {[]string{"a.manifest", "a.raw.partial", "a.journal"}, nil, "x"},
+		"killed when all had their names":          {[]string{"a.manifest", "a.raw", "a.journal"}, nil, "x"},
+		"killed before it began":                   {nil, nil, ""},
+		"a manifest that is none is somebody's":    {[]string{"a.manifest"}, []string{"a.manifest"}, ""},
+		"a disk without a manifest is somebody's":  {[]string{"a.raw", "a.raw.partial"}, []string{"a.raw"}, ""},
+		"a disk beside an own manifest is the own": {[]string{"a.raw", "a.manifest"}, nil, "x"},
 	} {
 		dir := t.TempDir()
 		for _, file := range c.left {
@@ -150,19 +502,48 @@ func TestDiscardTakesOnlyWhatTheCopyMade(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := Discard(filepath.Join(dir, "a")); err != nil {
+		if c.id != "" {
+			if err := os.Remove(filepath.Join(dir, "a.manifest")); err != nil {
+				t.Fatal(err)
+			}
+			m, err := createManifest(filepath.Join(dir, "a.manifest"), newHeader(c.id, 1<<20))
+			if err == nil {
+				err = errors.Join(m.seal(), m.close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Discard(filepath.Join(dir, "a.raw"), "x"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, e := range entries {
-			got = append(got, e.Name())
-		}
-		if d := cmp.Diff(c.want, got); d != "" {
+		if d := cmp.Diff(c.want, filesIn(t, dir)); d != "" {
 			t.Errorf("%s: (-want +got):\n%s", name, d)
 		}
+	}
+}
+
+func TestPublishNeverTakesAName(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.raw")
+	for _, name := range []string{"a.raw.partial", "a.manifest.partial", "a.raw"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := publish(path); !errors.Is(err, ErrTarget) || !errors.Is(err, fs.ErrExist) {
+		t.Errorf("publish over a file = %v, want %v", err, ErrTarget)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "a.raw" {
+		t.Errorf("the file is now %q, %v", text, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish(path); err != nil { // goes on where it was interrupted
+		t.Error(err)
+	}
+	if d := cmp.Diff([]string{"a.manifest", "a.raw"}, filesIn(t, dir)); d != "" {
+		t.Error(d)
 	}
 }

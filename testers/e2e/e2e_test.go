@@ -40,7 +40,7 @@ func testLog(t *testing.T) *slog.Logger {
 // run migrates, or does as much of it as the options say.
 func run(t *testing.T, folder string, o pipeline.Options) (*pipeline.Run, error) {
 	t.Helper()
-	o.Format = "qcow2"
+	o.Shape.Format = "qcow2"
 	if o.Engine == "" {
 		o.Engine = pipeline.Auto
 	}

@@ -1,0 +1,326 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Bounds of what is under way, of all disks together.
+const (
+	// inFlight is the memory for chunks that are read and not yet written.
+	inFlight = 16 << 20
+	// unsaved is how much may be written that no journal tells of: with what is in
+	// flight, all that is copied again when a copy was killed.
+	unsaved = 48 << 20
+	// syncEvery is how often a target is brought to stable storage while it is
+	// copied, so that the end does not wait for all of it.
+	syncEvery = 5 * time.Second
+	// lastSave bounds the last checkpoint of a copy that ends early.
+	lastSave = 30 * time.Second
+)
+
+// budget is what copies that run side by side share.
+type budget struct {
+	buffers *sync.Pool
+	memory  *semaphore.Weighted
+	unsaved int64 // of each disk, bytes
+	limit   *throttle
+}
+
+func newBudget(disks int, limit *throttle) *budget {
+	return &budget{&sync.Pool{}, semaphore.NewWeighted(inFlight), unsaved / int64(disks), limit}
+}
+
+// take waits for room for a chunk.
+func (b *budget) take(ctx context.Context, chunk int64) ([]byte, error) {
+	if err := b.memory.Acquire(ctx, min(chunk, inFlight)); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if p, ok := b.buffers.Get().(*[]byte); ok && int64(cap(*p)) >= chunk {
+		return (*p)[:chunk], nil
+	}
+	return make([]byte, chunk), nil
+}
+
+func (b *budget) give(p []byte) {
+	chunk := int64(cap(p))
+	b.buffers.Put(&p)
+	b.memory.Release(min(chunk, inFlight))
+}
+
+// copying is one disk on its way.
+type copying struct {
+	from     Reader
+	to       Writer
+	manifest *manifest
+	journal  *journal
+	budget   *budget
+	done     bitmap // what the journal told of when the copy began; not changed
+	blank    bool   // all of the target that was not written reads as zeroes
+
+	room  *semaphore.Weighted // for what no journal tells of
+	kick  chan struct{}       // a checkpoint is due
+	mu    sync.Mutex
+	fresh []run // what is in the target and in no journal
+	bytes int64 // of data in fresh
+
+	wire, virtual atomic.Int64 // bytes
+}
+
+// run is a run of chunks, and how many bytes of them took room.
+type run struct{ first, count, bytes int64 }
+
+func newCopying(from Reader, to Writer, m *manifest, j *journal, b *budget, done bitmap, blank bool) *copying {
+	return &copying{from: from, to: to, manifest: m, journal: j, budget: b, done: done, blank: blank,
+		room: semaphore.NewWeighted(max(b.unsaved, m.Chunk)), kick: make(chan struct{}, 1)}
+}
+
+// copyRuns copies some runs of chunks, and saves how far it came, also when it
+// ends early.
+func (c *copying) copyRuns(ctx context.Context, runs []run) error {
+	inner, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	ended := make(chan struct{})
+	var saver sync.WaitGroup
+	for _, task := range []func(context.Context, <-chan struct{}) error{c.save, c.syncNowAndThen} {
+		saver.Go(func() {
+			if err := task(inner, ended); err != nil {
+				fail(err)
+			}
+		})
+	}
+	var workers sync.WaitGroup
+	for _, r := range runs {
+		if err := c.start(inner, &workers, fail, r); err != nil {
+			fail(err)
+			break
+		}
+	}
+	workers.Wait()
+	close(ended)
+	saver.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+	defer cancel()
+	return errors.Join(context.Cause(inner), c.checkpoint(last))
+}
+
+// start hands the pieces of a run to workers, as memory and journal allow.
+func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail context.CancelCauseFunc, r run) error {
+	for p, err := range pieces(ctx, c.from, c.manifest.header, r.first, r.count) {
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrSource, err)
+		}
+		if c.done != nil && c.done.hasAll(p.first, p.count) {
+			c.virtual.Add(c.lengthOf(p))
+			continue
+		}
+		if len(p.data) == 0 {
+			if err := c.hole(ctx, p); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.room.Acquire(ctx, c.manifest.Chunk); err != nil {
+			return context.Cause(ctx)
+		}
+		buffer, err := c.budget.take(ctx, c.manifest.Chunk)
+		if err != nil {
+			return err
+		}
+		workers.Go(func() {
+			defer c.budget.give(buffer)
+			if err := c.chunk(ctx, p, buffer[:c.manifest.length(p.first)]); err != nil {
+				fail(err)
+			}
+		})
+	}
+	return nil
+}
+
+// hole deals with chunks of which nothing has to be read.
+func (c *copying) hole(ctx context.Context, p piece) error {
+	if !c.blank {
+		if err := c.to.Zero(ctx, p.first*c.manifest.Chunk, c.lengthOf(p)); err != nil {
+			return unwritten(err)
+		}
+		for i := range p.count {
+			if err := c.manifest.set(p.first+i, Digest{}); err != nil {
+				return unwritten(err)
+			}
+		}
+	}
+	c.finished(run{p.first, p.count, 0}, c.lengthOf(p))
+	return context.Cause(ctx)
+}
+
+func (c *copying) lengthOf(p piece) int64 {
+	return min(c.manifest.Size, (p.first+p.count)*c.manifest.Chunk) - p.first*c.manifest.Chunk
+}
+
+// chunk copies one chunk by way of a buffer of its length.
+func (c *copying) chunk(ctx context.Context, p piece, buffer []byte) error {
+	begin := p.first * c.manifest.Chunk
+	if err := c.read(ctx, p.data, buffer, begin); err != nil {
+		return err
+	}
+	if err := c.write(ctx, buffer, begin); err != nil {
+		return unwritten(err)
+	}
+	if err := c.manifest.set(p.first, digestOf(buffer)); err != nil {
+		return unwritten(err)
+	}
+	c.finished(run{p.first, 1, c.manifest.Chunk}, int64(len(buffer)))
+	return nil
+}
+
+func (c *copying) read(ctx context.Context, data []Extent, buffer []byte, begin int64) error {
+	if data[0].Length < int64(len(buffer)) {
+		clear(buffer)
+	}
+	for _, e := range data {
+		if err := c.budget.limit.wait(ctx, e.Length); err != nil {
+			return err
+		}
+		at := e.Offset - begin
+		if err := c.from.Read(ctx, buffer[at:at+e.Length], e.Offset); err != nil {
+			return fmt.Errorf("%w: %d bytes at %d: %w", ErrSource, e.Length, e.Offset, err)
+		}
+		c.wire.Add(e.Length)
+	}
+	return nil
+}
+
+// write writes what is not zero of a chunk, in as few requests as can be.
+func (c *copying) write(ctx context.Context, p []byte, off int64) error {
+	for len(p) > 0 {
+		zero, n := sameKind(p)
+		var err error
+		switch {
+		case !zero:
+			err = c.to.Write(ctx, p[:n], off)
+		case !c.blank:
+			err = c.to.Zero(ctx, off, int64(n))
+		}
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// sameKind tells whether p begins with a piece of zeroes, and how long what
+// begins it goes on.
+func sameKind(p []byte) (zero bool, n int) {
+	zero = isZero(p[:min(len(p), zeroPiece)])
+	for n = min(len(p), zeroPiece); n < len(p); {
+		next := min(len(p)-n, zeroPiece)
+		if isZero(p[n:n+next]) != zero {
+			break
+		}
+		n += next
+	}
+	return zero, n
+}
+
+func (c *copying) finished(r run, virtual int64) {
+	c.virtual.Add(virtual)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fresh = append(c.fresh, r)
+	if c.bytes += r.bytes; c.bytes >= c.budget.unsaved/2 {
+		select {
+		case c.kick <- struct{}{}:
+		default: // one is due already
+		}
+	}
+}
+
+// save makes checkpoints when they are due, until the copy ends.
+func (c *copying) save(ctx context.Context, ended <-chan struct{}) error {
+	for {
+		select {
+		case <-c.kick:
+			if err := c.checkpoint(ctx); err != nil {
+				return err
+			}
+		case <-ended:
+			return nil
+		}
+	}
+}
+
+// checkpoint has the journal tell of all that is in the target.
+func (c *copying) checkpoint(ctx context.Context) error {
+	c.mu.Lock()
+	fresh, bytes := c.fresh, c.bytes
+	c.fresh, c.bytes = nil, 0
+	c.mu.Unlock()
+	if len(fresh) == 0 {
+		return nil
+	}
+	defer c.room.Release(bytes)
+	if err := c.to.Flush(ctx); err != nil {
+		return unwritten(err)
+	}
+	for _, r := range merge(fresh) {
+		if err := c.journal.add(c.manifest, r.first, r.count); err != nil {
+			return unwritten(err)
+		}
+	}
+	return nil
+}
+
+// merge joins runs that follow one another.
+func merge(runs []run) []run {
+	slices.SortFunc(runs, func(a, b run) int { return int(a.first - b.first) })
+	var merged []run
+	for _, r := range runs {
+		if n := len(merged); n > 0 && merged[n-1].first+merged[n-1].count == r.first {
+			merged[n-1].count += r.count
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
+// syncNowAndThen keeps what a failing machine takes with it small.
+func (c *copying) syncNowAndThen(ctx context.Context, ended <-chan struct{}) error {
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := c.sync(ctx); err != nil {
+				return err
+			}
+		case <-ended:
+			return nil
+		}
+	}
+}
+
+// sync brings the target to stable storage before the journal that tells of it.
+func (c *copying) sync(ctx context.Context) error {
+	if err := errors.Join(c.to.Sync(ctx), c.manifest.f.Sync(), c.journal.sync()); err != nil {
+		return unwritten(err)
+	}
+	return nil
+}
+
+// unwritten is an error of the target's, with the commonest cause in plain words.
+func unwritten(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: its storage is full: make room or choose another folder: %w", ErrTarget, err)
+	}
+	return fmt.Errorf("%w: %w", ErrTarget, err)
+}

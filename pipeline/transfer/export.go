@@ -1,0 +1,118 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
+)
+
+// allocation is the metadata context in which servers tell holes from data.
+const allocation = "base:allocation"
+
+// How long a copy waits before it dials a lost server again: twice as long each
+// time.
+const (
+	firstWait   = 100 * time.Millisecond
+	longestWait = 15 * time.Second
+)
+
+// export is a disk behind an NBD server. A connection that dies is made anew,
+// and what was asked is asked again.
+type export struct {
+	at    disk.Export
+	size  int64
+	again time.Duration // that a lost server is dialed again; not at all if zero
+
+	mu     sync.Mutex
+	client *nbd.Client
+}
+
+func openExport(ctx context.Context, at disk.Export, again time.Duration) (*export, error) {
+	client, err := dial(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	return &export{at: at, size: client.Size(), again: again, client: client}, nil
+}
+
+func dial(ctx context.Context, at disk.Export) (*nbd.Client, error) {
+	return nbd.Dial(ctx, nbd.Options{Socket: at.Socket, Export: at.Name, Contexts: []string{allocation}})
+}
+
+func (e *export) Size() int64 { return e.size }
+
+func (e *export) Read(ctx context.Context, p []byte, off int64) error {
+	return e.ask(ctx, func(c *nbd.Client) error { return c.Read(ctx, p, off) })
+}
+
+// Extents takes all for data where the server does not tell.
+func (e *export) Extents(ctx context.Context, off, n int64) (list []Extent, err error) {
+	var found []nbd.Extent
+	err = e.ask(ctx, func(c *nbd.Client) error {
+		found, err = c.Extents(ctx, allocation, off, n)
+		return err
+	})
+	if errors.Is(err, nbd.ErrNoContext) {
+		return []Extent{{Offset: off, Length: n}}, nil
+	}
+	for _, f := range found {
+		list = append(list, Extent{off, f.Length, f.Flags&nbd.Zero != 0})
+		off += f.Length
+	}
+	return list, err
+}
+
+func (e *export) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.client.Close()
+}
+
+// ask asks the server, and asks once more each time that the connection dies.
+func (e *export) ask(ctx context.Context, question func(*nbd.Client) error) error {
+	for {
+		e.mu.Lock()
+		c := e.client
+		e.mu.Unlock()
+		err := question(c)
+		if !errors.Is(err, nbd.ErrDisconnected) || e.again == 0 {
+			return err
+		}
+		if failed := e.redial(ctx, c); failed != nil {
+			return fmt.Errorf("%w; %w", err, failed)
+		}
+	}
+}
+
+// redial replaces a client whose connection died, unless that was done already.
+func (e *export) redial(ctx context.Context, dead *nbd.Client) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client != dead {
+		return nil
+	}
+	deadline := time.Now().Add(e.again)
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		client, err := dial(ctx, e.at)
+		if err == nil && client.Size() != e.size {
+			return errors.Join(fmt.Errorf("the server came back with a disk of %d bytes, it was %d", client.Size(), e.size), client.Close())
+		}
+		if err == nil {
+			e.client = client
+			return dead.Close()
+		}
+		if errors.Is(err, nbd.ErrProtocol) || time.Until(deadline) < wait {
+			return fmt.Errorf("it was dialed again for %v: %w", e.again, err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"hyper2kvm/pipeline/disk"
+)
+
+// copy brings a disk's content into the target's temporary file, which is whole
+// and on stable storage when it returns nil, and its manifest sealed.
+func (j Job) copy(ctx context.Context, from Reader, b *budget, report func(Progress)) (wire int64, err error) {
+	s, err := j.begin(ctx)
+	if err != nil {
+		return 0, unwritten(err)
+	}
+	to, err := j.To.open(ctx, j.To.Path+partial)
+	if err != nil {
+		return 0, errors.Join(unwritten(err), s.close())
+	}
+	c := newCopying(from, to, s.manifest, s.journal, b, s.done, s.fresh)
+	if err = s.believe(ctx, c); err == nil {
+		stop := c.tell(report, j.To.Path+partial)
+		err = c.copyRuns(ctx, []run{{0, s.manifest.chunks(), 0}})
+		stop()
+	}
+	if err == nil {
+		err = c.sync(ctx)
+	}
+	if closed := to.Close(); err == nil && closed != nil {
+		err = unwritten(closed)
+	}
+	if err == nil {
+		if err = s.manifest.seal(); err != nil {
+			err = unwritten(err)
+		}
+	}
+	return c.wire.Load(), errors.Join(err, s.close())
+}
+
+// saved is what is known of a copy that begins or goes on.
+type saved struct {
+	*manifest
+	*journal
+	done  bitmap // chunks that are in the target; nil in one that is new
+	fresh bool   // the target is new
+}
+
+func (s *saved) close() error { return errors.Join(s.manifest.close(), s.journal.close()) }
+
+// begin goes on with what an earlier run left of the same copy, or makes an empty
+// target.
+func (j Job) begin(ctx context.Context) (*saved, error) {
+	s, err := j.resume(ctx)
+	if s != nil || err != nil {
+		return s, err
+	}
+	if err := Discard(j.To.Path, j.ID); err != nil {
+		return nil, err
+	}
+	h := newHeader(j.ID, j.To.Size)
+	m, err := createManifest(ManifestPath(j.To.Path)+partial, h)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.To.create(ctx, j.To.Path+partial); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	// The journal comes last: with it, all the rest is there.
+	journal, err := createJournal(beside(j.To.Path, journals), h)
+	if err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return &saved{manifest: m, journal: journal, fresh: true}, nil
+}
+
+// resume is nil if there is nothing to go on with.
+func (j Job) resume(ctx context.Context) (*saved, error) {
+	log, err := openJournal(beside(j.To.Path, journals), newHeader(j.ID, j.To.Size))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrManifest) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := j.reopen(ctx, log)
+	if err != nil || s == nil {
+		return nil, errors.Join(err, log.close())
+	}
+	return s, nil
+}
+
+func (j Job) reopen(ctx context.Context, log *journal) (*saved, error) {
+	if _, err := os.Stat(j.To.Path + partial); err != nil {
+		return nil, ignoreAbsent(err)
+	}
+	m, err := j.reopenManifest()
+	if m == nil || err != nil {
+		return nil, err
+	}
+	done, err := log.replay(m)
+	if err == nil && j.To.Format != disk.Raw {
+		if other, failed := log.otherBoot(); failed != nil || other && disk.CheckFormat(ctx, j.To.Path+partial, j.To.Format) != nil {
+			return nil, errors.Join(failed, m.close()) // the machine's failure took a part of the format itself
+		}
+	}
+	if err == nil {
+		err = log.f.Truncate(log.end)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return &saved{manifest: m, journal: log, done: done}, nil
+}
+
+// reopenManifest is nil where there is none of this copy.
+func (j Job) reopenManifest() (*manifest, error) {
+	for _, path := range []string{ManifestPath(j.To.Path) + partial, ManifestPath(j.To.Path)} {
+		m, err := openManifest(path, os.O_RDWR)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrManifest) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m.ID == j.ID && m.Size == j.To.Size {
+			return m, nil
+		}
+		if err := m.close(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// believe reads back what the journal tells of, if the machine was started anew
+// since: what was not on stable storage then is gone.
+func (s *saved) believe(ctx context.Context, c *copying) error {
+	if s.fresh {
+		return nil
+	}
+	other, err := s.otherBoot()
+	if err != nil || !other {
+		return err
+	}
+	var mu sync.Mutex
+	done := slices.Clone(s.done)
+	if _, err := compare(ctx, c.to, s.manifest, s.done, func(i int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		done.clear(i)
+	}); err != nil {
+		return err
+	}
+	path := s.journal.f.Name()
+	if err := s.journal.close(); err != nil {
+		return err
+	}
+	if s.journal, err = createJournal(path, s.header); err != nil {
+		return unwritten(err)
+	}
+	c.journal, c.done = s.journal, done
+	for _, r := range done.runs(s.chunks()) {
+		if err := s.journal.add(s.manifest, r.first, r.count); err != nil {
+			return unwritten(err)
+		}
+	}
+	return nil
+}
+
+// tell reports how far the copy is until it is stopped, and once more then.
+func (c *copying) tell(report func(Progress), path string) (stop func()) {
+	now := func() {
+		report(Progress{Virtual: c.virtual.Load(), Total: c.manifest.Size, Wire: c.wire.Load(), Allocated: allocated(path)})
+	}
+	ended, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		tick := time.NewTicker(reportEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				now()
+			case <-ended:
+				now()
+				return
+			}
+		}
+	}()
+	return func() { close(ended); <-over }
+}

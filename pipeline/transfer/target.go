@@ -1,0 +1,79 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
+)
+
+// served is a target in a format that QEMU writes.
+type served struct {
+	*export
+	disk  *disk.Served
+	solid bool // its room was taken beforehand
+}
+
+func serve(ctx context.Context, path string, s disk.Shape) (*served, error) {
+	d, err := disk.Serve(ctx, path, s)
+	if err != nil {
+		return nil, err
+	}
+	e, err := openExport(ctx, d.Export, 0) // a server that died took what it had not flushed with it
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return &served{e, d, solid(s)}, nil
+}
+
+func (s *served) Write(ctx context.Context, p []byte, off int64) error {
+	return s.client.Write(ctx, p, off)
+}
+
+// Zero makes holes, unless the target's room was taken beforehand.
+func (s *served) Zero(ctx context.Context, off, n int64) error {
+	var flags nbd.ZeroFlags
+	if s.solid {
+		flags = nbd.NoHole
+	}
+	err := s.client.Zero(ctx, off, n, flags)
+	if errors.Is(err, syscall.ENOTSUP) {
+		return writeZeroes(ctx, s, off, n)
+	}
+	return err
+}
+
+func (s *served) Flush(ctx context.Context) error { return s.client.Flush(ctx) }
+
+func (s *served) Sync(ctx context.Context) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	return s.disk.Sync()
+}
+
+func (s *served) Close() error { return errors.Join(s.export.Close(), s.disk.Close()) }
+
+// create makes an empty target.
+func (t Target) create(ctx context.Context, path string) error {
+	return disk.Create(ctx, path, t.Size, t.Shape)
+}
+
+// solid tells whether a target's room is taken before it is written.
+func solid(s disk.Shape) bool { return s.Preallocation == "falloc" || s.Preallocation == "full" }
+
+// open opens a target for writing.
+func (t Target) open(ctx context.Context, path string) (Writer, error) {
+	if t.Format != disk.Raw {
+		return serve(ctx, path, t.Shape)
+	}
+	f, err := openFile(path, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	f.solid = solid(t.Shape)
+	return f, nil
+}
