@@ -39,6 +39,10 @@ func (f *flags) addTarget(c *cobra.Command) {
 	c.Flags().BoolVar(&f.shape.Compress, "compress", false, "compress the converted disks (qcow2)")
 	c.Flags().StringVar(&f.clusterSize, "cluster-size", "", "size of the converted disks' clusters (qcow2), such as 64K or 2M")
 	c.Flags().StringVar(&f.shape.Preallocation, "preallocation", "", "room that is taken beforehand: off, metadata (qcow2), falloc or full")
+	f.addLimit(c)
+}
+
+func (f *flags) addLimit(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.limits, "limit", nil,
 		`how fast sources are read, such as 50M a second, or in a window of the week: "mon-fri 08:00-18:00=20M" (may be repeated; the first that holds is taken)`)
 }

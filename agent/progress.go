@@ -47,6 +47,7 @@ func (p *progress) tell(e pipeline.Event) {
 	case e.Progress != nil:
 		p.copying(e)
 	case e.State == pipeline.Running && e.Text != "":
+		clear(p.disks) // another copy begins
 		p.line("%-9s%s", strings.ToUpper(e.Stage), e.Text)
 	case e.State == pipeline.Done && e.Took == 0:
 		p.line("%-9s%s", strings.ToUpper(e.Stage), e.Text)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/transfer"
 )
 
 func (a *app) test() *cobra.Command {
@@ -59,7 +60,7 @@ throwaway disks and networks that lead nowhere.`,
 }
 
 func (a *app) retest(ctx context.Context, f flags, folder string) error {
-	return a.reopen(folder, func(r *pipeline.Run) error {
+	return a.reopen(folder, nil, func(r *pipeline.Run) error {
 		with, connect := f.tester()
 		err := r.Retest(ctx, with, connect)
 		err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
@@ -74,7 +75,7 @@ func (a *app) undo() *cobra.Command {
 		Long: `Restore content, owner, mode, attributes and times of every file that the
 migration changed, on its converted disks. The source was never changed.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.reopen(args[0], func(r *pipeline.Run) error {
+			return a.reopen(args[0], nil, func(r *pipeline.Run) error {
 				if err := r.UndoAll(c.Context()); err != nil {
 					return err
 				}
@@ -87,13 +88,14 @@ migration changed, on its converted disks. The source was never changed.`,
 	}
 }
 
-// reopen works on the finished migration in a folder.
-func (a *app) reopen(folder string, work func(*pipeline.Run) error) (err error) {
+// reopen works on the finished migration in a folder, and reads disks no faster
+// than limits say.
+func (a *app) reopen(folder string, limits []transfer.Limit, work func(*pipeline.Run) error) (err error) {
 	folder, err = filepath.Abs(folder)
 	if err != nil {
 		return err
 	}
-	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell})
+	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Limits: limits})
 	if err != nil {
 		return err
 	}

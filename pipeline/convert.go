@@ -46,7 +46,7 @@ func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
 		if err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
-		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, To: transfer.Target{Path: r.diskPath(i), Shape: r.Options.Shape, Size: d.Size}})
+		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.sources[i].Export, To: transfer.Target{Path: r.diskPath(i), Shape: r.Options.Shape, Size: d.Size}})
 	}
 	return jobs, nil
 }

@@ -124,7 +124,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}

@@ -86,6 +86,7 @@ type Run struct {
 	log      *slog.Logger
 	tell     func(Event)
 	copier   transfer.Copier
+	reader   transfer.Parallel // that verifies
 	engine   engineFunc
 	packaged bool // libguestfs is in this build
 	machines map[string]hypervisor

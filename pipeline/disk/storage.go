@@ -100,7 +100,7 @@ const (
 // Export offers disk i as an NBD export that can be written, and ends its raw
 // file: QEMU offers a disk in one way at a time.
 func (s *Storage) Export(ctx context.Context, i int) (Export, error) {
-	err := s.switchTo(ctx, i, exportNBD, map[string]any{"name": node("disk", i)})
+	err := s.switchTo(ctx, i, exportNBD, map[string]any{"name": node("disk", i), "allocation-depth": true})
 	return Export{filepath.Join(s.dir, "nbd.sock"), node("disk", i)}, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -72,7 +71,7 @@ type copying struct {
 	fresh []run // what is in the target and in no journal
 	bytes int64 // of data in fresh
 
-	wire, virtual atomic.Int64 // bytes
+	meter
 }
 
 // run is a run of chunks, and how many bytes of them took room.
@@ -119,7 +118,7 @@ func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail conte
 			return fmt.Errorf("%w: %w", ErrSource, err)
 		}
 		if c.done != nil && c.done.hasAll(p.first, p.count) {
-			c.virtual.Add(c.lengthOf(p))
+			c.virtual.Add(c.manifest.lengthOf(p))
 			continue
 		}
 		if len(p.data) == 0 {
@@ -148,7 +147,7 @@ func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail conte
 // hole deals with chunks of which nothing has to be read.
 func (c *copying) hole(ctx context.Context, p piece) error {
 	if !c.blank {
-		if err := c.to.Zero(ctx, p.first*c.manifest.Chunk, c.lengthOf(p)); err != nil {
+		if err := c.to.Zero(ctx, p.first*c.manifest.Chunk, c.manifest.lengthOf(p)); err != nil {
 			return unwritten(err)
 		}
 		for i := range p.count {
@@ -157,12 +156,13 @@ func (c *copying) hole(ctx context.Context, p piece) error {
 			}
 		}
 	}
-	c.finished(run{p.first, p.count, 0}, c.lengthOf(p))
+	c.finished(run{p.first, p.count, 0}, c.manifest.lengthOf(p))
 	return context.Cause(ctx)
 }
 
-func (c *copying) lengthOf(p piece) int64 {
-	return min(c.manifest.Size, (p.first+p.count)*c.manifest.Chunk) - p.first*c.manifest.Chunk
+// lengthOf is how many bytes a piece covers.
+func (h header) lengthOf(p piece) int64 {
+	return min(h.Size, (p.first+p.count)*h.Chunk) - p.first*h.Chunk
 }
 
 // chunk copies one chunk by way of a buffer of its length.

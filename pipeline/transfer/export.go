@@ -41,7 +41,7 @@ func openExport(ctx context.Context, at disk.Export, again time.Duration) (*expo
 }
 
 func dial(ctx context.Context, at disk.Export) (*nbd.Client, error) {
-	return nbd.Dial(ctx, nbd.Options{Socket: at.Socket, Export: at.Name, Contexts: []string{allocation}})
+	return nbd.Dial(ctx, nbd.Options{Socket: at.Socket, Export: at.Name, Contexts: []string{allocation, depth}})
 }
 
 func (e *export) Size() int64 { return e.size }

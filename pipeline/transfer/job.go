@@ -14,7 +14,7 @@ import (
 
 // copy brings a disk's content into the target's temporary file, which is whole
 // and on stable storage when it returns nil, and its manifest sealed.
-func (j Job) copy(ctx context.Context, from Reader, b *budget, report func(Progress)) (wire int64, err error) {
+func (j Job) copy(ctx context.Context, from *export, b *budget, report func(Progress)) (wire int64, err error) {
 	s, err := j.begin(ctx)
 	if err != nil {
 		return 0, unwritten(err)
@@ -28,6 +28,9 @@ func (j Job) copy(ctx context.Context, from Reader, b *budget, report func(Progr
 		stop := c.tell(report, j.To.Path+partial)
 		err = c.copyRuns(ctx, []run{{0, s.manifest.chunks(), 0}})
 		stop()
+	}
+	if err == nil {
+		err = j.describe(ctx, s.manifest, from)
 	}
 	if err == nil {
 		err = c.sync(ctx)
@@ -150,7 +153,7 @@ func (s *saved) believe(ctx context.Context, c *copying) error {
 	}
 	var mu sync.Mutex
 	done := slices.Clone(s.done)
-	if _, err := compare(ctx, c.to, s.manifest, s.done, func(i int64) {
+	if err := compare(ctx, c.to, s.manifest, s.done, &meter{}, func(i int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		done.clear(i)
@@ -175,9 +178,13 @@ func (s *saved) believe(ctx context.Context, c *copying) error {
 
 // tell reports how far the copy is until it is stopped, and once more then.
 func (c *copying) tell(report func(Progress), path string) (stop func()) {
-	now := func() {
+	return nowAndThen(func() {
 		report(Progress{Virtual: c.virtual.Load(), Total: c.manifest.Size, Wire: c.wire.Load(), Allocated: allocated(path)})
-	}
+	})
+}
+
+// nowAndThen calls now until it is stopped, and once more then.
+func nowAndThen(now func()) (stop func()) {
 	ended, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)

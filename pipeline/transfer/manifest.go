@@ -24,11 +24,15 @@ const digestSize = int64(len(Digest{}))
 
 // header is what a manifest says of the disk as a whole.
 type header struct {
-	Format  string `json:"format"` // manifestFormat
-	ID      string `json:"id"`     // of the copy that made it
-	Size    int64  `json:"size"`   // of the disk, bytes
-	Chunk   int64  `json:"chunk"`  // bytes; the last one may be shorter
-	Hash    string `json:"hash"`
+	Format string `json:"format"` // manifestFormat
+	ID     string `json:"id"`     // of the copy that made it
+	Size   int64  `json:"size"`   // of the disk, bytes
+	Chunk  int64  `json:"chunk"`  // bytes; the last one may be shorter
+	Hash   string `json:"hash"`
+	// Changed is how many chunks the source had otherwise, whose digests there
+	// follow the disk's own; negative if that is not known.
+	Changed int64  `json:"changed,omitempty"`
+	Origins string `json:"origins,omitempty"` // digest of what is told of those
 	Content string `json:"content,omitempty"` // digest of all digests, once the disk is whole
 }
 
@@ -68,8 +72,8 @@ func (h header) check() error {
 	switch {
 	case h.Format != manifestFormat || h.Hash != hashName:
 		return fmt.Errorf("%w: it is of format %q and hash %q, this program knows %s and %s", ErrManifest, h.Format, h.Hash, manifestFormat, hashName)
-	case h.Size < 0 || h.Chunk != chunkFor(h.Size):
-		return fmt.Errorf("%w: %d bytes in chunks of %d", ErrManifest, h.Size, h.Chunk)
+	case h.Size < 0 || h.Chunk != chunkFor(h.Size) || h.Changed > min(h.chunks(), mostChanged):
+		return fmt.Errorf("%w: %d bytes in chunks of %d, %d of them changed", ErrManifest, h.Size, h.Chunk, h.Changed)
 	}
 	return nil
 }
@@ -97,11 +101,17 @@ func readHeader(f io.ReaderAt) (h header, err error) {
 	return h, h.check()
 }
 
-// manifest is an open one: a header, and then a digest for each chunk, in their
-// order. Chunks may be set from several goroutines at once.
+// fileSize is that of the manifest's file.
+func (h header) fileSize() int64 {
+	return headerSize + h.chunks()*digestSize + max(0, h.Changed)*originSize
+}
+
+// manifest is an open one: a header, then a digest for each chunk, in their
+// order, and then the origins. Chunks may be set from several goroutines at once.
 type manifest struct {
 	header
-	f *os.File
+	f       *os.File
+	instead map[int64]Digest // digests that hold instead of those in the file
 }
 
 func createManifest(path string, h header) (*manifest, error) {
@@ -110,7 +120,7 @@ func createManifest(path string, h header) (*manifest, error) {
 		return nil, err
 	}
 	m := &manifest{header: h, f: f}
-	if err := errors.Join(m.writeHeader(), f.Truncate(headerSize+h.chunks()*digestSize)); err != nil {
+	if err := errors.Join(m.writeHeader(), f.Truncate(h.fileSize())); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return m, nil
@@ -124,7 +134,7 @@ func openManifest(path string, flags int) (*manifest, error) {
 	}
 	h, err := readHeader(f)
 	if err == nil {
-		err = sized(f, headerSize+h.chunks()*digestSize)
+		err = h.sized(f)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
@@ -132,12 +142,17 @@ func openManifest(path string, flags int) (*manifest, error) {
 	return &manifest{header: h, f: f}, nil
 }
 
-func sized(f *os.File, want int64) error {
+// sized checks a file's size. The manifest of a copy that has not ended may have
+// some origins that its header does not tell of yet.
+func (h header) sized(f *os.File) error {
 	info, err := f.Stat()
-	if err == nil && info.Size() != want {
-		err = fmt.Errorf("%w: it has %d bytes of %d", ErrManifest, info.Size(), want)
+	if err != nil {
+		return err
 	}
-	return err
+	if n := info.Size(); n < h.fileSize() || h.Content != "" && n > h.fileSize() {
+		return fmt.Errorf("%w: it has %d bytes of %d", ErrManifest, n, h.fileSize())
+	}
+	return nil
 }
 
 func (m *manifest) writeHeader() error {
@@ -161,18 +176,31 @@ func (m *manifest) raw(first, count int64) ([]byte, error) {
 }
 
 func (m *manifest) get(i int64) (d Digest, err error) {
+	if d, ok := m.instead[i]; ok {
+		return d, nil
+	}
 	_, err = m.f.ReadAt(d[:], headerSize+i*digestSize)
 	return d, err
 }
 
 // content is the digest of the whole disk: of its size, its chunks' size and
-// all their digests.
+// all their digests. What the source had is no part of it.
 func (m *manifest) content() (string, error) {
+	return m.hash(headerSize, m.chunks()*digestSize)
+}
+
+func (m *manifest) origins() (string, error) {
+	if m.Changed <= 0 {
+		return "", nil
+	}
+	return m.hash(headerSize+m.chunks()*digestSize, m.Changed*originSize)
+}
+
+func (m *manifest) hash(off, n int64) (string, error) {
 	hash := blake3.New()
 	fmt.Fprintf(hash, "%s %d %d\n", manifestFormat, m.Size, m.Chunk) // a hash takes all
-	digests := io.NewSectionReader(m.f, headerSize, m.chunks()*digestSize)
-	if n, err := io.Copy(hash, digests); err != nil || n != m.chunks()*digestSize {
-		return "", errors.Join(err, fmt.Errorf("%w: %d bytes of digests", ErrManifest, n))
+	if got, err := io.Copy(hash, io.NewSectionReader(m.f, off, n)); err != nil || got != n {
+		return "", errors.Join(err, fmt.Errorf("%w: %d bytes of digests", ErrManifest, got))
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
@@ -182,17 +210,23 @@ func (m *manifest) seal() (err error) {
 	if m.Content, err = m.content(); err != nil {
 		return err
 	}
+	if m.Origins, err = m.origins(); err != nil {
+		return err
+	}
 	return errors.Join(m.writeHeader(), m.f.Sync())
 }
 
 // sealed checks that a manifest tells of a whole disk, and is whole itself.
 func (m *manifest) sealed() error {
-	switch content, err := m.content(); {
-	case err != nil:
-		return err
-	case m.Content == "":
+	if m.Content == "" {
 		return fmt.Errorf("%w: the copy that it tells of did not come to its end", ErrManifest)
-	case m.Content != content:
+	}
+	content, failed := m.content()
+	origins, err := m.origins()
+	switch {
+	case failed != nil || err != nil:
+		return errors.Join(failed, err)
+	case m.Content != content || m.Origins != origins:
 		return fmt.Errorf("%w: its digests are not those that were written: it was damaged or changed", ErrManifest)
 	}
 	return nil

@@ -41,7 +41,10 @@ type Target struct {
 type Job struct {
 	ID   string // of the copy: one that was killed goes on under the same
 	From disk.Export
-	To   Target
+	// Beneath is the disk that From is an overlay over, if it is one: the manifest
+	// then tells how it had what was changed.
+	Beneath disk.Export
+	To      Target
 }
 
 // Progress is how far the copy of one disk is.

@@ -74,7 +74,7 @@ func writeSparse(t *testing.T, path string, data []byte) {
 }
 
 func jobOf(s *disk.Source, dir string, shape disk.Shape) Job {
-	return Job{"the copy", s.Export, Target{filepath.Join(dir, "out."+shape.Format), shape, s.Size}}
+	return Job{ID: "the copy", From: s.Export, To: Target{filepath.Join(dir, "out."+shape.Format), shape, s.Size}}
 }
 
 // content is what a disk holds, read by QEMU.
@@ -345,7 +345,7 @@ func copyUntilKilled(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	format := os.Getenv("FORMAT")
-	job := Job{"the copy", disk.Export{Socket: os.Getenv("SOCKET"), Name: "disk"}, Target{filepath.Join(dir, "out."+format), disk.Shape{Format: format}, size}}
+	job := Job{ID: "the copy", From: disk.Export{Socket: os.Getenv("SOCKET"), Name: "disk"}, To: Target{filepath.Join(dir, "out."+format), disk.Shape{Format: format}, size}}
 	slow := Parallel{Limits: []Limit{{Rate: 200 << 20}}}
 	_, err = slow.Copy(t.Context(), []Job{job}, func(p Progress) { fmt.Printf("at %d %d\n", p.Virtual, p.Wire) })
 	t.Fatalf("the copy was not killed: %v", err)
@@ -370,7 +370,7 @@ func TestACopyOutlivesItsSourcesServer(t *testing.T) {
 	}
 	server := serve()
 	restarted := false
-	job := Job{"x", disk.Export{Socket: socket, Name: "disk"}, Target{filepath.Join(dir, "out.raw"), disk.Shape{Format: disk.Raw}, int64(len(data))}}
+	job := Job{ID: "x", From: disk.Export{Socket: socket, Name: "disk"}, To: Target{filepath.Join(dir, "out.raw"), disk.Shape{Format: disk.Raw}, int64(len(data))}}
 	patient := Parallel{Reconnect: time.Minute, Limits: []Limit{{Rate: 50 << 20}}}
 	_, err := patient.Copy(t.Context(), []Job{job}, func(Progress) {
 		if !restarted {
@@ -470,7 +470,7 @@ func TestVerifyFindsAFlippedBit(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		return Verify(t.Context(), ManifestPath(job.To.Path), d.Export, silent)
+		return Parallel{}.Verify(t.Context(), ManifestPath(job.To.Path), d.Export, false, silent)
 	}
 	if v, err := check(); err != nil || v.Wrong != 0 || v.Read == 0 {
 		t.Errorf("Verify = %+v, %v", v, err)

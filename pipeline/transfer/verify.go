@@ -32,9 +32,10 @@ type Range struct {
 // mostWrong is how many wrong chunks are named.
 const mostWrong = 16
 
-// Verify reads a disk whole and compares it with a manifest. Its error is
+// Verify reads a disk whole and compares it with a manifest: with what it tells
+// of the target, or of the source that the target was made from. Its error is
 // ErrDiffers if it is another, and ErrManifest if the manifest is damaged.
-func Verify(ctx context.Context, manifestPath string, from disk.Export, report func(Progress)) (Verified, error) {
+func (p Parallel) Verify(ctx context.Context, manifestPath string, from disk.Export, source bool, report func(Progress)) (Verified, error) {
 	m, err := openManifest(manifestPath, os.O_RDONLY)
 	if err != nil {
 		return Verified{}, err
@@ -43,7 +44,12 @@ func Verify(ctx context.Context, manifestPath string, from disk.Export, report f
 	if err := m.sealed(); err != nil {
 		return Verified{}, fmt.Errorf("%s: %w", manifestPath, err)
 	}
-	r, err := openExport(ctx, from, 0)
+	if source {
+		if err := m.ofSource(); err != nil {
+			return Verified{}, fmt.Errorf("%s: %w", manifestPath, err)
+		}
+	}
+	r, err := openExport(ctx, from, p.Reconnect)
 	if err != nil {
 		return Verified{}, err
 	}
@@ -51,44 +57,64 @@ func Verify(ctx context.Context, manifestPath string, from disk.Export, report f
 	if r.Size() != m.Size {
 		return Verified{}, fmt.Errorf("%w: it has %d bytes, the manifest tells of %d", ErrDiffers, r.Size(), m.Size)
 	}
-	return verify(ctx, r, m, report)
+	return verify(ctx, limited{r, newThrottle(p.Limits)}, m, report)
+}
+
+// limited is a disk that is read no faster than is allowed.
+type limited struct {
+	Reader
+	limit *throttle
+}
+
+func (l limited) Read(ctx context.Context, p []byte, off int64) error {
+	if err := l.limit.wait(ctx, int64(len(p))); err != nil {
+		return err
+	}
+	return l.Reader.Read(ctx, p, off)
 }
 
 func verify(ctx context.Context, r Reader, m *manifest, report func(Progress)) (Verified, error) {
 	v := Verified{Size: m.Size}
 	var mu sync.Mutex
-	read, err := compare(ctx, r, m, nil, func(i int64) {
+	var at meter
+	stop := nowAndThen(func() {
+		report(Progress{Virtual: at.virtual.Load(), Total: m.Size, Wire: at.wire.Load()})
+	})
+	err := compare(ctx, r, m, nil, &at, func(i int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		if v.Wrong++; len(v.First) < mostWrong {
 			v.First = append(v.First, Range{i * m.Chunk, m.length(i)})
 		}
 	})
-	v.Read = read
-	report(Progress{Virtual: m.Size, Total: m.Size, Wire: read})
+	stop()
+	v.Read = at.wire.Load()
 	if err == nil && v.Wrong > 0 {
 		err = fmt.Errorf("%w: %d of %d pieces differ, one of them at byte %d", ErrDiffers, v.Wrong, m.chunks(), v.First[0].Offset)
 	}
 	return v, err
 }
 
+// meter counts bytes.
+type meter struct{ wire, virtual atomic.Int64 }
+
 // compare reads chunks and calls wrong, from several goroutines at once, for
-// those whose digest is another; those of some set, or all if it is nil. It
-// returns how many bytes were read.
-func compare(ctx context.Context, r Reader, m *manifest, some bitmap, wrong func(i int64)) (int64, error) {
+// those whose digest is another; those of some set, or all if it is nil.
+func compare(ctx context.Context, r Reader, m *manifest, some bitmap, at *meter, wrong func(i int64)) error {
 	inner, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	work := make(chan piece)
-	var read atomic.Int64
 	var group sync.WaitGroup
 	for range 2 * runtime.GOMAXPROCS(0) {
 		group.Go(func() {
 			buffer := make([]byte, m.Chunk)
 			for p := range work {
 				n, err := m.compare(inner, r, p, buffer, wrong)
-				if read.Add(n); err != nil {
+				if err != nil {
 					fail(err)
 				}
+				at.wire.Add(n)
+				at.virtual.Add(m.lengthOf(p))
 			}
 		})
 	}
@@ -103,7 +129,7 @@ func compare(ctx context.Context, r Reader, m *manifest, some bitmap, wrong func
 	}
 	close(work)
 	group.Wait()
-	return read.Load(), context.Cause(inner)
+	return context.Cause(inner)
 }
 
 // compare looks at one piece, by way of a buffer of a chunk's length.
@@ -136,7 +162,11 @@ func (m *manifest) compareHole(p piece, wrong func(i int64)) error {
 			return err
 		}
 		for i := range n {
-			if !isZero(digests[i*digestSize : (i+1)*digestSize]) {
+			d := Digest(digests[i*digestSize:])
+			if other, ok := m.instead[p.first+i]; ok {
+				d = other
+			}
+			if d != (Digest{}) {
 				wrong(p.first + i)
 			}
 		}

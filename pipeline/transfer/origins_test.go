@@ -1,0 +1,66 @@
+package transfer
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/proc"
+)
+
+// A target that was made from an overlay is verified against the overlay's source
+// too: where the overlay changed it, by what the manifest kept of it.
+func TestASourceIsVerifiedBeneathWhatWasChanged(t *testing.T) {
+	data := patterned(12 << 20)
+	s := source(t, data)
+	dir := t.TempDir()
+	overlay := filepath.Join(dir, "overlay.qcow2")
+	if err := disk.CreateOverlay(t.Context(), overlay, s.Size); err != nil {
+		t.Fatal(err)
+	}
+	storage, err := disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay, Backing: s.Export}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer storage.Close(t.Context())
+	from, err := storage.Export(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One chunk with data, one without, and one on both sides of a boundary.
+	for _, command := range []string{"write -P 9 100k 4k", "write -P 9 5M 64k", "write -P 9 8188k 8k"} {
+		if _, err := proc.Run(t.Context(), "qemu-io", "-f", "raw", "-c", command, from.URI()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job := jobOf(s, dir, disk.Shape{Format: disk.QCOW2})
+	job.From, job.Beneath = from, s.Export
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+		t.Fatal(err)
+	}
+	path := ManifestPath(job.To.Path)
+	m, err := openManifest(path, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	if m.Changed != 4 {
+		t.Errorf("%d chunks are told of, want 4", m.Changed)
+	}
+	if v, err := (Parallel{}).Verify(t.Context(), path, s.Export, true, silent); err != nil || v.Wrong != 0 {
+		t.Errorf("Verify of the source = %+v, %v", v, err)
+	}
+	if v, err := (Parallel{}).Verify(t.Context(), path, s.Export, false, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 4 {
+		t.Errorf("the source is what the target is: %+v, %v", v, err)
+	}
+	data[9<<20+5] ^= 1
+	if v, err := (Parallel{}).Verify(t.Context(), path, source(t, data).Export, true, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 1 || v.First[0].Offset != 9<<20 {
+		t.Errorf("Verify of another source = %+v, %v", v, err)
+	}
+	flip(t, path, headerSize+12*digestSize+20)
+	if _, err := (Parallel{}).Verify(t.Context(), path, s.Export, true, silent); !errors.Is(err, ErrManifest) {
+		t.Errorf("Verify with a damaged manifest: %v, want %v", err, ErrManifest)
+	}
+}
