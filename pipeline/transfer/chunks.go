@@ -11,6 +11,8 @@ import (
 type piece struct {
 	first, count int64
 	data         []Extent
+	// touched are the parts of the chunk that are to be copied, if that is not all.
+	touched []Range
 }
 
 // window is how much of a disk is asked for its extents at once: what one NBD

@@ -67,20 +67,21 @@ func TestADiskIsCutAtItsChunksAndHoles(t *testing.T) {
 	const mib = 1 << 20
 	h := newHeader("x", 8*mib+mib/2)
 	data, hole := func(off, n int64) Extent { return Extent{Offset: off, Length: n} }, func(off, n int64) Extent { return Extent{off, n, true} }
+	one := func(first int64, data ...Extent) piece { return piece{first: first, count: 1, data: data} }
 	for name, c := range map[string]struct {
 		extents []Extent
 		want    []piece
 	}{
 		"a hole is one piece": {[]Extent{hole(0, h.Size)}, []piece{{first: 0, count: 9}}},
 		"data are one a chunk": {[]Extent{data(0, 2*mib), hole(2*mib, h.Size-2*mib)},
-			[]piece{{0, 1, []Extent{data(0, mib)}}, {1, 1, []Extent{data(mib, mib)}}, {first: 2, count: 7}}},
+			[]piece{one(0, data(0, mib)), one(1, data(mib, mib)), {first: 2, count: 7}}},
 		"data in the midst of a hole": {[]Extent{hole(0, 3*mib+4096), data(3*mib+4096, 512), hole(3*mib+4608, h.Size-3*mib-4608)},
-			[]piece{{first: 0, count: 3}, {3, 1, []Extent{data(3*mib+4096, 512)}}, {first: 4, count: 5}}},
+			[]piece{{first: 0, count: 3}, one(3, data(3*mib+4096, 512)), {first: 4, count: 5}}},
 		"a small hole is read": {[]Extent{data(0, 4096), hole(4096, 4096), data(8192, 4096), hole(12288, h.Size-12288)},
-			[]piece{{0, 1, []Extent{data(0, 12288)}}, {first: 1, count: 8}}},
+			[]piece{one(0, data(0, 12288)), {first: 1, count: 8}}},
 		"a large hole is not": {[]Extent{data(0, 4096), hole(4096, 64<<10), data(68<<10, 4096), hole(72<<10, h.Size-72<<10)},
-			[]piece{{0, 1, []Extent{data(0, 4096), data(68<<10, 4096)}}, {first: 1, count: 8}}},
-		"the last chunk is short": {[]Extent{hole(0, 8*mib), data(8*mib, mib/2)}, []piece{{first: 0, count: 8}, {8, 1, []Extent{data(8*mib, mib/2)}}}},
+			[]piece{one(0, data(0, 4096), data(68<<10, 4096)), {first: 1, count: 8}}},
+		"the last chunk is short": {[]Extent{hole(0, 8*mib), data(8*mib, mib/2)}, []piece{{first: 0, count: 8}, one(8, data(8*mib, mib/2))}},
 	} {
 		m := &memory{data: make([]byte, h.Size), list: func(off, _ int64) ([]Extent, error) {
 			if off != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"syscall"
@@ -35,7 +36,7 @@ type budget struct {
 }
 
 func newBudget(disks int, limit *throttle) *budget {
-	return &budget{&sync.Pool{}, semaphore.NewWeighted(inFlight), unsaved / int64(disks), limit}
+	return &budget{&sync.Pool{}, semaphore.NewWeighted(inFlight), unsaved / int64(max(1, disks)), limit}
 }
 
 // take waits for room for a chunk.
@@ -62,6 +63,7 @@ type copying struct {
 	manifest *manifest
 	journal  *journal
 	budget   *budget
+	todo     iter.Seq2[piece, error]
 	done     bitmap // what the journal told of when the copy began; not changed
 	blank    bool   // all of the target that was not written reads as zeroes
 
@@ -77,14 +79,13 @@ type copying struct {
 // run is a run of chunks, and how many bytes of them took room.
 type run struct{ first, count, bytes int64 }
 
-func newCopying(from Reader, to Writer, m *manifest, j *journal, b *budget, done bitmap, blank bool) *copying {
-	return &copying{from: from, to: to, manifest: m, journal: j, budget: b, done: done, blank: blank,
-		room: semaphore.NewWeighted(max(b.unsaved, m.Chunk)), kick: make(chan struct{}, 1)}
+func newCopying(from Reader, to Writer, s *saved, b *budget) *copying {
+	return &copying{from: from, to: to, manifest: s.manifest, journal: s.journal, budget: b, done: s.done, blank: s.fresh,
+		room: semaphore.NewWeighted(max(b.unsaved, s.Chunk)), kick: make(chan struct{}, 1)}
 }
 
-// copyRuns copies some runs of chunks, and saves how far it came, also when it
-// ends early.
-func (c *copying) copyRuns(ctx context.Context, runs []run) error {
+// run copies what is to do, and saves how far it came, also when it ends early.
+func (c *copying) run(ctx context.Context) error {
 	inner, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	ended := make(chan struct{})
@@ -97,11 +98,8 @@ func (c *copying) copyRuns(ctx context.Context, runs []run) error {
 		})
 	}
 	var workers sync.WaitGroup
-	for _, r := range runs {
-		if err := c.start(inner, &workers, fail, r); err != nil {
-			fail(err)
-			break
-		}
+	if err := c.start(inner, &workers, fail); err != nil {
+		fail(err)
 	}
 	workers.Wait()
 	close(ended)
@@ -111,9 +109,9 @@ func (c *copying) copyRuns(ctx context.Context, runs []run) error {
 	return errors.Join(context.Cause(inner), c.checkpoint(last))
 }
 
-// start hands the pieces of a run to workers, as memory and journal allow.
-func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail context.CancelCauseFunc, r run) error {
-	for p, err := range pieces(ctx, c.from, c.manifest.header, r.first, r.count) {
+// start hands the pieces to workers, as memory and journal allow.
+func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail context.CancelCauseFunc) error {
+	for p, err := range c.todo {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSource, err)
 		}
@@ -121,7 +119,7 @@ func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail conte
 			c.virtual.Add(c.manifest.lengthOf(p))
 			continue
 		}
-		if len(p.data) == 0 {
+		if len(p.data) == 0 && p.touched == nil {
 			if err := c.hole(ctx, p); err != nil {
 				return err
 			}
@@ -167,11 +165,15 @@ func (h header) lengthOf(p piece) int64 {
 
 // chunk copies one chunk by way of a buffer of its length.
 func (c *copying) chunk(ctx context.Context, p piece, buffer []byte) error {
-	begin := p.first * c.manifest.Chunk
-	if err := c.read(ctx, p.data, buffer, begin); err != nil {
+	if p.touched != nil {
+		if err := c.to.Read(ctx, buffer, p.first*c.manifest.Chunk); err != nil {
+			return unwritten(err)
+		}
+	}
+	if err := c.read(ctx, p, buffer); err != nil {
 		return err
 	}
-	if err := c.write(ctx, buffer, begin); err != nil {
+	if err := c.write(ctx, p, buffer); err != nil {
 		return unwritten(err)
 	}
 	if err := c.manifest.set(p.first, digestOf(buffer)); err != nil {
@@ -181,11 +183,17 @@ func (c *copying) chunk(ctx context.Context, p piece, buffer []byte) error {
 	return nil
 }
 
-func (c *copying) read(ctx context.Context, data []Extent, buffer []byte, begin int64) error {
-	if data[0].Length < int64(len(buffer)) {
+// read puts what the source has into a buffer: all of the chunk, or what was
+// touched.
+func (c *copying) read(ctx context.Context, p piece, buffer []byte) error {
+	begin := p.first * c.manifest.Chunk
+	if p.touched == nil && p.data[0].Length < int64(len(buffer)) {
 		clear(buffer)
 	}
-	for _, e := range data {
+	for _, r := range p.touched {
+		clear(buffer[r.Offset-begin:][:r.Length])
+	}
+	for _, e := range p.data {
 		if err := c.budget.limit.wait(ctx, e.Length); err != nil {
 			return err
 		}
@@ -198,8 +206,22 @@ func (c *copying) read(ctx context.Context, data []Extent, buffer []byte, begin 
 	return nil
 }
 
-// write writes what is not zero of a chunk, in as few requests as can be.
-func (c *copying) write(ctx context.Context, p []byte, off int64) error {
+// write writes a chunk, or what of it was touched.
+func (c *copying) write(ctx context.Context, p piece, buffer []byte) error {
+	begin := p.first * c.manifest.Chunk
+	if p.touched == nil {
+		return c.writeAt(ctx, buffer, begin)
+	}
+	for _, r := range p.touched {
+		if err := c.writeAt(ctx, buffer[r.Offset-begin:][:r.Length], r.Offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeAt writes what is not zero, in as few requests as can be.
+func (c *copying) writeAt(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
 		zero, n := sameKind(p)
 		var err error

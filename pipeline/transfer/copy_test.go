@@ -67,8 +67,9 @@ func (x *half) run(t *testing.T, ctx context.Context, unsaved int64) (*copying, 
 	defer j.close()
 	b := newBudget(1, newThrottle(nil))
 	b.unsaved = unsaved
-	c := newCopying(x.from, x.to, m, j, b, done, fresh)
-	err = c.copyRuns(ctx, []run{{0, x.h.chunks(), 0}})
+	c := newCopying(x.from, x.to, &saved{m, j, done, fresh}, b)
+	c.todo = pieces(ctx, x.from, x.h, 0, x.h.chunks())
+	err = c.run(ctx)
 	if err == nil {
 		err = m.seal()
 	}
@@ -198,7 +199,9 @@ func TestATargetThatCannotBeWrittenEndsTheCopy(t *testing.T) {
 		}
 		b := newBudget(1, newThrottle(nil))
 		b.unsaved = 2 << 20 // room ends while the journal fails
-		err = newCopying(x.from, to(x.to), m, j, b, nil, true).copyRuns(t.Context(), []run{{0, x.h.chunks(), 0}})
+		c := newCopying(x.from, to(x.to), &saved{m, j, nil, true}, b)
+		c.todo = pieces(t.Context(), x.from, x.h, 0, x.h.chunks())
+		err = c.run(t.Context())
 		if !errors.Is(err, ErrTarget) {
 			t.Errorf("%s: %v, want %v", name, err, ErrTarget)
 		}

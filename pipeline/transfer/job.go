@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"slices"
 	"sync"
@@ -19,31 +20,53 @@ func (j Job) copy(ctx context.Context, from *export, b *budget, report func(Prog
 	if err != nil {
 		return 0, unwritten(err)
 	}
-	to, err := j.To.open(ctx, j.To.Path+partial)
+	return j.fill(ctx, from, s, filling{j.To.Path + partial, pieces(ctx, from, s.header, 0, s.chunks()), b, report})
+}
+
+// filling is how a target is filled.
+type filling struct {
+	path   string // of the target's file
+	todo   iter.Seq2[piece, error]
+	budget *budget
+	report func(Progress)
+}
+
+// fill copies what is to do, and seals the manifest when that is whole.
+func (j Job) fill(ctx context.Context, from *export, s *saved, f filling) (wire int64, err error) {
+	defer func() { err = errors.Join(err, s.close()) }()
+	to, err := j.To.open(ctx, f.path)
 	if err != nil {
-		return 0, errors.Join(unwritten(err), s.close())
+		return 0, unwritten(err)
 	}
-	c := newCopying(from, to, s.manifest, s.journal, b, s.done, s.fresh)
-	if err = s.believe(ctx, c); err == nil {
-		stop := c.tell(report, j.To.Path+partial)
-		err = c.copyRuns(ctx, []run{{0, s.manifest.chunks(), 0}})
-		stop()
-	}
-	if err == nil {
-		err = j.describe(ctx, s.manifest, from)
-	}
-	if err == nil {
-		err = c.sync(ctx)
-	}
+	c := newCopying(from, to, s, f.budget)
+	c.todo = f.todo
+	err = j.fillOpened(ctx, s, c, f)
 	if closed := to.Close(); err == nil && closed != nil {
 		err = unwritten(closed)
 	}
-	if err == nil {
-		if err = s.manifest.seal(); err != nil {
-			err = unwritten(err)
-		}
+	if err != nil {
+		return 0, err
 	}
-	return c.wire.Load(), errors.Join(err, s.close())
+	if err := s.seal(); err != nil {
+		return 0, unwritten(err)
+	}
+	return c.wire.Load(), nil
+}
+
+func (j Job) fillOpened(ctx context.Context, s *saved, c *copying, f filling) error {
+	if err := s.believe(ctx, c); err != nil {
+		return err
+	}
+	stop := c.tell(f.report, f.path)
+	err := c.run(ctx)
+	stop()
+	if err != nil {
+		return err
+	}
+	if err := j.describe(ctx, s.manifest, c.from); err != nil {
+		return err
+	}
+	return c.sync(ctx)
 }
 
 // saved is what is known of a copy that begins or goes on.

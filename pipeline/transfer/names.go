@@ -77,13 +77,17 @@ func ignoreAbsent(err error) error {
 }
 
 // Discard removes what the copy that is called id made of a target, whole or
-// not. Files that have the final names and are not that copy's stay.
+// not. What another copy made stays, and so do files that have the final names
+// and are not that copy's.
 func Discard(path, id string) error {
 	mine, err := finished(path, id)
 	if err != nil {
 		return err
 	}
-	names := []string{path + partial, ManifestPath(path) + partial, beside(path, journals)}
+	var names []string
+	if owner, known := atWork(path); !known || owner == id {
+		names = []string{path + partial, ManifestPath(path) + partial, beside(path, journals)}
+	}
 	if mine {
 		names = append(names, path)
 	}
@@ -92,6 +96,24 @@ func Discard(path, id string) error {
 		failed = append(failed, ignoreAbsent(os.Remove(name)))
 	}
 	return errors.Join(append(failed, discardManifest(ManifestPath(path), id))...)
+}
+
+// atWork is the ID of the copy or the delta that has begun and not ended; unknown
+// where none has, or where it was killed before it could say so.
+func atWork(path string) (id string, known bool) {
+	for _, name := range []string{beside(path, journals), ManifestPath(path) + partial} {
+		f, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		h, err := readHeader(f)
+		f.Close()
+		if err == nil {
+			id, _, _ := strings.Cut(h.ID, "\n")
+			return id, true
+		}
+	}
+	return "", false
 }
 
 func discardManifest(path, id string) error {

@@ -94,8 +94,9 @@ func (m *manifest) ofSource() error {
 
 // describe adds to the manifest what it tells of the disk beneath the source's
 // overlay, if there is one.
-func (j Job) describe(ctx context.Context, m *manifest, from *export) error {
-	if j.Beneath == (disk.Export{}) {
+func (j Job) describe(ctx context.Context, m *manifest, from Reader) error {
+	overlay, ok := from.(*export)
+	if !ok || j.Beneath == (disk.Export{}) {
 		return nil
 	}
 	beneath, err := openExport(ctx, j.Beneath, 0)
@@ -103,5 +104,5 @@ func (j Job) describe(ctx context.Context, m *manifest, from *export) error {
 		return fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	defer beneath.Close()
-	return m.addOrigins(ctx, from, beneath)
+	return m.addOrigins(ctx, overlay, beneath)
 }

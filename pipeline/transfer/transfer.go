@@ -87,28 +87,33 @@ const reportEvery = 500 * time.Millisecond
 
 // Copy implements Copier.
 func (p Parallel) Copy(ctx context.Context, jobs []Job, report func(Progress)) ([]Result, error) {
-	if len(jobs) == 0 {
-		return nil, nil
+	told := serial(report)
+	results, err := sideBySide(ctx, len(jobs), func(ctx context.Context, i int, b *budget) (Result, error) {
+		return p.one(ctx, jobs[i], b, func(at Progress) { at.Disk = i; told(at) })
+	}, p.Limits)
+	if err != nil {
+		return nil, errors.Join(err, afterwards(err, jobs))
 	}
+	return results, nil
+}
+
+// sideBySide works on all of n disks. The first error ends all.
+func sideBySide(ctx context.Context, n int, work func(ctx context.Context, i int, b *budget) (Result, error), limits []Limit) ([]Result, error) {
 	inner, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	b := newBudget(len(jobs), newThrottle(p.Limits))
-	told := serial(report)
-	results, errs := make([]Result, len(jobs)), make([]error, len(jobs))
+	b := newBudget(n, newThrottle(limits))
+	results := make([]Result, n)
 	var group sync.WaitGroup
-	for i, job := range jobs {
+	for i := range n {
 		group.Go(func() {
-			results[i], errs[i] = p.one(inner, job, b, func(at Progress) { at.Disk = i; told(at) })
-			if errs[i] != nil {
-				fail(fmt.Errorf("disk %d: %w", i, errs[i]))
+			var err error
+			if results[i], err = work(inner, i, b); err != nil {
+				fail(fmt.Errorf("disk %d: %w", i, err))
 			}
 		})
 	}
 	group.Wait()
-	if err := context.Cause(inner); err != nil {
-		return nil, errors.Join(err, afterwards(err, jobs))
-	}
-	return results, nil
+	return results, context.Cause(inner)
 }
 
 // serial lets one caller at a time through.
@@ -147,14 +152,11 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 	if err := vacant(job.To.Path, job.ID); err != nil {
 		return Result{}, err
 	}
-	from, err := openExport(ctx, job.From, p.Reconnect)
+	from, err := p.open(ctx, job)
 	if err != nil {
-		return Result{}, fmt.Errorf("%w: %w", ErrSource, err)
+		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	if from.Size() != job.To.Size {
-		return Result{}, fmt.Errorf("%w: it has %d bytes, %d were expected", ErrSource, from.Size(), job.To.Size)
-	}
 	wire, err := job.copy(ctx, from, b, report)
 	if err != nil {
 		return Result{}, err
@@ -163,6 +165,18 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 		return Result{}, err
 	}
 	return result(job, wire, start)
+}
+
+// open opens a job's source.
+func (p Parallel) open(ctx context.Context, job Job) (*export, error) {
+	from, err := openExport(ctx, job.From, p.Reconnect)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSource, err)
+	}
+	if from.Size() != job.To.Size {
+		return nil, errors.Join(fmt.Errorf("%w: it has %d bytes, %d were expected", ErrSource, from.Size(), job.To.Size), from.Close())
+	}
+	return from, nil
 }
 
 // result describes a target that has its final name.
