@@ -15,7 +15,7 @@ import (
 
 // copy brings a disk's content into the target's temporary file, which is whole
 // and on stable storage when it returns nil, and its manifest sealed.
-func (j Job) copy(ctx context.Context, from *export, b *budget, report func(Progress)) (wire int64, err error) {
+func (j Job) copy(ctx context.Context, from Reader, b *budget, report func(Progress)) (wire int64, err error) {
 	s, err := j.begin(ctx)
 	if err != nil {
 		return 0, unwritten(err)
@@ -32,7 +32,7 @@ type filling struct {
 }
 
 // fill copies what is to do, and seals the manifest when that is whole.
-func (j Job) fill(ctx context.Context, from *export, s *saved, f filling) (wire int64, err error) {
+func (j Job) fill(ctx context.Context, from Reader, s *saved, f filling) (wire int64, err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	to, err := j.To.open(ctx, f.path)
 	if err != nil {
@@ -63,8 +63,10 @@ func (j Job) fillOpened(ctx context.Context, s *saved, c *copying, f filling) er
 	if err != nil {
 		return err
 	}
-	if err := j.describe(ctx, s.manifest, c.from); err != nil {
-		return err
+	if j.Beneath != (disk.Export{}) {
+		if err := s.addOrigins(ctx, c.from); err != nil {
+			return err
+		}
 	}
 	return c.sync(ctx)
 }

@@ -41,8 +41,9 @@ type Target struct {
 type Job struct {
 	ID   string // of the copy: one that was killed goes on under the same
 	From disk.Export
-	// Beneath is the disk that From is an overlay over, if it is one: the manifest
-	// then tells how it had what was changed.
+	// Beneath is the disk that From is an overlay over, if it is one: what is not in
+	// the overlay is then read from there, and the manifest tells how the disk had
+	// what is. Nothing may write to the overlay meanwhile.
 	Beneath disk.Export
 	To      Target
 }
@@ -168,8 +169,12 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 }
 
 // open opens a job's source.
-func (p Parallel) open(ctx context.Context, job Job) (*export, error) {
-	from, err := openExport(ctx, job.From, p.Reconnect)
+func (p Parallel) open(ctx context.Context, job Job) (from Reader, err error) {
+	if job.Beneath == (disk.Export{}) {
+		from, err = openExport(ctx, job.From, p.Reconnect)
+	} else {
+		from, err = openLayered(ctx, job.From, job.Beneath, p.Reconnect)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}

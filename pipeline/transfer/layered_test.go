@@ -64,3 +64,16 @@ func TestASourceIsVerifiedBeneathWhatWasChanged(t *testing.T) {
 		t.Errorf("Verify with a damaged manifest: %v, want %v", err, ErrManifest)
 	}
 }
+
+func TestAnOverlayIsReadWhereItHoldsSomething(t *testing.T) {
+	top, base := &export{size: 100}, &export{size: 100}
+	l := &layered{top, base, []Range{{10, 5}, {15, 5}, {40, 60}}}
+	for off, want := range map[int64]struct {
+		from *export
+		n    int64
+	}{0: {base, 10}, 9: {base, 1}, 10: {top, 5}, 14: {top, 1}, 15: {top, 5}, 20: {base, 20}, 40: {top, 60}, 99: {top, 1}} {
+		if from, n := l.at(off); from != want.from || n != want.n {
+			t.Errorf("at(%d) is the overlay: %v, for %d bytes; want %v, %d", off, from == top, n, want.from == top, want.n)
+		}
+	}
+}
