@@ -3,8 +3,8 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -174,77 +174,79 @@ func TestRequestsOfNothingAreNotSent(t *testing.T) {
 	}
 }
 
-// A request that is given up in any state leaves its buffer alone, and the
-// connection serves the next one.
+// A read that is given up in any state leaves its buffer alone, and the
+// connection serves the next request.
 func TestAGivenUpReadLeavesItsBuffer(t *testing.T) {
-	impatient := errors.New("impatient")
+	pool, dir := certificate(t)
+	server := &tls.Config{Certificates: []tls.Certificate{keyPair(t, dir)}}
+	client := &tls.Config{RootCAs: pool, ServerName: "disks.example"}
 	for name, sent := range map[string]int{"before the reply": 0, "in the header": 10, "in the data": structuredSize + 8 + 100_000} {
-		for _, simply := range []bool{false, true} {
-			t.Run(fmt.Sprint(name, simply), func(t *testing.T) {
-				const length = 300_000
-				giveUp, gone := make(chan struct{}), make(chan struct{})
-				c := dial(t, scripted(t, func(p *peer) {
-					p.negotiate(terms{size: 1 << 30, flags: everything, simple: simply})
-					a, _ := p.request()
-					answer := join(chunk(a, 0, chunkData, a.off, noise[:length]), done(a))
-					if simply {
-						answer = simple(a, 0, noise[:length])
-					}
-					p.send(answer[:sent])
-					close(giveUp)
-					<-gone
-					p.send(answer[sent:])
-					for a, ok := p.request(); ok && a.command == cmdFlush; a, ok = p.request() {
-						p.send(simple(a, 0))
-					}
-				}))
-				ctx, cancel := context.WithCancelCause(t.Context())
-				go func() { <-giveUp; cancel(impatient) }()
-				got := make([]byte, length)
-				if err := c.Read(ctx, got, 0); !errors.Is(err, impatient) {
-					t.Errorf("Read = %v, want %v", err, impatient)
-				}
-				for i := range got { // what the reader still wrote would be a race
-					got[i] = 0x55
-				}
-				close(gone)
-				if err := c.Flush(t.Context()); err != nil { // the rest of the answer came before
-					t.Errorf("the next request = %v", err)
-				}
-				if bytes.Count(got, []byte{0x55}) != length {
-					t.Error("the buffer was written to after the read was given up")
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			giveUp(t, sent, terms{size: 1 << 30, flags: everything}, nil)
+			giveUp(t, sent, terms{size: 1 << 30, flags: everything, simple: true}, nil)
+			giveUp(t, sent, terms{size: 1 << 30, flags: everything, tls: server}, client)
+		})
 	}
 }
 
-func TestAGivenUpReadIsWokenInTheMiddleOfItsData(t *testing.T) {
-	c := dial(t, scripted(t, func(p *peer) {
-		p.negotiate(terms{size: 1 << 30, flags: everything})
+// giveUp gives a read up when so much of its answer was sent.
+func giveUp(t *testing.T, sent int, terms terms, config *tls.Config) {
+	t.Helper()
+	const length = 300_000
+	impatient := errors.New("impatient")
+	partly, gone := make(chan struct{}), make(chan struct{})
+	o := scripted(t, func(p *peer) {
+		p.negotiate(terms)
 		a, _ := p.request()
-		p.send(announced(a, chunkData, 8+1<<20, a.off, noise[:100_000]))
-		p.drain()
-	}))
-	ctx, cancel := context.WithCancel(t.Context())
-	got := make([]byte, 1<<20)
-	go func() {
-		for borrowed := false; !borrowed; runtime.Gosched() { // until the reader waits for the rest
-			c.mu.Lock()
-			for _, r := range c.pending {
-				borrowed = borrowed || r.busy
-			}
-			c.mu.Unlock()
+		answer := join(chunk(a, 0, chunkData, a.off, noise[:length]), done(a))
+		if terms.simple {
+			answer = simple(a, 0, noise[:length])
 		}
-		cancel()
+		p.send(answer[:sent])
+		close(partly)
+		<-gone
+		p.send(answer[sent:])
+		for a, ok := p.request(); ok && a.command == cmdFlush; a, ok = p.request() {
+			p.send(simple(a, 0))
+		}
+	})
+	o.TLS = config
+	c := dial(t, o)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-partly
+		awaitBorrowed(c, sent > structuredSize)
+		cancel(impatient)
 	}()
-	if err := c.Read(ctx, got, 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("Read = %v, want %v", err, context.Canceled)
+	got := make([]byte, length)
+	if err := c.Read(ctx, got, 0); !errors.Is(err, impatient) {
+		t.Errorf("Read = %v, want %v", err, impatient)
 	}
-	clear(got)
+	for i := range got { // what the reader still wrote would be a race
+		got[i] = 0x55
+	}
+	close(gone)
+	if err := c.Flush(t.Context()); err != nil { // the rest of the answer came before
+		t.Errorf("the next request = %v", err)
+	}
+	if bytes.Count(got, []byte{0x55}) != length {
+		t.Error("the buffer was written to after the read was given up")
+	}
+}
+
+// awaitBorrowed returns when the reader writes to a buffer, if it should.
+func awaitBorrowed(c *Client, borrowed bool) {
+	for ; borrowed; runtime.Gosched() {
+		c.mu.Lock()
+		for _, r := range c.pending {
+			borrowed = borrowed && !r.busy
+		}
+		c.mu.Unlock()
+	}
 }
 
 func TestARequestThatIsGivenUpHalfSentEndsTheConnection(t *testing.T) {
+	t.Parallel()
 	arrived := make(chan struct{})
 	c := dial(t, scripted(t, func(p *peer) {
 		p.negotiate(terms{size: 1 << 30, flags: everything})
@@ -283,6 +285,7 @@ func TestARequestThatIsGivenUpHalfSentEndsTheConnection(t *testing.T) {
 }
 
 func TestACloseEndsWhatIsInFlight(t *testing.T) {
+	t.Parallel()
 	for name, n := range map[string]int{"a small request": 512, "a request that is being sent": 8 << 20} {
 		arrived := make(chan struct{})
 		c := dial(t, scripted(t, func(p *peer) {
@@ -331,6 +334,7 @@ func TestAContextThatHasEndedSendsNothing(t *testing.T) {
 // Requests are given up at random moments while others go on; the race detector
 // watches their buffers.
 func TestGivingUpDisturbsNobodyElse(t *testing.T) {
+	t.Parallel()
 	c := dial(t, scripted(t, func(p *peer) {
 		p.negotiate(terms{size: 1 << 30, flags: everything})
 		for a, ok := p.request(); ok && a.command == cmdRead; a, ok = p.request() {
