@@ -246,15 +246,15 @@ func dialUntil(t *testing.T, o Options) *Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	for {
-		c, err := Dial(ctx, o)
-		if errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	c, err := Dial(ctx, o)
+	for ; errors.Is(err, syscall.ECONNREFUSED); c, err = Dial(ctx, o) {
+		<-tick.C
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }
