@@ -3,6 +3,7 @@ package nbd
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -103,4 +104,25 @@ func TestSpansAreASet(t *testing.T) {
 			t.Errorf("add(%v) = %v, %v, want %v, %v", test.add, s, ok, test.want, test.ok)
 		}
 	}
+}
+
+func TestExtentsOfManyRequestsAreNotMixedUp(t *testing.T) {
+	c := dial(t, scripted(t, func(p *peer) {
+		p.negotiate(terms{size: 1 << 30, flags: everything})
+		for a, ok := p.request(); ok && a.command != cmdDisconnect; a, ok = p.request() {
+			p.send(join(chunk(a, 0, chunkStatus, uint32(7), a.length, uint32(a.off)), done(a)))
+		}
+	}))
+	var wg sync.WaitGroup
+	for w := range int64(8) {
+		wg.Go(func() {
+			for off := w; off < 4000; off += 8 {
+				all, err := c.Extents(t.Context(), Allocation, off, off+1)
+				if err != nil || !slices.Equal(all, []Extent{{off + 1, uint32(off)}}) {
+					t.Errorf("Extents of %d = %v, %v", off, all, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

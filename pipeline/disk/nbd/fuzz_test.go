@@ -31,7 +31,7 @@ func fuzzed(structured bool, said []byte) (*Client, []*request, []byte) {
 		size: 1 << 30, flags: everything, minimum: 1, maximum: maxPayload, structured: structured,
 		contexts: []meta{{Allocation, 7}, {"x:other", 8}},
 	})
-	c.in = bufio.NewReaderSize(conn, 64) // so that payloads pass its edge
+	c.in = bufio.NewReaderSize(conn, maxText) // so that short payloads pass its edge
 	memory := bytes.Repeat([]byte{0x55}, 3*lieLen)
 	all := []*request{
 		{command: cmdRead, off: lieAt, length: lieLen, into: memory[lieLen : 2*lieLen]},

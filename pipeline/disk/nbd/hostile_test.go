@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // lie is a server's answer to the first request of a kind, which is of 8 KiB at
@@ -141,9 +142,11 @@ func TestALieEndsTheConnection(t *testing.T) {
 					p.drain()
 				}
 			}))
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // for a lie that is believed
+			defer cancel()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := l.ask(t, t.Context(), c)
+			err := l.ask(t, ctx, c)
 			runtime.ReadMemStats(&after)
 			if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), l.says) {
 				t.Errorf("%s = %v, want %v and %q", l.request, err, ErrProtocol, l.says)
@@ -151,7 +154,7 @@ func TestALieEndsTheConnection(t *testing.T) {
 			if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
 				t.Errorf("%d bytes of memory were taken", took)
 			}
-			if again := c.Flush(t.Context()); !errors.Is(again, ErrProtocol) {
+			if again := c.Flush(ctx); !errors.Is(again, ErrProtocol) {
 				t.Errorf("the next request = %v, want %v", again, ErrProtocol)
 			}
 		})
@@ -162,10 +165,12 @@ func TestAReplyInPiecesWithoutEndIsBounded(t *testing.T) {
 	c := dial(t, scripted(t, func(p *peer) {
 		p.negotiate(terms{size: 1 << 30, flags: everything})
 		a, _ := p.request()
-		for off := uint64(0); off < maxPayload && p.send(data(a, off, 1)); off += 2 {
+		for off := uint64(0); off < uint64(a.length) && p.send(data(a, off, 1)); off += 2 {
 		}
+		p.send(done(a))
+		p.drain()
 	}))
-	err := c.Read(t.Context(), make([]byte, maxPayload), 0)
+	err := c.Read(t.Context(), make([]byte, 2*maxSpans+2), 0)
 	if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), "too many pieces") {
 		t.Errorf("Read = %v, want %v", err, ErrProtocol)
 	}

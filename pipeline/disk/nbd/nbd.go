@@ -75,9 +75,10 @@ type Client struct {
 
 // Dial connects and negotiates: fixed newstyle, TLS if asked for, structured
 // replies, metadata contexts, block sizes; a server that lacks one of the last
-// three is used without. ctx bounds the negotiation alone. Errors: ErrRefused
-// when the server does not give the export, ErrProtocol, ErrDisconnected, or the
-// cause of ctx.
+// three is used without. ctx bounds the negotiation alone. Errors: the system's
+// when nobody answers (syscall.ECONNREFUSED, fs.ErrNotExist), ErrRefused when the
+// server does not give the export, ErrProtocol, ErrDisconnected, or the cause of
+// ctx.
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	network, address := "unix", o.Socket
 	if o.Socket == "" {

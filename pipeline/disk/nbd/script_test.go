@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -90,6 +91,7 @@ type terms struct {
 	flags  uint16
 	blocks [3]uint32 // none told if zero
 	simple bool
+	tls    *tls.Config
 	more   []string // metadata contexts besides those asked for, which are first
 }
 
@@ -103,6 +105,9 @@ func (p *peer) negotiate(t terms) {
 		switch option {
 		case optStructuredReply:
 			p.reply(option, map[bool]uint32{false: repAck, true: repUnsupported}[t.simple])
+		case optStartTLS:
+			p.reply(option, repAck)
+			p.conn = tls.Server(p.conn, t.tls)
 		case optSetMetaContext:
 			for i, name := range append([]string{Allocation}, t.more...) {
 				p.reply(option, repMetaContext, uint32(7+i), name)
