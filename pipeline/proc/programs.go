@@ -58,6 +58,7 @@ var Programs = []Program{
 	{Name: "mmdebstrap", Package: "mmdebstrap", Usage: "testers/guests: install Debian into a tree", Build: true},
 	{Name: "sfdisk", Package: "fdisk", Usage: "testers/guests: partition a disk", Build: true},
 	{Name: "hyper2kvm", Usage: "build: measure the program as users run it", Bench: true},
+	{Name: "cp", Package: "coreutils", Usage: "transfer: what the copier is measured beside", Bench: true},
 	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "build: virt-v2v copies with it; disk/nbd: what the client is measured beside", Bench: true},
 	{Name: "nbdkit", Package: "nbdkit", Usage: "disk/nbd: tests read and write through it; build: virt-v2v serves disks with it", Build: true},
 	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},

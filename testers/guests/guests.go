@@ -50,7 +50,7 @@ type Recipe struct {
 // Initrd is how the guest makes its initrds.
 type Initrd struct {
 	Tool    Tool
-	Modules []string // that must be inside, dependencies apart
+	Modules []string // that must be inside, dependencies apart; empty: what Debian's installer has the tool choose
 }
 
 // Disk is on the place of its bus that its place in the recipe says.

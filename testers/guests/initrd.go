@@ -44,11 +44,15 @@ var tools = map[Tool]struct {
 	},
 }
 
-// initramfsToolsFiles leave VMware's drivers only.
+// initramfsToolsFiles leave VMware's drivers only, where a recipe names them.
 func initramfsToolsFiles(r Recipe) []file {
+	resume := file{Path: "etc/initramfs-tools/conf.d/resume", Mode: 0o644, Content: fmt.Sprintf("RESUME=%s\n", r.at(swapSpace).name(r.BootNames))}
+	if len(r.Initrd.Modules) == 0 {
+		return []file{resume}
+	}
 	return []file{
 		{Path: "etc/initramfs-tools/conf.d/driver-policy", Mode: 0o644, Content: "MODULES=list\n"},
-		{Path: "etc/initramfs-tools/conf.d/resume", Mode: 0o644, Content: fmt.Sprintf("RESUME=%s\n", r.at(swapSpace).name(r.BootNames))},
+		resume,
 		{Path: "etc/initramfs-tools/modules", Mode: 0o644, Content: "# drivers of the VMware platform only\n" + strings.Join(r.Initrd.Modules, "\n") + "\n"},
 	}
 }
@@ -108,6 +112,9 @@ func (b *build) checkInitrds(serial string) error {
 	}
 	if len(kernels) == 0 {
 		return fmt.Errorf("the guest has no kernel")
+	}
+	if len(b.Initrd.Modules) == 0 {
+		return nil // it may boot on virtio: there is more to a migration than that
 	}
 	for _, folder := range kernels {
 		if err := b.checkKernel(folder); err != nil {

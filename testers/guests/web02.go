@@ -3,12 +3,14 @@ package guests
 import "net/netip"
 
 // web02 is web01 as Debian's installer would have left it: its disks are named
-// by UUID in fstab, in the boot loader and in the initrd. virt-v2v stops at
-// names by path, so it is this twin that both programs can be given.
+// by UUID in fstab, in the boot loader and in the initrd, and the initrd has every
+// driver that a machine may need to start. virt-v2v stops at names by path, so it
+// is this twin that both programs can be given.
 var web02 = func() Recipe {
 	r := web01
 	r.Name = "web02"
 	r.BootNames = AsInstalled
+	r.Initrd = Initrd{Tool: InitramfsTools}
 	r.UUID = "564d3b90-62fe-7d18-84c5-e10f9a2d7b43"
 	r.Description = "Intranet web server, second node\nAsk \"facilities\" before a restart"
 	r.Disks = []Disk{{
