@@ -214,6 +214,24 @@ func TestAnOldServerIsUsedWithoutWhatItLacks(t *testing.T) {
 	}
 }
 
+func TestContextsBeforeARefusalAreNone(t *testing.T) {
+	c := dial(t, scripted(t, func(p *peer) {
+		p.greet(agreed)
+		p.option()
+		p.reply(optStructuredReply, repAck)
+		p.option()
+		p.reply(optSetMetaContext, repMetaContext, uint32(1), Allocation)
+		p.reply(optSetMetaContext, repTooBig)
+		p.option()
+		p.reply(optGo, repInfo, uint16(infoExport), uint64(1<<20), uint16(hasFlags))
+		p.reply(optGo, repAck)
+		p.request()
+	}))
+	if _, err := c.Extents(t.Context(), Allocation, 0, 512); !errors.Is(err, ErrNoContext) {
+		t.Errorf("Extents = %v, want %v", err, ErrNoContext)
+	}
+}
+
 func TestAnOldServerWithoutTheExportRefuses(t *testing.T) {
 	o := scripted(t, func(p *peer) { p.greet(0); p.option() })
 	if _, err := Dial(t.Context(), o); !errors.Is(err, ErrRefused) {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// request is one question to the server. What is beneath the line is the
-// reader's, and the caller's again when done has told.
+// request is one question to the server. From begun to failed it is the reader's,
+// and the caller's again when done has told.
 type request struct {
 	command, flags uint16
 	off, length    int64
@@ -48,8 +48,10 @@ func (r request) encode(header []byte, cookie uint64) {
 	binary.BigEndian.PutUint32(header[24:], uint32(r.length))
 }
 
-// recycle keeps a request that has been answered, unless its extents are wanted.
+// recycle keeps a request that has been answered, but not its buffers, unless its
+// extents are wanted.
 func (r *request) recycle() {
+	r.payload, r.into = nil, nil
 	if r.command != cmdBlockStatus {
 		requests.Put(r)
 	}

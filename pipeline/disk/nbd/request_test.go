@@ -68,12 +68,15 @@ func TestPiecesInAnyOrderMakeTheWhole(t *testing.T) {
 
 func TestLongRequestsAreSplit(t *testing.T) {
 	const size = 5 << 32
-	answered := func(command uint16) func(p *peer) {
+	answered := func(command uint16, end uint64) func(p *peer) {
 		return func(p *peer) {
 			p.negotiate(terms{size: size, flags: everything, blocks: [3]uint32{512, 4096, 10000}})
 			for at := uint64(512); ; {
 				a, ok := p.request()
 				if !ok || a.command == cmdDisconnect {
+					if at != end {
+						t.Errorf("command %d comes for all up to %d, want %d", command, at, end)
+					}
 					return
 				}
 				if a.command != command || a.off != at || a.off%512 != 0 || a.length%512 != 0 {
@@ -91,16 +94,16 @@ func TestLongRequestsAreSplit(t *testing.T) {
 		}
 	}
 	got := make([]byte, 50<<10)
-	if err := dial(t, scripted(t, answered(cmdRead))).Read(t.Context(), got, 512); err != nil || !bytes.Equal(got, noise[512:512+len(got)]) {
+	if err := dial(t, scripted(t, answered(cmdRead, 50<<10+512))).Read(t.Context(), got, 512); err != nil || !bytes.Equal(got, noise[512:512+len(got)]) {
 		t.Errorf("Read = %v, or other bytes than were sent", err)
 	}
-	if err := dial(t, scripted(t, answered(cmdWrite))).Write(t.Context(), noise[512:50<<10], 512); err != nil {
+	if err := dial(t, scripted(t, answered(cmdWrite, 50<<10))).Write(t.Context(), noise[512:50<<10], 512); err != nil {
 		t.Errorf("Write = %v", err)
 	}
-	if err := dial(t, scripted(t, answered(cmdWriteZeroes))).Zero(t.Context(), 512, size-512, 0); err != nil {
+	if err := dial(t, scripted(t, answered(cmdWriteZeroes, size))).Zero(t.Context(), 512, size-512, 0); err != nil {
 		t.Errorf("Zero = %v", err)
 	}
-	if err := dial(t, scripted(t, answered(cmdTrim))).Trim(t.Context(), 512, size-512); err != nil {
+	if err := dial(t, scripted(t, answered(cmdTrim, size))).Trim(t.Context(), 512, size-512); err != nil {
 		t.Errorf("Trim = %v", err)
 	}
 }
@@ -125,15 +128,11 @@ func TestFlagsReachTheServer(t *testing.T) {
 }
 
 func TestWhatAServerCannotIsNotSent(t *testing.T) {
-	c := dial(t, scripted(t, func(p *peer) {
-		p.negotiate(terms{size: 1 << 30, flags: hasFlags | sendFastZero})
-		if a, ok := p.request(); ok && a.command != cmdDisconnect {
-			t.Errorf("the client asks %+v", a)
-		}
-	}))
+	zeroing := dial(t, unasked(t, hasFlags|sendZeroes))
+	c := dial(t, unasked(t, hasFlags|sendFastZero))
 	for name, err := range map[string]error{
-		"Zero": c.Zero(t.Context(), 0, 512, 0), "fast Zero": c.Zero(t.Context(), 0, 512, Fast),
-		"Trim": c.Trim(t.Context(), 0, 512), "Flush": c.Flush(t.Context()),
+		"Zero": c.Zero(t.Context(), 0, 512, 0), "Trim": c.Trim(t.Context(), 0, 512), "Flush": c.Flush(t.Context()),
+		"fast Zero": zeroing.Zero(t.Context(), 0, 512, Fast), "Zero with FUA": zeroing.Zero(t.Context(), 0, 512, FUA),
 	} {
 		if !errors.Is(err, syscall.ENOTSUP) || !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s = %v, want %v", name, err, syscall.ENOTSUP)
@@ -141,13 +140,42 @@ func TestWhatAServerCannotIsNotSent(t *testing.T) {
 	}
 }
 
-func TestNothingIsWrittenToAReadOnlyExport(t *testing.T) {
-	c := dial(t, scripted(t, func(p *peer) {
-		p.negotiate(terms{size: 1 << 30, flags: everything | readOnly})
+// unasked is a server of 1 GiB in blocks of 512 bytes that no request may come to.
+func unasked(t *testing.T, flags uint16) Options {
+	t.Helper()
+	return scripted(t, func(p *peer) {
+		p.negotiate(terms{size: 1 << 30, flags: flags, blocks: [3]uint32{512, 4096, 1 << 20}})
 		if a, ok := p.request(); ok && a.command != cmdDisconnect {
 			t.Errorf("the client asks %+v", a)
 		}
-	}))
+	})
+}
+
+func TestWhatIsNotInTheExportsBlocksIsNotSent(t *testing.T) {
+	c := dial(t, unasked(t, everything))
+	for _, at := range []struct{ off, n int64 }{
+		{-512, 512}, {0, -512}, {1 << 30, 512}, {1<<30 - 512, 1024}, {1 << 62, 1 << 62}, {0, 1<<63 - 512}, {1 << 9, 1<<63 - 512}, {1, 512}, {0, 511}, {-1 << 63, 512},
+	} {
+		_, err := c.Extents(t.Context(), Allocation, at.off, at.n)
+		for name, err := range map[string]error{"Extents": err, "Zero": c.Zero(t.Context(), at.off, at.n, 0), "Trim": c.Trim(t.Context(), at.off, at.n)} {
+			if !errors.Is(err, syscall.EINVAL) {
+				t.Errorf("%s of %d bytes at %d = %v, want %v", name, at.n, at.off, err, syscall.EINVAL)
+			}
+		}
+	}
+	p := make([]byte, 1024)
+	for name, err := range map[string]error{
+		"Read across the end": c.Read(t.Context(), p, 1<<30-512), "Read between blocks": c.Read(t.Context(), p[:512], 256),
+		"Write across the end": c.Write(t.Context(), p, 1<<30-512), "Write of half a block": c.Write(t.Context(), p[:256], 0),
+	} {
+		if !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%s = %v, want %v", name, err, syscall.EINVAL)
+		}
+	}
+}
+
+func TestNothingIsWrittenToAReadOnlyExport(t *testing.T) {
+	c := dial(t, unasked(t, everything|readOnly))
 	for name, err := range map[string]error{
 		"Write": c.Write(t.Context(), make([]byte, 512), 0), "Zero": c.Zero(t.Context(), 0, 512, 0), "Trim": c.Trim(t.Context(), 0, 512),
 	} {
@@ -158,14 +186,9 @@ func TestNothingIsWrittenToAReadOnlyExport(t *testing.T) {
 }
 
 func TestRequestsOfNothingAreNotSent(t *testing.T) {
-	c := dial(t, scripted(t, func(p *peer) {
-		p.negotiate(terms{size: 1 << 20, flags: everything})
-		if a, ok := p.request(); ok && a.command != cmdDisconnect {
-			t.Errorf("the client asks %+v", a)
-		}
-	}))
-	all, err := c.Extents(t.Context(), Allocation, 1<<20, 0)
-	if err := errors.Join(err, c.Read(t.Context(), nil, 1<<20), c.Write(t.Context(), nil, 0), c.Zero(t.Context(), 0, 0, 0), c.Trim(t.Context(), 0, 0)); err != nil || all != nil {
+	c := dial(t, unasked(t, everything))
+	all, err := c.Extents(t.Context(), Allocation, 1<<30, 0)
+	if err := errors.Join(err, c.Read(t.Context(), nil, 1<<30), c.Write(t.Context(), nil, 0), c.Zero(t.Context(), 0, 0, 0), c.Trim(t.Context(), 0, 0)); err != nil || all != nil {
 		t.Errorf("requests of nothing = %v, %v", all, err)
 	}
 }
