@@ -42,7 +42,7 @@ type Stage struct {
 // stages is the canonical pipeline; nothing else knows the order.
 func (r *Run) stages() []Stage {
 	return []Stage{
-		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil, []string{"qemu-img", "qemu-nbd"}},
+		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil, []string{"qemu-img", "qemu-storage-daemon"}},
 		{"flatten", "put one writable overlay over every disk", r.flatten, r.openOverlays, r.dropOverlays, []string{"qemu-img", "qemu-storage-daemon"}},
 		{"inspect", "read what is installed on the disks", r.inspect, nil, r.renewOverlays, nil},
 		{"plan", "work out every change, touching nothing", r.plan, nil, r.renewOverlays, nil},

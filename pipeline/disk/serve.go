@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -115,11 +114,7 @@ func servedArgs(path string, s Shape, dir string) []string {
 	if s.Compress {
 		format = blockdev{"driver": "compress", "node-name": "compress", "file": format}
 	}
-	return []string{
-		"--blockdev", format.String(),
-		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, "nbd.sock")}, "max-connections": 0}.String(),
-		"--export", blockdev{"type": "nbd", "id": "disk", "node-name": format["node-name"], "name": "disk", "writable": true}.String(),
-	}
+	return append([]string{"--blockdev", format.String()}, servingArgs(format["node-name"].(string), dir, true)...)
 }
 
 // Serve serves a disk that Create made, to be written, until Close.
@@ -132,12 +127,12 @@ func Serve(ctx context.Context, path string, s Shape) (*Served, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	socket := filepath.Join(dir, "nbd.sock")
-	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: servedArgs(path, s, dir)}, Socket: socket})
+	e := servedAt(dir)
+	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: servedArgs(path, s, dir)}, Socket: e.Socket})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir), f.Close())
 	}
-	return &Served{Export{socket, "disk"}, dir, server, f}, nil
+	return &Served{e, dir, server, f}, nil
 }
 
 // Sync brings what was flushed to stable storage.

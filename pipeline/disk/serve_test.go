@@ -53,7 +53,8 @@ func TestHowDisksAreServedForWriting(t *testing.T) {
 	want := []string{
 		"--blockdev", `{"driver":"compress","file":{"driver":"qcow2","file":{"cache":{"no-flush":true},"driver":"file","filename":"x"},"node-name":"disk"},"node-name":"compress"}`,
 		"--nbd-server", `{"addr":{"path":"d/nbd.sock","type":"unix"},"max-connections":0}`,
-		"--export", `{"id":"disk","name":"disk","node-name":"compress","type":"nbd","writable":true}`,
+		"--export", `{"id":"nbd","name":"disk","node-name":"compress","type":"nbd","writable":true}`,
+		"--export", `{"addr":{"path":"d/vhost.sock","type":"unix"},"id":"vhost","node-name":"compress","type":"vhost-user-blk","writable":true}`,
 	}
 	if d := cmp.Diff(want, servedArgs("x", Shape{Format: QCOW2, Compress: true}, "d")); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

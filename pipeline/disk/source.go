@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 type Export struct {
 	Socket string // path of the socket
 	Name   string // of the export
+	// Shared is the socket on which one client gets the same disk in shared
+	// memory (vhost-user-blk); "" if none does.
+	Shared string
 }
 
 // URI names the export to other programs.
@@ -31,11 +35,34 @@ type Source struct {
 	dir    string
 }
 
-// sourceArgs serves one disk. --persistent and --shared=0 let any number of
-// clients come and go. The node names every file, driver and backing disk, so
-// that a disk's own header cannot make QEMU open another file.
-func sourceArgs(n blockdev, socket string) []string {
-	return []string{"--read-only", "--persistent", "--shared=0", "--cache=writeback", "--discard=ignore", "--socket=" + socket, "--export-name=disk", "json:" + n.String()}
+// sourceArgs serves one disk. The node names every file, driver and backing disk,
+// so that a disk's own header cannot make QEMU open another file.
+func sourceArgs(n blockdev, dir string) []string {
+	n = maps.Clone(n)
+	n["node-name"] = "disk"
+	return append([]string{"--blockdev", n.String()}, servingArgs("disk", dir, false)...)
+}
+
+// servingArgs serves a node in two ways: over NBD, to any number of clients, and
+// in shared memory, to one that copies it.
+func servingArgs(node, dir string, writable bool) []string {
+	return []string{
+		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, nbdSocket)}, "max-connections": 0}.String(),
+		"--export", blockdev{"type": "nbd", "id": "nbd", "node-name": node, "name": "disk", "writable": writable}.String(),
+		"--export", blockdev{"type": "vhost-user-blk", "id": "vhost", "node-name": node, "writable": writable,
+			"addr": blockdev{"type": "unix", "path": filepath.Join(dir, vhostSocket)}}.String(),
+	}
+}
+
+// Sockets in a server's folder.
+const (
+	nbdSocket   = "nbd.sock"
+	vhostSocket = "vhost.sock"
+)
+
+// servedAt is the export of what servingArgs serve.
+func servedAt(dir string) Export {
+	return Export{Socket: filepath.Join(dir, nbdSocket), Name: "disk", Shared: filepath.Join(dir, vhostSocket)}
 }
 
 // fileNode is a file or a block device that is read.
@@ -70,12 +97,12 @@ func (c *Chain) Open(ctx context.Context) (*Source, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	socket := filepath.Join(dir, "nbd.sock")
-	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-nbd", Args: sourceArgs(n, socket)}, Socket: socket})
+	e := servedAt(dir)
+	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: sourceArgs(n, dir)}, Socket: e.Socket})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Source{Export{socket, "disk"}, c.Size, server, dir}, nil
+	return &Source{e, c.Size, server, dir}, nil
 }
 
 // node is how QEMU opens the disk, every file of which was found to be whole.

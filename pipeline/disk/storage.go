@@ -45,7 +45,7 @@ func storageArgs(dir string, layers []Layer) []string {
 	args := []string{
 		"--chardev", "socket,id=qmp,path=" + strings.ReplaceAll(filepath.Join(dir, "qmp.sock"), ",", ",,") + ",server=on,wait=off",
 		"--monitor", "chardev=qmp",
-		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, "nbd.sock")}, "max-connections": 0}.String(),
+		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, nbdSocket)}, "max-connections": 0}.String(),
 	}
 	for i, l := range layers {
 		overlay := blockdev{"driver": "qcow2", "node-name": node("overlay", i), "discard": "unmap", "detect-zeroes": "unmap",
@@ -78,7 +78,7 @@ func OpenStorage(ctx context.Context, layers []Layer) (*Storage, error) {
 func (s *Storage) start(ctx context.Context) (err error) {
 	s.server, err = proc.Start(ctx, proc.Service{
 		Command:       proc.Command{Name: "qemu-storage-daemon", Args: storageArgs(s.dir, s.layers)},
-		Socket:        filepath.Join(s.dir, "nbd.sock"),
+		Socket:        filepath.Join(s.dir, nbdSocket),
 		PrivateMounts: os.Geteuid() == 0, // a FUSE mount then ends with its daemon
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ const (
 // file: QEMU offers a disk in one way at a time.
 func (s *Storage) Export(ctx context.Context, i int) (Export, error) {
 	err := s.switchTo(ctx, i, exportNBD, map[string]any{"name": node("disk", i), "allocation-depth": true})
-	return Export{filepath.Join(s.dir, "nbd.sock"), node("disk", i)}, err
+	return Export{Socket: filepath.Join(s.dir, nbdSocket), Name: node("disk", i)}, err
 }
 
 // Raw offers disk i as a raw file, ends its NBD export, and returns the file's

@@ -29,9 +29,9 @@ const oldestQEMU = "7.2"
 // the set-up script and the start-up check are tested against it.
 var Programs = []Program{
 	{Name: "qemu-img", Package: "qemu-utils", Usage: "disk: create overlays, convert, check", Least: oldestQEMU},
-	{Name: "qemu-nbd", Package: "qemu-utils", Usage: "disk: export a source disk read-only", Least: oldestQEMU},
-	{Name: "qemu-storage-daemon", Package: "qemu-system-common", Usage: "disk: own the overlays", Least: oldestQEMU},
+	{Name: "qemu-storage-daemon", Package: "qemu-system-common", Usage: "disk: serve sources, overlays and targets", Least: oldestQEMU},
 	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Usage: "accel, testers: start machines", Least: oldestQEMU},
+	{Name: "qemu-nbd", Package: "qemu-utils", Usage: "disk, transfer: tests serve disks with it", Build: true},
 	{Name: "qemu-io", Package: "qemu-utils", Usage: "disk: tests write to snapshots", Build: true},
 	{Name: "setpriv", Package: "util-linux", Usage: "target: tests run libvirt as an ordinary user", Build: true},
 	{Name: "libvirtd", Package: "libvirt-daemon", Usage: "target, testers/libvirt: tests define and run the domain in a real libvirt", Build: true},

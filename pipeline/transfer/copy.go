@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"hyper2kvm/pipeline/disk/vhost"
 )
 
 // Bounds of what is under way, of all disks together.
@@ -29,31 +31,50 @@ const (
 
 // budget is what copies that run side by side share.
 type budget struct {
-	buffers *sync.Pool
-	memory  *semaphore.Weighted
-	unsaved int64 // of each disk, bytes
+	memory  *vhost.Memory
+	buffers chan []byte // all of the memory
+	unsaved int64       // of each disk, bytes
 	limit   *throttle
 }
 
-func newBudget(disks int, limit *throttle) *budget {
-	return &budget{&sync.Pool{}, semaphore.NewWeighted(inFlight), unsaved / int64(max(1, disks)), limit}
+// newBudget is for so many disks, none with larger chunks.
+func newBudget(disks int, chunk int64, limit *throttle) (*budget, error) {
+	n := max(2, inFlight/chunk)
+	m, err := vhost.NewMemory(int(n * chunk))
+	if err != nil {
+		return nil, err
+	}
+	b := &budget{m, make(chan []byte, n), unsaved / int64(max(1, disks)), limit}
+	for p := range slices.Chunk(m.Bytes(), int(chunk)) {
+		b.buffers <- p
+	}
+	return b, nil
 }
+
+func (b *budget) close() error { return b.memory.Close() }
 
 // take waits for room for a chunk.
-func (b *budget) take(ctx context.Context, chunk int64) ([]byte, error) {
-	if err := b.memory.Acquire(ctx, min(chunk, inFlight)); err != nil {
+func (b *budget) take(ctx context.Context) ([]byte, error) {
+	select {
+	case p := <-b.buffers:
+		return p, nil
+	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if p, ok := b.buffers.Get().(*[]byte); ok && int64(cap(*p)) >= chunk {
-		return (*p)[:chunk], nil
-	}
-	return make([]byte, chunk), nil
 }
 
-func (b *budget) give(p []byte) {
-	chunk := int64(cap(p))
-	b.buffers.Put(&p)
-	b.memory.Release(min(chunk, inFlight))
+func (b *budget) give(p []byte) { b.buffers <- p }
+
+// joiner is a disk that there is a quicker way to from a shared memory.
+type joiner interface {
+	join(ctx context.Context, m *vhost.Memory)
+}
+
+// share lets a disk use the budget's memory.
+func (b *budget) share(ctx context.Context, r Reader) {
+	if j, ok := r.(joiner); ok {
+		j.join(ctx, b.memory)
+	}
 }
 
 // copying is one disk on its way.
@@ -128,7 +149,7 @@ func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail conte
 		if err := c.room.Acquire(ctx, c.manifest.Chunk); err != nil {
 			return context.Cause(ctx)
 		}
-		buffer, err := c.budget.take(ctx, c.manifest.Chunk)
+		buffer, err := c.budget.take(ctx)
 		if err != nil {
 			return err
 		}

@@ -65,8 +65,7 @@ func (x *half) run(t *testing.T, ctx context.Context, unsaved int64) (*copying, 
 	}
 	defer m.close()
 	defer j.close()
-	b := newBudget(1, newThrottle(nil))
-	b.unsaved = unsaved
+	b := testBudget(t, unsaved)
 	c := newCopying(x.from, x.to, &saved{m, j, done, fresh}, b)
 	c.todo = pieces(ctx, x.from, x.h, 0, x.h.chunks())
 	err = c.run(ctx)
@@ -74,6 +73,21 @@ func (x *half) run(t *testing.T, ctx context.Context, unsaved int64) (*copying, 
 		err = m.seal()
 	}
 	return c, err
+}
+
+func testBudget(t *testing.T, unsaved int64) *budget {
+	t.Helper()
+	b, err := newBudget(1, leastChunk, newThrottle(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b.unsaved = unsaved
+	return b
 }
 
 func TestACopyHasItsSourcesContentAndDigests(t *testing.T) {
@@ -197,8 +211,7 @@ func TestATargetThatCannotBeWrittenEndsTheCopy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := newBudget(1, newThrottle(nil))
-		b.unsaved = 2 << 20 // room ends while the journal fails
+		b := testBudget(t, 2<<20) // room ends while the journal fails
 		c := newCopying(x.from, to(x.to), &saved{m, j, nil, true}, b)
 		c.todo = pieces(t.Context(), x.from, x.h, 0, x.h.chunks())
 		err = c.run(t.Context())

@@ -24,7 +24,11 @@ type Delta struct {
 // with the same deltas again, it goes on where it was.
 func (p Parallel) Update(ctx context.Context, deltas []Delta, report func(Progress)) ([]Result, error) {
 	told := serial(report)
-	return sideBySide(ctx, len(deltas), func(ctx context.Context, i int, b *budget) (Result, error) {
+	var jobs []Job
+	for _, d := range deltas {
+		jobs = append(jobs, d.Job)
+	}
+	return sideBySide(ctx, jobs, func(ctx context.Context, i int, b *budget) (Result, error) {
 		return p.update(ctx, deltas[i], b, func(at Progress) { at.Disk = i; told(at) })
 	}, p.Limits)
 }

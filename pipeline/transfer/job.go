@@ -38,6 +38,8 @@ func (j Job) fill(ctx context.Context, from Reader, s *saved, f filling) (wire i
 	if err != nil {
 		return 0, unwritten(err)
 	}
+	f.budget.share(ctx, from)
+	f.budget.share(ctx, to)
 	c := newCopying(from, to, s, f.budget)
 	c.todo = f.todo
 	err = j.fillOpened(ctx, s, c, f)

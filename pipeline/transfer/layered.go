@@ -11,6 +11,7 @@ import (
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/disk/nbd"
+	"hyper2kvm/pipeline/disk/vhost"
 )
 
 // depth is the metadata context in which QEMU tells what is in an overlay itself:
@@ -105,6 +106,8 @@ func (l *layered) at(off int64) (*export, int64) {
 	}
 	return l.export, l.own[i].Offset + l.own[i].Length - off
 }
+
+func (l *layered) join(ctx context.Context, m *vhost.Memory) { l.beneath.join(ctx, m) }
 
 func (l *layered) Close() error { return errors.Join(l.export.Close(), l.beneath.Close()) }
 

@@ -1,12 +1,14 @@
 package transfer
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/vhost"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -75,5 +77,31 @@ func TestAnOverlayIsReadWhereItHoldsSomething(t *testing.T) {
 		if from, n := l.at(off); from != want.from || n != want.n {
 			t.Errorf("at(%d) is the overlay: %v, for %d bytes; want %v, %d", off, from == top, n, want.from == top, want.n)
 		}
+	}
+}
+
+// Sources and targets that our own servers serve are copied in shared memory.
+func TestCopiesGoThroughSharedMemory(t *testing.T) {
+	s := source(t, patterned(4<<20))
+	b := testBudget(t, unsaved)
+	e, err := openExport(t.Context(), s.Export, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	b.share(t.Context(), e)
+	p, err := b.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !e.quick(func(d *vhost.Device) error { return d.Read(t.Context(), p, 0) }) || !bytes.Equal(p, patterned(4 << 20)[:leastChunk]) {
+		t.Error("it was not read")
+	}
+	if other, err := openExport(t.Context(), s.Export, 0); err != nil || other.quick(func(*vhost.Device) error { return nil }) {
+		t.Errorf("a way that was not asked for was taken: %v", err)
+	} else if err := other.Read(t.Context(), p, 0); err != nil {
+		t.Error(err)
+	} else if err := other.Close(); err != nil {
+		t.Error(err)
 	}
 }

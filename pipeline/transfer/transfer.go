@@ -89,7 +89,7 @@ const reportEvery = 500 * time.Millisecond
 // Copy implements Copier.
 func (p Parallel) Copy(ctx context.Context, jobs []Job, report func(Progress)) ([]Result, error) {
 	told := serial(report)
-	results, err := sideBySide(ctx, len(jobs), func(ctx context.Context, i int, b *budget) (Result, error) {
+	results, err := sideBySide(ctx, jobs, func(ctx context.Context, i int, b *budget) (Result, error) {
 		return p.one(ctx, jobs[i], b, func(at Progress) { at.Disk = i; told(at) })
 	}, p.Limits)
 	if err != nil {
@@ -98,14 +98,22 @@ func (p Parallel) Copy(ctx context.Context, jobs []Job, report func(Progress)) (
 	return results, nil
 }
 
-// sideBySide works on all of n disks. The first error ends all.
-func sideBySide(ctx context.Context, n int, work func(ctx context.Context, i int, b *budget) (Result, error), limits []Limit) ([]Result, error) {
+// sideBySide works on all jobs. The first error ends all.
+func sideBySide(ctx context.Context, jobs []Job, work func(ctx context.Context, i int, b *budget) (Result, error), limits []Limit) (_ []Result, err error) {
+	chunk := int64(leastChunk)
+	for _, j := range jobs {
+		chunk = max(chunk, chunkFor(j.To.Size))
+	}
+	b, err := newBudget(len(jobs), chunk, newThrottle(limits))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
 	inner, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	b := newBudget(n, newThrottle(limits))
-	results := make([]Result, n)
+	results := make([]Result, len(jobs))
 	var group sync.WaitGroup
-	for i := range n {
+	for i := range jobs {
 		group.Go(func() {
 			var err error
 			if results[i], err = work(inner, i, b); err != nil {
