@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ type flags struct {
 
 func (f *flags) addTarget(c *cobra.Command) {
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the migration's own folder is made")
-	c.Flags().StringVar(&f.shape.Format, "format", disk.QCOW2, "format of the converted disks: qcow2 or raw")
+	c.Flags().StringVar(&f.shape.Format, "format", disk.QCOW2, "format of the converted disks: qcow2, raw, vmdk, vdi or vhdx")
 	c.Flags().BoolVar(&f.shape.Compress, "compress", false, "compress the converted disks (qcow2)")
 	c.Flags().StringVar(&f.clusterSize, "cluster-size", "", "size of the converted disks' clusters (qcow2), such as 64K or 2M")
 	c.Flags().StringVar(&f.shape.Preallocation, "preallocation", "", "room that is taken beforehand: off, metadata (qcow2), falloc or full")
@@ -128,8 +129,6 @@ func (f *flags) addOutput(c *cobra.Command) {
 
 func (f *flags) check() error {
 	switch {
-	case f.shape.Format != "" && f.shape.Format != disk.QCOW2 && f.shape.Format != disk.Raw:
-		return fmt.Errorf("%w: --format %s: want qcow2 or raw", errUsage, f.shape.Format)
 	case f.engine != "" && f.engine != pipeline.Auto && f.engine != pipeline.Direct && f.engine != pipeline.Libguestfs:
 		return fmt.Errorf("%w: --engine %s: want auto, direct or libguestfs", errUsage, f.engine)
 	case f.output != "" && f.output != "text" && f.output != "json":
@@ -139,7 +138,9 @@ func (f *flags) check() error {
 	case f.with == withQEMU && f.connect != "":
 		return fmt.Errorf("%w: --connect is for a test with libvirt", errUsage)
 	}
-	return nil
+	_, badShape := f.targetShape()
+	_, badLimit := f.speed()
+	return cmp.Or(badShape, badLimit)
 }
 
 func (a *app) migrate() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/target"
 	"hyper2kvm/pipeline/transfer"
@@ -62,9 +63,13 @@ func (r *Run) diskPath(i int) string {
 // XMLPath is where the libvirt XML is.
 func (r *Run) XMLPath() string { return filepath.Join(r.Folder, r.Name+".xml") }
 
+// writeXML writes the domain, unless libvirt does not know the disks' format.
 func (r *Run) writeXML() error {
 	domain := r.domain()
 	r.Domain = &domain
+	if r.Options.Shape.Format == disk.VHDX {
+		return nil
+	}
 	var disks []target.Disk
 	for _, d := range r.Disks {
 		disks = append(disks, target.Disk{Path: d.Path, Format: d.Format})

@@ -86,6 +86,9 @@ func (o Options) check() error {
 	if o.With != WithQEMU && o.Hardware == OnVMware {
 		return fmt.Errorf("%w: hardware like VMware's is no emitted domain: it is tested with QEMU alone", source.ErrBadInput)
 	}
+	if o.Shape.Format == disk.VHDX && o.With == WithLibvirt {
+		return fmt.Errorf("%w: libvirt knows no VHDX: test it with QEMU, or choose another format", source.ErrBadInput)
+	}
 	if err := o.Shape.Check(); err != nil {
 		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}

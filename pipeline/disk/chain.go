@@ -28,8 +28,8 @@ type Chain struct {
 }
 
 // ReadChain finds what a disk is made of. The other files of a VMDK lie in its
-// own folder, or below, or in the folders that are allowed; qcow2 and raw disks
-// that stand on other files are refused. The errors are sentences for people:
+// own folder, or below, or in the folders that are allowed; disks of
+// other formats that stand on other files are refused. The errors are sentences for people:
 // ErrChain for other files that cannot be taken, ErrEncrypted, ErrDevice,
 // ErrTruncated, ErrNotADisk.
 func ReadChain(ctx context.Context, path, format string, allowed []string) (*Chain, error) {

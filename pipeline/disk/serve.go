@@ -13,7 +13,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// Other formats, which are written alone.
+// Formats that are written, and read of what was written alone.
 const (
 	VDI  = "vdi"
 	VHDX = "vhdx"

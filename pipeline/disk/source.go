@@ -110,6 +110,8 @@ func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
 	switch c.Format {
 	case Raw:
 		return blockdev{"driver": Raw, "read-only": true, "file": fileNode(c.Path)}, nil
+	case VDI, VHDX:
+		return blockdev{"driver": c.Format, "read-only": true, "file": fileNode(c.Path)}, nil
 	case QCOW2:
 		return blockdev{"driver": QCOW2, "read-only": true, "file": fileNode(c.Path), "backing": nil}, wholeQCOW2(ctx, c.Path)
 	}
