@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,8 @@ type flags struct {
 	to, engine, output string
 	shape              disk.Shape
 	clusterSize        string
-	limits             []string
+	limits, devices    []string
+	overwrite          bool
 	noTest             bool
 	plan               string
 	folders            []string
@@ -40,7 +42,28 @@ func (f *flags) addTarget(c *cobra.Command) {
 	c.Flags().BoolVar(&f.shape.Compress, "compress", false, "compress the converted disks (qcow2)")
 	c.Flags().StringVar(&f.clusterSize, "cluster-size", "", "size of the converted disks' clusters (qcow2), such as 64K or 2M")
 	c.Flags().StringVar(&f.shape.Preallocation, "preallocation", "", "room that is taken beforehand: off, metadata (qcow2), falloc or full")
+	c.Flags().StringArrayVar(&f.devices, "disk-to", nil, "put a disk into a block device instead of a file: 0=/dev/vg0/web01 (may be repeated; disks are counted from 0)")
+	c.Flags().BoolVar(&f.overwrite, "overwrite", false, "the devices of --disk-to may hold something, which is lost")
 	f.addLimit(c)
+}
+
+// targets are the devices that the flags called disk-to name.
+func (f *flags) targets() (map[int]string, error) {
+	list := map[int]string{}
+	for _, text := range f.devices {
+		number, path, _ := strings.Cut(text, "=")
+		i, err := strconv.Atoi(number)
+		if err != nil || i < 0 || path == "" || list[i] != "" {
+			return nil, fmt.Errorf("%w: --disk-to %s: want each disk once, such as 0=/dev/vg0/web01", errUsage, text)
+		}
+		if list[i], err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+	}
+	if f.overwrite && len(list) == 0 {
+		return nil, fmt.Errorf("%w: --overwrite is for the devices of --disk-to", errUsage)
+	}
+	return list, nil
 }
 
 func (f *flags) addLimit(c *cobra.Command) {
@@ -140,7 +163,8 @@ func (f *flags) check() error {
 	}
 	_, badShape := f.targetShape()
 	_, badLimit := f.speed()
-	return cmp.Or(badShape, badLimit)
+	_, badDevice := f.targets()
+	return cmp.Or(badShape, badLimit, badDevice)
 }
 
 func (a *app) migrate() *cobra.Command {
@@ -250,6 +274,10 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if err != nil {
 		return err
 	}
+	if o.Devices, err = f.targets(); err != nil {
+		return err
+	}
+	o.Overwrite = f.overwrite
 	o.With, o.Connect = f.tester()
 	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)+suffix))
 	if err != nil {

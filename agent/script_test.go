@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 //	empty FOLDER         nothing is in it
 //	guest FILE [FSTAB]   make a disk with the least of a Linux guest (tools, root)
 //	tmpfs FOLDER SIZE    mount a small file system there (root)
+//	device NAME SIZE     make a block device of SIZE MiB, all zeroes, and put its path into $NAME (root)
 //	cut FILE BYTES       keep the beginning of a file
 //	end FILE             end the process whose ID is in the file
 func TestScripts(t *testing.T) {
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return os.Getenv("NEED_TOOLS") != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "exits-as-nobody": exitsAsNobody, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "cut": cut, "end": end,
+			"exits": exits, "exits-as-nobody": exitsAsNobody, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "device": makeDevice, "cut": cut, "end": end,
 		},
 	})
 }
@@ -123,6 +124,22 @@ func mountTmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(folder, 0o755))
 	ts.Check(unix.Mount("none", folder, "tmpfs", 0, "size="+args[1]))
 	ts.Defer(func() { ts.Check(unix.Unmount(folder, 0)) })
+}
+
+func makeDevice(ts *testscript.TestScript, neg bool, args []string) {
+	size, err := strconv.ParseInt(strings.TrimSuffix(args[1], "M"), 10, 64)
+	ts.Check(err)
+	file := ts.MkAbs(args[0] + ".device")
+	ts.Check(os.WriteFile(file, nil, 0o600))
+	ts.Check(os.Truncate(file, size<<20))
+	path, err := proc.Run(context.Background(), "losetup", "--find", "--show", file)
+	ts.Check(err)
+	device := strings.TrimSpace(string(path))
+	ts.Setenv(args[0], device)
+	ts.Defer(func() {
+		_, err := proc.Run(context.Background(), "losetup", "--detach", device)
+		ts.Check(err)
+	})
 }
 
 // makeGuest makes a disk of one partition with a system's name and an fstab. In

@@ -42,12 +42,12 @@ func (r *Run) convert(ctx context.Context) error {
 // however often the stage begins.
 func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
 	var jobs []transfer.Job
-	for i, d := range r.Machine.Disks {
+	for i := range r.Machine.Disks {
 		from, err := r.storage.Export(ctx, i)
 		if err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
-		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.sources[i].Export, To: transfer.Target{Path: r.diskPath(i), Shape: r.Options.Shape, Size: d.Size}})
+		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.sources[i].Export, To: r.target(i)})
 	}
 	return jobs, nil
 }
@@ -56,7 +56,21 @@ func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
 // one of this.
 func (r *Run) copyID(i int) string { return fmt.Sprintf("%s disk %d", r.ID, i) }
 
+// target is where disk i goes: into a file of the folder, or to a device that the
+// operator named.
+func (r *Run) target(i int) transfer.Target {
+	to := transfer.Target{Path: r.diskPath(i), Shape: r.Options.Shape, Size: r.Machine.Disks[i].Size}
+	if r.Options.Devices[i] != "" {
+		to.Device, to.Shape, to.Overwrite = true, disk.Shape{Format: disk.Raw}, r.Options.Overwrite
+		to.Beside = filepath.Join(r.Folder, fmt.Sprintf("%s-disk%d", r.Name, i))
+	}
+	return to
+}
+
 func (r *Run) diskPath(i int) string {
+	if device := r.Options.Devices[i]; device != "" {
+		return device
+	}
 	return filepath.Join(r.Folder, fmt.Sprintf("%s-disk%d.%s", r.Name, i, r.Options.Shape.Format))
 }
 
@@ -135,7 +149,7 @@ func everyKernel(f inspect.Facts, driver string, places ...inspect.Where) bool {
 func (r *Run) dropTargets() error {
 	failed := []error{os.RemoveAll(r.XMLPath())}
 	for i := range r.Machine.Disks {
-		failed = append(failed, transfer.Discard(r.diskPath(i), r.copyID(i)))
+		failed = append(failed, transfer.Discard(r.target(i), r.copyID(i)))
 	}
 	r.Disks = nil
 	return errors.Join(failed...)

@@ -44,7 +44,8 @@ func (r *Run) emitted() (string, error) {
 	if r.Stage("convert").State != Done {
 		var disks []target.Disk
 		for i := range r.Domain.Disks {
-			disks = append(disks, target.Disk{Path: r.diskPath(i), Format: r.Options.Shape.Format})
+			to := r.target(i)
+			disks = append(disks, target.Disk{Path: to.Path, Format: to.Format})
 		}
 		return target.LibvirtXML(*r.Domain, disks)
 	}

@@ -71,15 +71,19 @@ type Migration struct {
 
 // Options is what the operator asked for.
 type Options struct {
-	Source   string            `json:"source"`
-	Shape    disk.Shape        `json:"shape"`              // of the target's disks
-	Engine   string            `json:"engine"`             // auto, direct, libguestfs
-	Hardware string            `json:"hardware,omitempty"` // that TEST boots on: OnKVM or OnVMware
-	With     string            `json:"with,omitempty"`     // what runs the tested machine: WithQEMU or WithLibvirt
-	Connect  string            `json:"connect,omitempty"`  // URI of the libvirt to test with; libvirt.DefaultURI if empty
-	Until    string            `json:"until,omitempty"`    // the last stage to run; all if empty
-	Skip     map[string]string `json:"skip,omitempty"`     // stage to the reason
-	Plan     *fixers.Plan      `json:"plan,omitempty"`     // an approved plan, applied instead of a new one
+	Source string     `json:"source"`
+	Shape  disk.Shape `json:"shape"` // of the target's disks
+	// Devices are block devices, absolute, that disks go to instead of files, by the
+	// disks' indexes. Those that hold something are taken only to be overwritten.
+	Devices   map[int]string    `json:"devices,omitempty"`
+	Overwrite bool              `json:"overwrite,omitempty"`
+	Engine    string            `json:"engine"`             // auto, direct, libguestfs
+	Hardware  string            `json:"hardware,omitempty"` // that TEST boots on: OnKVM or OnVMware
+	With      string            `json:"with,omitempty"`     // what runs the tested machine: WithQEMU or WithLibvirt
+	Connect   string            `json:"connect,omitempty"`  // URI of the libvirt to test with; libvirt.DefaultURI if empty
+	Until     string            `json:"until,omitempty"`    // the last stage to run; all if empty
+	Skip      map[string]string `json:"skip,omitempty"`     // stage to the reason
+	Plan      *fixers.Plan      `json:"plan,omitempty"`     // an approved plan, applied instead of a new one
 	// AllowFolders are absolute: a disk's other files may lie in them, besides
 	// the folder of the file that names them.
 	AllowFolders []string `json:"allow_folders,omitempty"`

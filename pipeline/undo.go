@@ -10,7 +10,6 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
-	"hyper2kvm/pipeline/transfer"
 )
 
 // undoReady names the file that says that the overlays of an undo are whole.
@@ -80,8 +79,8 @@ func (r *Run) UndoAll(ctx context.Context) (err error) {
 // dropManifests removes what tells of disks that are no more as they were copied.
 func (r *Run) dropManifests() error {
 	var failed []error
-	for i, d := range r.Disks {
-		failed = append(failed, os.RemoveAll(transfer.ManifestPath(d.Path)))
+	for i := range r.Disks {
+		failed = append(failed, os.RemoveAll(r.target(i).Manifest()))
 		r.Disks[i].Content = ""
 	}
 	return errors.Join(failed...)

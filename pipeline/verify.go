@@ -64,8 +64,9 @@ func (r *Run) verifySources(ctx context.Context) (list []Verified, err error) {
 func (r *Run) verify(ctx context.Context, i int, from *disk.Source, v Verified) (_ Verified, err error) {
 	defer func() { err = errors.Join(err, from.Close()) }()
 	r.tell(Event{Stage: "verify", State: Running, Text: "read " + v.Path})
-	manifest := transfer.ManifestPath(r.diskPath(i))
-	v.Verified, err = r.reader.Verify(ctx, manifest, from.Export, v.Source, func(p transfer.Progress) {
+	to := r.target(i)
+	c := transfer.Check{Manifest: to.Manifest(), From: from.Export, Source: v.Source, Device: to.Device && !v.Source}
+	v.Verified, err = r.reader.Verify(ctx, c, func(p transfer.Progress) {
 		r.tell(Event{Stage: "verify", State: Running, Progress: &p, Disk: i})
 	})
 	switch {

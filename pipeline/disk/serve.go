@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -128,11 +130,35 @@ func Serve(ctx context.Context, path string, s Shape) (*Served, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	e := servedAt(dir)
-	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: servedArgs(path, s, dir)}, Socket: e.Socket})
+	server, err := startUnlocked(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: servedArgs(path, s, dir)}, Socket: e.Socket})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir), f.Close())
 	}
 	return &Served{e, dir, server, f}, nil
+}
+
+// The server of a run that was killed ends with it, but in its own time, and
+// has the file locked until then.
+const (
+	lockWait  = 10 * time.Second
+	lockPause = 100 * time.Millisecond
+	// Source: QEMU, block/file-posix.c, raw_check_lock_bytes.
+	locked = `Failed to get "write" lock`
+)
+
+// startUnlocked starts a server as soon as nobody else has its file locked.
+func startUnlocked(ctx context.Context, s proc.Service) (*proc.Server, error) {
+	for began := time.Now(); ; {
+		server, err := proc.Start(ctx, s)
+		if err == nil || !strings.Contains(err.Error(), locked) || time.Since(began) > lockWait {
+			return server, err
+		}
+		select {
+		case <-time.After(lockPause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // Sync brings what was flushed to stable storage.

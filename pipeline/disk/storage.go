@@ -76,7 +76,7 @@ func OpenStorage(ctx context.Context, layers []Layer) (*Storage, error) {
 }
 
 func (s *Storage) start(ctx context.Context) (err error) {
-	s.server, err = proc.Start(ctx, proc.Service{
+	s.server, err = startUnlocked(ctx, proc.Service{
 		Command:       proc.Command{Name: "qemu-storage-daemon", Args: storageArgs(s.dir, s.layers)},
 		Socket:        filepath.Join(s.dir, nbdSocket),
 		PrivateMounts: os.Geteuid() == 0, // a FUSE mount then ends with its daemon

@@ -182,10 +182,10 @@ func ours(b *testing.B, from, to, format string) time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	job := Job{ID: "x", From: s.Export, To: Target{to, disk.Shape{Format: format}, s.Size}}
+	job := Job{ID: "x", From: s.Export, To: Target{Path: to, Shape: disk.Shape{Format: format}, Size: s.Size}}
 	_, err = Parallel{}.Copy(b.Context(), []Job{job}, func(Progress) {})
 	took := time.Since(start)
-	if err := errors.Join(err, s.Close(), Discard(to, "x")); err != nil {
+	if err := errors.Join(err, s.Close(), Discard(job.To, "x")); err != nil {
 		b.Fatal(err)
 	}
 	return took

@@ -101,7 +101,7 @@ type copying struct {
 type run struct{ first, count, bytes int64 }
 
 func newCopying(from Reader, to Writer, s *saved, b *budget) *copying {
-	return &copying{from: from, to: to, manifest: s.manifest, journal: s.journal, budget: b, done: s.done, blank: s.fresh,
+	return &copying{from: from, to: to, manifest: s.manifest, journal: s.journal, budget: b, done: s.done, blank: s.blank,
 		room: semaphore.NewWeighted(max(b.unsaved, s.Chunk)), kick: make(chan struct{}, 1)}
 }
 

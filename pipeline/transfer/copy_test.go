@@ -66,7 +66,7 @@ func (x *half) run(t *testing.T, ctx context.Context, unsaved int64) (*copying, 
 	defer m.close()
 	defer j.close()
 	b := testBudget(t, unsaved)
-	c := newCopying(x.from, x.to, &saved{m, j, done, fresh}, b)
+	c := newCopying(x.from, x.to, &saved{m, j, done, fresh, fresh}, b)
 	c.todo = pieces(ctx, x.from, x.h, 0, x.h.chunks())
 	err = c.run(ctx)
 	if err == nil {
@@ -212,7 +212,7 @@ func TestATargetThatCannotBeWrittenEndsTheCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := testBudget(t, 2<<20) // room ends while the journal fails
-		c := newCopying(x.from, to(x.to), &saved{m, j, nil, true}, b)
+		c := newCopying(x.from, to(x.to), &saved{m, j, nil, true, true}, b)
 		c.todo = pieces(t.Context(), x.from, x.h, 0, x.h.chunks())
 		err = c.run(t.Context())
 		if !errors.Is(err, ErrTarget) {

@@ -48,7 +48,7 @@ func (p Parallel) update(ctx context.Context, d Delta, b *budget, report func(Pr
 	if err != nil {
 		return Result{}, err
 	}
-	wire, err := d.fill(ctx, from, s, filling{d.To.Path, touched(ctx, from, s.header, changed), b, report})
+	wire, err := d.fill(ctx, from, s, filling{d.To.Path, []iter.Seq2[piece, error]{touched(ctx, from, s.header, changed)}, b, report})
 	if err != nil {
 		return Result{}, err
 	}
@@ -76,7 +76,7 @@ func normal(ranges []Range, size int64) ([]Range, error) {
 
 // begin has the manifest say that the disk is not whole, or goes on.
 func (d Delta) begin() (*saved, error) {
-	m, err := openManifest(ManifestPath(d.To.Path), os.O_RDWR)
+	m, err := openManifest(d.To.Manifest(), os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be updated, since it was not copied whole: %w", d.To.Path, err)
 	}
@@ -91,7 +91,7 @@ func (d Delta) opened(m *manifest) (*saved, error) {
 	if m.Size != d.To.Size || m.Changed != 0 {
 		return nil, fmt.Errorf("%w: it is of a disk of %d bytes of which %d pieces were changed; what is updated has %d and is its source's replica", ErrManifest, m.Size, m.Changed, d.To.Size)
 	}
-	h, path := newHeader(d.ID, d.To.Size), beside(d.To.Path, journals)
+	h, path := newHeader(d.ID, d.To.Size), d.To.journal()
 	switch j, err := openJournal(path, h); {
 	case err == nil:
 		return d.goOn(m, j)

@@ -77,7 +77,7 @@ func verified(t *testing.T, job Job) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if v, err := (Parallel{}).Verify(t.Context(), ManifestPath(job.To.Path), s.Export, false, silent); err != nil {
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: job.To.Manifest(), From: s.Export, Source: false}, silent); err != nil {
 		t.Errorf("Verify = %+v, %v", v, err)
 	}
 }
@@ -95,7 +95,7 @@ func TestAnInterruptedDeltaIsGoneOnWith(t *testing.T) {
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := isSealed(ManifestPath(d.To.Path)); !errors.Is(err, ErrManifest) {
+	if err := isSealed(d.To.Manifest()); !errors.Is(err, ErrManifest) {
 		t.Errorf("a target that is half updated: %v, want %v", err, ErrManifest)
 	}
 	if _, err := (Parallel{}).Update(t.Context(), []Delta{gone}, silent); !errors.Is(err, ErrSource) {
@@ -125,7 +125,7 @@ func TestAnInterruptedDeltaIsGoneOnWith(t *testing.T) {
 
 func TestADeltaNeedsAWholeCopy(t *testing.T) {
 	d, _ := replica(t, disk.Raw)
-	if err := os.Remove(ManifestPath(d.To.Path)); err != nil {
+	if err := os.Remove(d.To.Manifest()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (Parallel{}).Update(t.Context(), []Delta{d}, silent); !errors.Is(err, os.ErrNotExist) {

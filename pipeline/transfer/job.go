@@ -20,13 +20,13 @@ func (j Job) copy(ctx context.Context, from Reader, b *budget, report func(Progr
 	if err != nil {
 		return 0, unwritten(err)
 	}
-	return j.fill(ctx, from, s, filling{j.To.Path + partial, pieces(ctx, from, s.header, 0, s.chunks()), b, report})
+	return j.fill(ctx, from, s, filling{j.To.work(), j.To.order(ctx, from, s.header), b, report})
 }
 
 // filling is how a target is filled.
 type filling struct {
-	path   string // of the target's file
-	todo   iter.Seq2[piece, error]
+	path   string                    // of the target's file
+	todo   []iter.Seq2[piece, error] // each is on stable storage before the next
 	budget *budget
 	report func(Progress)
 }
@@ -41,7 +41,6 @@ func (j Job) fill(ctx context.Context, from Reader, s *saved, f filling) (wire i
 	f.budget.share(ctx, from)
 	f.budget.share(ctx, to)
 	c := newCopying(from, to, s, f.budget)
-	c.todo = f.todo
 	err = j.fillOpened(ctx, s, c, f)
 	if closed := to.Close(); err == nil && closed != nil {
 		err = unwritten(closed)
@@ -60,7 +59,7 @@ func (j Job) fillOpened(ctx context.Context, s *saved, c *copying, f filling) er
 		return err
 	}
 	stop := c.tell(f.report, f.path)
-	err := c.run(ctx)
+	err := c.runAll(ctx, f.todo)
 	stop()
 	if err != nil {
 		return err
@@ -73,12 +72,37 @@ func (j Job) fillOpened(ctx context.Context, s *saved, c *copying, f filling) er
 	return c.sync(ctx)
 }
 
+// runAll copies one part after the other.
+func (c *copying) runAll(ctx context.Context, parts []iter.Seq2[piece, error]) error {
+	for i, part := range parts {
+		if i > 0 {
+			if err := c.sync(ctx); err != nil {
+				return err
+			}
+		}
+		c.todo = part
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// order is the order in which a target is filled.
+func (t Target) order(ctx context.Context, from Reader, h header) []iter.Seq2[piece, error] {
+	if !t.Device || h.chunks() < 2 {
+		return []iter.Seq2[piece, error]{pieces(ctx, from, h, 0, h.chunks())}
+	}
+	return []iter.Seq2[piece, error]{pieces(ctx, from, h, 1, h.chunks()-1), pieces(ctx, from, h, 0, 1)}
+}
+
 // saved is what is known of a copy that begins or goes on.
 type saved struct {
 	*manifest
 	*journal
 	done  bitmap // chunks that are in the target; nil in one that is new
 	fresh bool   // the target is new
+	blank bool   // all of it that was not written reads as zeroes
 }
 
 func (s *saved) close() error { return errors.Join(s.manifest.close(), s.journal.close()) }
@@ -90,28 +114,28 @@ func (j Job) begin(ctx context.Context) (*saved, error) {
 	if s != nil || err != nil {
 		return s, err
 	}
-	if err := Discard(j.To.Path, j.ID); err != nil {
+	if err := Discard(j.To, j.ID); err != nil {
 		return nil, err
 	}
 	h := newHeader(j.ID, j.To.Size)
-	m, err := createManifest(ManifestPath(j.To.Path)+partial, h)
+	m, err := createManifest(j.To.Manifest()+partial, h)
 	if err != nil {
 		return nil, err
 	}
-	if err := j.To.create(ctx, j.To.Path+partial); err != nil {
+	if err := j.To.create(ctx); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
 	// The journal comes last: with it, all the rest is there.
-	journal, err := createJournal(beside(j.To.Path, journals), h)
+	journal, err := createJournal(j.To.journal(), h)
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}
-	return &saved{manifest: m, journal: journal, fresh: true}, nil
+	return &saved{manifest: m, journal: journal, fresh: true, blank: !j.To.Device}, nil
 }
 
 // resume is nil if there is nothing to go on with.
 func (j Job) resume(ctx context.Context) (*saved, error) {
-	log, err := openJournal(beside(j.To.Path, journals), newHeader(j.ID, j.To.Size))
+	log, err := openJournal(j.To.journal(), newHeader(j.ID, j.To.Size))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrManifest) {
 		return nil, nil
 	}
@@ -126,7 +150,7 @@ func (j Job) resume(ctx context.Context) (*saved, error) {
 }
 
 func (j Job) reopen(ctx context.Context, log *journal) (*saved, error) {
-	if _, err := os.Stat(j.To.Path + partial); err != nil {
+	if _, err := os.Stat(j.To.work()); err != nil {
 		return nil, ignoreAbsent(err)
 	}
 	m, err := j.reopenManifest()
@@ -135,7 +159,7 @@ func (j Job) reopen(ctx context.Context, log *journal) (*saved, error) {
 	}
 	done, err := log.replay(m)
 	if err == nil && j.To.Format != disk.Raw {
-		if other, failed := log.otherBoot(); failed != nil || other && disk.CheckFormat(ctx, j.To.Path+partial, j.To.Format) != nil {
+		if other, failed := log.otherBoot(); failed != nil || other && disk.CheckFormat(ctx, j.To.work(), j.To.Format) != nil {
 			return nil, errors.Join(failed, m.close()) // the machine's failure took a part of the format itself
 		}
 	}
@@ -148,9 +172,15 @@ func (j Job) reopen(ctx context.Context, log *journal) (*saved, error) {
 	return &saved{manifest: m, journal: log, done: done}, nil
 }
 
+// resumes tells whether an earlier run of the same copy was interrupted.
+func (j Job) resumes() bool {
+	owner, known := j.To.atWork()
+	return known && owner == j.ID
+}
+
 // reopenManifest is nil where there is none of this copy.
 func (j Job) reopenManifest() (*manifest, error) {
-	for _, path := range []string{ManifestPath(j.To.Path) + partial, ManifestPath(j.To.Path)} {
+	for _, path := range []string{j.To.Manifest() + partial, j.To.Manifest()} {
 		m, err := openManifest(path, os.O_RDWR)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrManifest) {
 			continue

@@ -42,7 +42,7 @@ func TestASourceIsVerifiedBeneathWhatWasChanged(t *testing.T) {
 	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
 		t.Fatal(err)
 	}
-	path := ManifestPath(job.To.Path)
+	path := job.To.Manifest()
 	m, err := openManifest(path, os.O_RDONLY)
 	if err != nil {
 		t.Fatal(err)
@@ -51,18 +51,18 @@ func TestASourceIsVerifiedBeneathWhatWasChanged(t *testing.T) {
 	if m.Changed != 4 {
 		t.Errorf("%d chunks are told of, want 4", m.Changed)
 	}
-	if v, err := (Parallel{}).Verify(t.Context(), path, s.Export, true, silent); err != nil || v.Wrong != 0 {
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: s.Export, Source: true}, silent); err != nil || v.Wrong != 0 {
 		t.Errorf("Verify of the source = %+v, %v", v, err)
 	}
-	if v, err := (Parallel{}).Verify(t.Context(), path, s.Export, false, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 4 {
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: s.Export, Source: false}, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 4 {
 		t.Errorf("the source is what the target is: %+v, %v", v, err)
 	}
 	data[9<<20+5] ^= 1
-	if v, err := (Parallel{}).Verify(t.Context(), path, source(t, data).Export, true, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 1 || v.First[0].Offset != 9<<20 {
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: source(t, data).Export, Source: true}, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 1 || v.First[0].Offset != 9<<20 {
 		t.Errorf("Verify of another source = %+v, %v", v, err)
 	}
 	flip(t, path, headerSize+12*digestSize+20)
-	if _, err := (Parallel{}).Verify(t.Context(), path, s.Export, true, silent); !errors.Is(err, ErrManifest) {
+	if _, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: s.Export, Source: true}, silent); !errors.Is(err, ErrManifest) {
 		t.Errorf("Verify with a damaged manifest: %v, want %v", err, ErrManifest)
 	}
 }

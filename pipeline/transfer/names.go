@@ -18,28 +18,46 @@ const (
 	journals  = ".journal"  // the same, until the target is whole
 )
 
+// Manifest is where the manifest of a target is.
+func (t Target) Manifest() string { return t.beside(manifests) }
+
 // beside is the name of a file that goes with the target.
-func beside(target, extension string) string {
-	return strings.TrimSuffix(target, filepath.Ext(target)) + extension
+func (t Target) beside(extension string) string {
+	if t.Device {
+		return t.Beside + extension
+	}
+	return strings.TrimSuffix(t.Path, filepath.Ext(t.Path)) + extension
 }
 
-// ManifestPath is where the manifest of a target is.
-func ManifestPath(target string) string { return beside(target, manifests) }
+func (t Target) journal() string { return t.beside(journals) }
+
+// work is what is written to until the target is whole.
+func (t Target) work() string {
+	if t.Device {
+		return t.Path
+	}
+	return t.Path + partial
+}
 
 // vacant is ErrTarget when a file already has the target's name or its
-// manifest's. That of the copy which is called id is in nobody's way.
-func vacant(path, id string) error {
-	if err := absent(path); err != nil {
+// manifest's, or a device holds something. The manifest of the copy which is called
+// id is in nobody's way.
+func (t Target) vacant(id string) error {
+	if t.Device {
+		if err := t.Fits(); err != nil {
+			return err
+		}
+	} else if err := absent(t.Path); err != nil {
 		return err
 	}
-	m, err := openManifest(ManifestPath(path), os.O_RDONLY)
+	m, err := openManifest(t.Manifest(), os.O_RDONLY)
 	if err == nil {
 		defer m.close()
 		if m.ID == id {
 			return nil
 		}
 	}
-	return absent(ManifestPath(path))
+	return absent(t.Manifest())
 }
 
 func absent(path string) error {
@@ -53,13 +71,13 @@ func absent(path string) error {
 	return nil
 }
 
-// finished tells whether the copy that is called id has given the target its
-// final name: the last that it does.
-func finished(path, id string) (bool, error) {
-	if _, err := os.Lstat(path); err != nil {
+// finished tells whether the copy that is called id has given its manifest and the
+// target their final names: the last that it does.
+func (t Target) finished(id string) (bool, error) {
+	if _, err := os.Lstat(t.Path); err != nil {
 		return false, ignoreAbsent(err)
 	}
-	m, err := openManifest(ManifestPath(path), os.O_RDONLY)
+	m, err := openManifest(t.Manifest(), os.O_RDONLY)
 	if errors.Is(err, ErrManifest) {
 		return false, nil // somebody else's
 	}
@@ -78,30 +96,38 @@ func ignoreAbsent(err error) error {
 
 // Discard removes what the copy that is called id made of a target, whole or
 // not. What another copy made stays, and so do files that have the final names
-// and are not that copy's.
-func Discard(path, id string) error {
-	mine, err := finished(path, id)
+// and are not that copy's. A device that was begun has nothing at its start.
+func Discard(t Target, id string) error {
+	mine, err := t.finished(id)
 	if err != nil {
 		return err
 	}
-	var names []string
-	if owner, known := atWork(path); !known || owner == id {
-		names = []string{path + partial, ManifestPath(path) + partial, beside(path, journals)}
-	}
-	if mine {
-		names = append(names, path)
-	}
+	owner, known := t.atWork()
+	begun := !known || owner == id
 	var failed []error
+	if t.Device && (mine || known && owner == id) {
+		failed = append(failed, t.wipe())
+	}
+	var names []string
+	if begun {
+		names = []string{t.Manifest() + partial, t.journal()}
+	}
+	if begun && !t.Device {
+		names = append(names, t.work())
+	}
+	if mine && !t.Device {
+		names = append(names, t.Path)
+	}
 	for _, name := range names {
 		failed = append(failed, ignoreAbsent(os.Remove(name)))
 	}
-	return errors.Join(append(failed, discardManifest(ManifestPath(path), id))...)
+	return errors.Join(append(failed, discardManifest(t.Manifest(), id))...)
 }
 
 // atWork is the ID of the copy or the delta that has begun and not ended; unknown
 // where none has, or where it was killed before it could say so.
-func atWork(path string) (id string, known bool) {
-	for _, name := range []string{beside(path, journals), ManifestPath(path) + partial} {
+func (t Target) atWork() (id string, known bool) {
+	for _, name := range []string{t.journal(), t.Manifest() + partial} {
 		f, err := os.Open(name)
 		if err != nil {
 			continue
@@ -132,8 +158,12 @@ func discardManifest(path, id string) error {
 
 // publish gives the files of a whole copy their final names, the disk's last,
 // never over other files. It can be run again after it was interrupted.
-func publish(target string) error {
-	for _, final := range []string{ManifestPath(target), target} {
+func (t Target) publish() error {
+	finals := []string{t.Manifest()}
+	if !t.Device {
+		finals = append(finals, t.Path)
+	}
+	for _, final := range finals {
 		if err := rename(final+partial, final); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -141,11 +171,11 @@ func publish(target string) error {
 			return fmt.Errorf("%w: %w", ErrTarget, err)
 		}
 	}
-	dir, err := os.Open(filepath.Dir(target))
+	dir, err := os.Open(filepath.Dir(t.Manifest()))
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close(), ignoreAbsent(os.Remove(beside(target, journals))))
+	return errors.Join(dir.Sync(), dir.Close(), ignoreAbsent(os.Remove(t.journal())))
 }
 
 func rename(temporary, final string) error {

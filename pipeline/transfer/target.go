@@ -62,8 +62,11 @@ func (s *served) Sync(ctx context.Context) error {
 func (s *served) Close() error { return errors.Join(s.export.Close(), s.disk.Close()) }
 
 // create makes an empty target.
-func (t Target) create(ctx context.Context, path string) error {
-	return disk.Create(ctx, path, t.Size, t.Shape)
+func (t Target) create(ctx context.Context) error {
+	if t.Device {
+		return t.wipe()
+	}
+	return disk.Create(ctx, t.work(), t.Size, t.Shape)
 }
 
 // solid tells whether a target's room is taken before it is written.
@@ -71,6 +74,9 @@ func solid(s disk.Shape) bool { return s.Preallocation == "falloc" || s.Prealloc
 
 // open opens a target for writing.
 func (t Target) open(ctx context.Context, path string) (Writer, error) {
+	if t.Device {
+		return t.openDevice()
+	}
 	if t.Format != disk.Raw {
 		return serve(ctx, path, t.Shape)
 	}

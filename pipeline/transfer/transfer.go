@@ -30,11 +30,16 @@ var (
 	ErrSource = errors.New("cannot read the source")
 )
 
-// Target is the file that a copy makes.
+// Target is the file that a copy makes, or the block device that it fills. Of a
+// device the start comes last, so that one that is half filled is no disk.
 type Target struct {
-	Path string // must not exist
+	Path string // of a file that must not exist, or of a device
 	disk.Shape
 	Size int64 // virtual size in bytes
+
+	Device    bool   // the path is a block device's; the format is raw
+	Beside    string // of a device: the name, without extension, of the files that tell of it
+	Overwrite bool   // of a device: it may hold something
 }
 
 // Job is one disk to copy.
@@ -143,7 +148,7 @@ func afterwards(err error, jobs []Job) error {
 	}
 	var failed []error
 	for _, job := range jobs {
-		failed = append(failed, Discard(job.To.Path, job.ID))
+		failed = append(failed, Discard(job.To, job.ID))
 	}
 	return errors.Join(failed...)
 }
@@ -151,14 +156,14 @@ func afterwards(err error, jobs []Job) error {
 // one copies one disk, or goes on with it, or finds that it is whole already.
 func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progress)) (_ Result, err error) {
 	start := time.Now()
-	whole, err := finished(job.To.Path, job.ID)
+	whole, err := job.To.finished(job.ID)
 	if err != nil {
 		return Result{}, err
 	}
 	if whole { // by a run that was killed before it could say so
 		return result(job, 0, start)
 	}
-	if err := vacant(job.To.Path, job.ID); err != nil {
+	if err := job.To.vacant(job.ID); err != nil && !(job.To.Device && job.resumes()) {
 		return Result{}, err
 	}
 	from, err := p.open(ctx, job)
@@ -170,7 +175,7 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 	if err != nil {
 		return Result{}, err
 	}
-	if err := publish(job.To.Path); err != nil {
+	if err := job.To.publish(); err != nil {
 		return Result{}, err
 	}
 	return result(job, wire, start)
@@ -194,15 +199,23 @@ func (p Parallel) open(ctx context.Context, job Job) (from Reader, err error) {
 
 // result describes a target that has its final name.
 func result(job Job, wire int64, start time.Time) (Result, error) {
-	if err := ignoreAbsent(os.Remove(beside(job.To.Path, journals))); err != nil {
+	if err := ignoreAbsent(os.Remove(job.To.journal())); err != nil {
 		return Result{}, err
 	}
-	m, err := openManifest(ManifestPath(job.To.Path), os.O_RDONLY)
+	m, err := openManifest(job.To.Manifest(), os.O_RDONLY)
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Path: job.To.Path, Format: job.To.Format, Size: job.To.Size, Allocated: allocated(job.To.Path),
+	return Result{Path: job.To.Path, Format: job.To.Format, Size: job.To.Size, Allocated: job.To.allocated(),
 		Wire: wire, Content: m.Content, Took: time.Since(start)}, m.close()
+}
+
+// allocated is what the target takes on its storage, in bytes.
+func (t Target) allocated() int64 {
+	if t.Device {
+		return t.Size
+	}
+	return allocated(t.Path)
 }
 
 // allocated is what a file takes on its storage, in bytes.

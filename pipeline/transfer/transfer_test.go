@@ -74,7 +74,7 @@ func writeSparse(t *testing.T, path string, data []byte) {
 }
 
 func jobOf(s *disk.Source, dir string, shape disk.Shape) Job {
-	return Job{ID: "the copy", From: s.Export, To: Target{filepath.Join(dir, "out."+shape.Format), shape, s.Size}}
+	return Job{ID: "the copy", From: s.Export, To: Target{Path: filepath.Join(dir, "out."+shape.Format), Shape: shape, Size: s.Size}}
 }
 
 // content is what a disk holds, read by QEMU.
@@ -216,7 +216,7 @@ func TestACopyThatIsCancelledHasNoFinalName(t *testing.T) {
 	if left := filesIn(t, dir); slices.Contains(left, "out.qcow2") || slices.Contains(left, "out.manifest") {
 		t.Errorf("half a result has a final name: %q", left)
 	}
-	if err := Discard(job.To.Path, job.ID); err != nil {
+	if err := Discard(job.To, job.ID); err != nil {
 		t.Error(err)
 	}
 	if left := filesIn(t, dir); len(left) > 0 {
@@ -345,7 +345,7 @@ func copyUntilKilled(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	format := os.Getenv("FORMAT")
-	job := Job{ID: "the copy", From: disk.Export{Socket: os.Getenv("SOCKET"), Name: "disk"}, To: Target{filepath.Join(dir, "out."+format), disk.Shape{Format: format}, size}}
+	job := Job{ID: "the copy", From: disk.Export{Socket: os.Getenv("SOCKET"), Name: "disk"}, To: Target{Path: filepath.Join(dir, "out."+format), Shape: disk.Shape{Format: format}, Size: size}}
 	slow := Parallel{Limits: []Limit{{Rate: 200 << 20}}}
 	_, err = slow.Copy(t.Context(), []Job{job}, func(p Progress) { fmt.Printf("at %d %d\n", p.Virtual, p.Wire) })
 	t.Fatalf("the copy was not killed: %v", err)
@@ -370,7 +370,7 @@ func TestACopyOutlivesItsSourcesServer(t *testing.T) {
 	}
 	server := serve()
 	restarted := false
-	job := Job{ID: "x", From: disk.Export{Socket: socket, Name: "disk"}, To: Target{filepath.Join(dir, "out.raw"), disk.Shape{Format: disk.Raw}, int64(len(data))}}
+	job := Job{ID: "x", From: disk.Export{Socket: socket, Name: "disk"}, To: Target{Path: filepath.Join(dir, "out.raw"), Shape: disk.Shape{Format: disk.Raw}, Size: int64(len(data))}}
 	patient := Parallel{Reconnect: time.Minute, Limits: []Limit{{Rate: 20 << 20}}}
 	_, err := patient.Copy(t.Context(), []Job{job}, func(Progress) {
 		if !restarted {
@@ -414,19 +414,19 @@ func almost(t *testing.T, job Job) {
 	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
 		t.Fatal(err)
 	}
-	for _, final := range []string{job.To.Path, ManifestPath(job.To.Path)} {
+	for _, final := range []string{job.To.Path, job.To.Manifest()} {
 		if err := os.Rename(final, final+partial); err != nil {
 			t.Fatal(err)
 		}
 	}
-	m, err := openManifest(ManifestPath(job.To.Path)+partial, os.O_RDONLY)
+	m, err := openManifest(job.To.Manifest()+partial, os.O_RDONLY)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.close()
 	h := m.header
 	h.Content = ""
-	j, err := createJournal(beside(job.To.Path, journals), h)
+	j, err := createJournal(job.To.journal(), h)
 	if err == nil {
 		err = errors.Join(j.add(m, 0, m.chunks()), j.close())
 	}
@@ -470,7 +470,7 @@ func TestVerifyFindsAFlippedBit(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		return Parallel{}.Verify(t.Context(), ManifestPath(job.To.Path), d.Export, false, silent)
+		return Parallel{}.Verify(t.Context(), Check{Manifest: job.To.Manifest(), From: d.Export, Source: false}, silent)
 	}
 	if v, err := check(); err != nil || v.Wrong != 0 || v.Read == 0 {
 		t.Errorf("Verify = %+v, %v", v, err)
@@ -526,7 +526,7 @@ func TestDiscardTakesOnlyWhatTheCopyMade(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := Discard(filepath.Join(dir, "a.raw"), "x"); err != nil {
+		if err := Discard(Target{Path: filepath.Join(dir, "a.raw")}, "x"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if d := cmp.Diff(c.want, filesIn(t, dir)); d != "" {
@@ -543,7 +543,7 @@ func TestPublishNeverTakesAName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := publish(path); !errors.Is(err, ErrTarget) || !errors.Is(err, fs.ErrExist) {
+	if err := (Target{Path: path}).publish(); !errors.Is(err, ErrTarget) || !errors.Is(err, fs.ErrExist) {
 		t.Errorf("publish over a file = %v, want %v", err, ErrTarget)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "a.raw" {
@@ -552,7 +552,7 @@ func TestPublishNeverTakesAName(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := publish(path); err != nil { // goes on where it was interrupted
+	if err := (Target{Path: path}).publish(); err != nil { // goes on where it was interrupted
 		t.Error(err)
 	}
 	if d := cmp.Diff([]string{"a.manifest", "a.raw"}, filesIn(t, dir)); d != "" {

@@ -32,30 +32,38 @@ type Range struct {
 // mostWrong is how many wrong chunks are named.
 const mostWrong = 16
 
-// Verify reads a disk whole and compares it with a manifest: with what it tells
+// Check is a disk that is compared with its manifest.
+type Check struct {
+	Manifest string // path
+	From     disk.Export
+	Source   bool // it is the source that the target was made from
+	Device   bool // it may be larger than what it holds
+}
+
+// Verify reads a disk whole and compares it with a manifest: with what that tells
 // of the target, or of the source that the target was made from. Its error is
 // ErrDiffers if it is another, and ErrManifest if the manifest is damaged.
-func (p Parallel) Verify(ctx context.Context, manifestPath string, from disk.Export, source bool, report func(Progress)) (Verified, error) {
-	m, err := openManifest(manifestPath, os.O_RDONLY)
+func (p Parallel) Verify(ctx context.Context, c Check, report func(Progress)) (Verified, error) {
+	m, err := openManifest(c.Manifest, os.O_RDONLY)
 	if err != nil {
 		return Verified{}, err
 	}
 	defer m.close()
 	if err := m.sealed(); err != nil {
-		return Verified{}, fmt.Errorf("%s: %w", manifestPath, err)
+		return Verified{}, fmt.Errorf("%s: %w", c.Manifest, err)
 	}
-	if source {
+	if c.Source {
 		if err := m.ofSource(); err != nil {
-			return Verified{}, fmt.Errorf("%s: %w", manifestPath, err)
+			return Verified{}, fmt.Errorf("%s: %w", c.Manifest, err)
 		}
 	}
-	r, err := openExport(ctx, from, p.Reconnect)
+	r, err := openExport(ctx, c.From, p.Reconnect)
 	if err != nil {
 		return Verified{}, err
 	}
 	defer r.Close()
-	if r.Size() != m.Size {
-		return Verified{}, fmt.Errorf("%w: it has %d bytes, the manifest tells of %d", ErrDiffers, r.Size(), m.Size)
+	if n := r.Size(); n < m.Size || n > m.Size && !c.Device {
+		return Verified{}, fmt.Errorf("%w: it has %d bytes, the manifest tells of %d", ErrDiffers, n, m.Size)
 	}
 	return verify(ctx, limited{r, newThrottle(p.Limits)}, m, report)
 }
