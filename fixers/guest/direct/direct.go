@@ -4,19 +4,17 @@
 // where the reference engine starts a virtual machine. It needs root, and shows
 // a stranger's file system to this kernel; an operator may forbid it.
 //
-// Supported: ext2, ext3, ext4 and XFS on partitions or whole disks. For all
-// else Mount's error wraps ErrUnsupported, and the caller takes the reference
-// engine.
+// Supported: ext2, ext3, ext4 and XFS on partitions, whole disks and logical
+// volumes that lie in one piece. For all else Mount's error wraps ErrUnsupported,
+// and the caller takes the reference engine.
 package direct
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"slices"
 
@@ -46,7 +44,7 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
 	}
-	if err := g.topology.ReadVolumes(g.part); err != nil {
+	if err := g.openVolumes(ctx); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	m, err := newMounts()
@@ -55,56 +53,6 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 	}
 	g.mounts = m
 	return g, nil
-}
-
-func (g *engine) openDisk(ctx context.Context, name, path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	g.disks = append(g.disks, f)
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	disk, err := guest.ReadTable(f, size)
-	if errors.Is(err, guest.ErrTable) {
-		g.log.Warn("the partition table is not usable", "disk", name, "err", err)
-	} else if err != nil {
-		return err
-	}
-	disk.Name = name
-	for i := range disk.Partitions {
-		p := &disk.Partitions[i]
-		p.Name = fmt.Sprintf("%sp%d", name, p.Number)
-		if disk.Table == "mbr" && guest.IsExtended(p.Type) {
-			continue
-		}
-		if err := g.identify(ctx, p.Name, path, p.Start, p.Size); err != nil {
-			return err
-		}
-	}
-	if len(disk.Partitions) == 0 {
-		found := len(g.topology.Filesystems)
-		if err := g.identify(ctx, name, path, 0, size); err != nil {
-			return err
-		}
-		if len(g.topology.Filesystems) > found { // a boot sector that looked like an empty table
-			disk.Table, disk.ID = "", ""
-		}
-	}
-	g.topology.Disks = append(g.topology.Disks, disk)
-	return nil
-}
-
-func (g *engine) identify(ctx context.Context, device, path string, offset, size int64) error {
-	found, ok, err := identify(ctx, path, offset, size, g.log)
-	if err != nil || !ok {
-		return err
-	}
-	found.Device = device
-	g.topology.Filesystems = append(g.topology.Filesystems, found)
-	return nil
 }
 
 // Topology is what lies on the disks.
@@ -128,11 +76,10 @@ func (g *engine) Mount(device, at string) error {
 	if len(g.disks) == 0 {
 		return fmt.Errorf("mount %s: %w", device, fs.ErrClosed)
 	}
-	if _, ok := options[found.Type]; !ok {
+	if !Knows(found.Type) {
 		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
 	}
-	file, start := g.extent(device)
-	l, err := attach(file, start, found.Size)
+	l, err := g.attach(found)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
@@ -140,27 +87,6 @@ func (g *engine) Mount(device, at string) error {
 		return errors.Join(fmt.Errorf("mount %s: %w", device, err), l.detach())
 	}
 	return nil
-}
-
-// part reads a device's bytes.
-func (g *engine) part(device string) io.ReaderAt {
-	file, start := g.extent(device)
-	return io.NewSectionReader(file, start, math.MaxInt64-start)
-}
-
-// extent is the disk that a device of the topology is on, and where it starts.
-func (g *engine) extent(device string) (*os.File, int64) {
-	for i, disk := range g.topology.Disks {
-		if disk.Name == device {
-			return g.disks[i], 0
-		}
-		for _, p := range disk.Partitions {
-			if p.Name == device {
-				return g.disks[i], p.Start
-			}
-		}
-	}
-	panic("topology: file system on no disk: " + device)
 }
 
 // UnmountAll writes everything through and unmounts.

@@ -76,13 +76,16 @@ func TestVictim(t *testing.T) {
 	must(t, g.Mkdir("/data", 0o755))
 	must(t, g.Mount(guesttest.XFSDevice, "/data"))
 	must(t, g.WriteFile("/data/file", 0, []byte("written and not synced")))
+	must(t, g.Mkdir("/volume", 0o755))
+	must(t, g.Mount("web-vg/root", "/volume"))
+	must(t, g.WriteFile("/volume/file", 0, []byte("written and not synced")))
 	os.Stdout.WriteString("ready\n")
 	select {}
 }
 
 func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
-	guesttest.Need(t, guesttest.Programs...)
-	disks := guesttest.Disks(t)
+	needVolumes(t)
+	disks := append(guesttest.Disks(t), guesttest.Volumes(t)...)
 	out, in, err := os.Pipe()
 	must(t, err)
 	defer out.Close()
@@ -101,8 +104,8 @@ func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
 	if !ready {
 		t.Fatalf("the victim did not get ready: %s", said.String())
 	}
-	if n := len(attached(t, disks)); n != 2 {
-		t.Errorf("%d loop devices while it lives, want 2", n)
+	if n := len(attached(t, disks)); n != 3 {
+		t.Errorf("%d loop devices while it lives, want 3", n)
 	}
 	must(t, victim.Signal(syscall.SIGKILL))
 	state, err := victim.Wait()
@@ -115,6 +118,7 @@ func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
 	g := openDisks(t, disks...) // the journals are replayed
 	must(t, g.Mount("disk0p1", "/"))
 	must(t, g.Mount(guesttest.XFSDevice, "/data"))
+	must(t, g.Mount("web-vg/root", "/volume"))
 	must(t, g.Close())
 	requireNothingLeft(t, disks)
 }

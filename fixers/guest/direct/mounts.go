@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,27 @@ var options = map[string]string{
 	"xfs":  "nouuid",
 }
 
+// Knows tells whether this engine mounts file systems of a type, if the kernel
+// has what it takes.
+func Knows(fstype string) bool {
+	_, ok := options[fstype]
+	return ok
+}
+
+// refusals are how a kernel answers that it does not know a file system, or not
+// all of its features: another may. Damage has answers of its own.
+//
+// Source: mount(2); Linux fs/ext4/super.c and fs/xfs/xfs_mount.c.
+var refusals = []error{unix.ENODEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS}
+
+// refused adds ErrUnsupported to what a mount failed for, where it is so.
+func refused(fstype string, err error) error {
+	if slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) }) {
+		return fmt.Errorf("%w: mount as %s: %w", ErrUnsupported, fstype, err)
+	}
+	return fmt.Errorf("mount as %s: %w", fstype, err)
+}
+
 // mount puts a loop device at a folder of the guest; the first at "/".
 func (m *mounts) mount(l *loop, fstype, at string) error {
 	return m.do(func() error {
@@ -98,7 +120,7 @@ func (m *mounts) mount(l *loop, fstype, at string) error {
 		}
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
 		if err := unix.Mount(l.path, target, fstype, flags, options[fstype]); err != nil {
-			return fmt.Errorf("%w: mount as %s: %w", ErrUnsupported, fstype, err)
+			return refused(fstype, err)
 		}
 		folder, err := os.Open(target)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -61,6 +62,41 @@ func Volumes(t testing.TB) []string {
 	stripe(t, filepath.Join(dir, "both"), 64<<10, extent{first, 66 * mib, 8 * mib}, extent{whole, 17 * mib, 8 * mib})
 	ext(t, third, "ext2", 2*mib, 8*mib, "kept", "11111111-2222-4333-8444-555555555514")
 	return []string{first, whole, third}
+}
+
+// OnVolumes are the file systems on the logical volumes of Volumes.
+var OnVolumes = []guest.Filesystem{
+	{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20},
+	{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20},
+	{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20},
+	{Device: "web-vg/swap-1", Type: "swap", UUID: "11111111-2222-4333-8444-555555555512", Size: 16 << 20},
+}
+
+// Server makes the disk of a server that starts by UEFI, as Debian's installer
+// lays it out: the EFI system partition (FAT, of mkfs.vfat), /boot (ext4), and the
+// group db-vg of root (ext4), swap_1 and srv (an empty XFS).
+func Server(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "server.raw")
+	const mib = 1 << 20
+	sparse(t, disk, 580*mib)
+	run(t, "label: gpt\nsize=64MiB, type=uefi\nsize=32MiB, type=linux\nsize=480MiB, type=lvm\n", "sfdisk", "--quiet", disk)
+	run(t, "", "mkfs.vfat", "-F", "32", "-n", "EFI", part(t, dir, "esp", 64*mib))
+	splice(t, filepath.Join(dir, "esp"), disk, 1*mib)
+	ext(t, disk, "ext4", 65*mib, 32*mib, "boot", "11111111-2222-4333-8444-555555555521")
+	onLoops(t, []extent{{disk, 97 * mib, 480 * mib}}, func(l lvm) {
+		l.run("vgcreate", "db-vg", l.devices[0])
+		l.volume("db-vg", "root", "-L64M")
+		l.volume("db-vg", "swap_1", "-L16M")
+		l.volume("db-vg", "srv", "-L320M")
+	})
+	ext(t, disk, "ext4", 98*mib, 64*mib, "root", "11111111-2222-4333-8444-555555555522")
+	run(t, "", "mkswap", part(t, dir, "swap", 16*mib))
+	splice(t, filepath.Join(dir, "swap"), disk, 162*mib)
+	run(t, "", "mkfs.xfs", "-q", "-L", "srv", part(t, dir, "srv", 320*mib))
+	splice(t, filepath.Join(dir, "srv"), disk, 178*mib)
+	return disk
 }
 
 // extent is a part of a disk, in bytes.

@@ -143,13 +143,11 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 
 	t.Run("OnTheTopology", func(t *testing.T) {
-		got := g.Topology()
-		got.Filesystems = slices.DeleteFunc(slices.Clone(got.Filesystems), onVolume)
-		if diff := cmp.Diff(wantTopology, got); diff != "" {
+		if diff := cmp.Diff(wantTopology, g.Topology()); diff != "" {
 			t.Error("direct says -, libguestfs says +:\n", diff)
 		}
 	})
-	t.Run("OnlyOneOpensVolumes", func(t *testing.T) { opensVolumes(t, g) })
+	t.Run("OnVolumes", func(t *testing.T) { opensVolumes(t, g) })
 	t.Run("AndPartedWithThem", func(t *testing.T) {
 		for i, device := range []string{"/dev/sda", "/dev/sdb"} {
 			list, err := g.handle.Part_list(device)
@@ -240,13 +238,7 @@ func opensVolumes(t *testing.T, g guest.Guest) {
 			got = append(got, f)
 		}
 	}
-	want := []guest.Filesystem{
-		{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20},
-		{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20},
-		{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20},
-		{Device: "web-vg/swap-1", Type: "swap", UUID: "11111111-2222-4333-8444-555555555512", Size: 16 << 20},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(guesttest.OnVolumes, got); diff != "" {
 		t.Error("(-want +got):\n", diff)
 	}
 	for _, m := range [][2]string{{"web-vg/root", "/"}, {"web-vg/both", "/srv"}, {"half/kept", "/srv/lost+found"}} {
