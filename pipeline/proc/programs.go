@@ -47,6 +47,7 @@ var Programs = []Program{
 	{Name: "losetup", Package: "mount", Usage: "fixers/guest, testers/guests: logical volumes", Build: true},
 	{Name: "lvm", Package: "lvm2", Usage: "fixers/guest, testers/guests: logical volumes", Build: true},
 	{Name: "mke2fs", Package: "e2fsprogs", Usage: "testers/guests: an ext4 from a tree", Build: true},
+	{Name: "dmsetup", Package: "dmsetup", Usage: "fixers/guest: tests compare tables with it", Build: true},
 	{Name: "depmod", Package: "kmod", Usage: "fixers/initrd: tests compare indexes with it", Build: true},
 	{Name: "dracut", Package: "dracut-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "mkinitramfs", Package: "initramfs-tools-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},

@@ -49,7 +49,7 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 	limited, cancel := context.WithTimeoutCause(ctx, guest.CheckLimit, errOverdue)
 	defer cancel()
 	said := &head{}
-	_, err = proc.Command{Name: c.Program, Args: append(c.Args[:len(c.Args):len(c.Args)], l.path), Env: []string{"LC_ALL=C"}, Both: said, Memory: checkMemory}.Run(limited)
+	_, err = proc.Command{Name: c.Program, Args: append(c.Args[:len(c.Args):len(c.Args)], l.node()), Env: []string{"LC_ALL=C"}, Both: said, Memory: checkMemory}.Run(limited)
 	exit := 0
 	failure, failed := errors.AsType[*proc.Error](err)
 	switch {
@@ -63,7 +63,7 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 		h.Text = err.Error()
 		return h, nil
 	}
-	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.path, f.Device))
+	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.node(), f.Device))
 	return h, nil
 }
 

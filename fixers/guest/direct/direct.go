@@ -5,8 +5,9 @@
 // a stranger's file system to this kernel; an operator may forbid it.
 //
 // Supported: ext2, ext3, ext4 and XFS on partitions, whole disks and logical
-// volumes that lie in one piece. For all else Mount's error wraps ErrUnsupported,
-// and the caller takes the reference engine.
+// volumes. A volume that lies in several pieces takes the kernel's device-mapper. For
+// all else Mount's error wraps ErrUnsupported, and the caller takes the reference
+// engine.
 package direct
 
 import (
@@ -79,12 +80,12 @@ func (g *engine) Mount(device, at string) error {
 	if !Knows(found.Type) {
 		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
 	}
-	l, err := g.attach(found)
+	d, err := g.attach(found)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
-	if err := g.mounts.mount(l, found.Type, at); err != nil {
-		return errors.Join(fmt.Errorf("mount %s: %w", device, err), l.detach())
+	if err := g.mounts.mount(d, found.Type, at); err != nil {
+		return errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ type mounts struct {
 type mounted struct {
 	path   string
 	folder *os.File
-	loop   *loop
+	device device
 }
 
 // newMounts starts the thread. No other goroutine ever runs on it: it is
@@ -111,22 +111,22 @@ func refused(fstype string, err error) error {
 	return fmt.Errorf("mount as %s: %w", fstype, err)
 }
 
-// mount puts a loop device at a folder of the guest; the first at "/".
-func (m *mounts) mount(l *loop, fstype, at string) error {
+// mount puts a device at a folder of the guest; the first at "/".
+func (m *mounts) mount(d device, fstype, at string) error {
 	return m.do(func() error {
 		target, err := m.target(at)
 		if err != nil {
 			return err
 		}
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-		if err := unix.Mount(l.path, target, fstype, flags, options[fstype]); err != nil {
+		if err := unix.Mount(d.node(), target, fstype, flags, options[fstype]); err != nil {
 			return refused(fstype, err)
 		}
 		folder, err := os.Open(target)
 		if err != nil {
 			return errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
 		}
-		m.list = append(m.list, mounted{path: target, folder: folder, loop: l})
+		m.list = append(m.list, mounted{path: target, folder: folder, device: d})
 		return nil
 	})
 }
@@ -165,7 +165,7 @@ func (m *mounts) unmountAll() error {
 		}
 		errs = append(errs, last.folder.Close(),
 			m.unmount(last.path),
-			last.loop.detach())
+			last.device.detach())
 		m.list = m.list[:len(m.list)-1]
 	}
 	return errors.Join(errs...)

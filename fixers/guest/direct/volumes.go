@@ -16,7 +16,7 @@ import (
 // Logical volumes are never activated: where their bytes lie is read from the
 // metadata, so that neither the UUIDs that clones of one template share nor this
 // machine's own groups can be met. Most volumes lie in one piece, and need nothing
-// but a loop device there.
+// but a loop device there; of others device-mapper makes one, by a table of ours.
 
 // openVolumes adds the logical volumes and what they hold to the topology.
 func (g *engine) openVolumes(ctx context.Context) error {
@@ -139,18 +139,4 @@ func (g *engine) volume(name string) (guest.Volume, bool) {
 		return guest.Volume{}, false
 	}
 	return g.topology.Volumes[i], true
-}
-
-// attach makes a device of this kernel's of what a file system lies on.
-func (g *engine) attach(f guest.Filesystem) (*loop, error) {
-	v, ok := g.volume(f.Device)
-	if !ok {
-		disk, start := g.extent(f.Device)
-		return attach(disk, start, f.Size)
-	}
-	disk, start, ok := g.onePiece(v)
-	if !ok {
-		return nil, fmt.Errorf("%s lies in several pieces: %w", v.Name, ErrUnsupported)
-	}
-	return attach(disk, start, f.Size)
 }

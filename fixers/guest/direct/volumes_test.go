@@ -35,6 +35,7 @@ func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
 		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p3"}, Problem: "2 volume groups are named twin"},
 		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p4"}, Problem: "2 volume groups are named twin"},
 		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}},
+		{Name: "web-vg/grown", Size: 16 << 20, On: []string{"disk1", "disk0p1"}},
 		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}},
 		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}},
 	}
@@ -61,7 +62,7 @@ func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
 func TestAVolumeInOnePieceIsAnEngine(t *testing.T) {
 	needVolumes(t)
 	disks := guesttest.Volumes(t)
-	before := outside(t, disks[0], 2<<20, 64<<20)
+	before := outside(t, disks[0], part{2 << 20, 64 << 20})
 	g := openDisks(t, disks...)
 	must(t, g.Mount("web-vg/root", "/"))
 	if data, err := g.ReadFile("/absolute", 1000); err != nil || string(data) != "/dev/sda1 / ext4\n" {
@@ -73,17 +74,22 @@ func TestAVolumeInOnePieceIsAnEngine(t *testing.T) {
 	})
 	must(t, g.Close())
 	requireNothingLeft(t, disks)
-	if !bytes.Equal(before, outside(t, disks[0], 2<<20, 64<<20)) {
+	if !bytes.Equal(before, outside(t, disks[0], part{2 << 20, 64 << 20})) {
 		t.Error("bytes outside of the volume were written")
 	}
 }
 
-// outside is what a disk has outside of a part of it.
-func outside(t *testing.T, disk string, start, size int64) []byte {
+// part is a part of a disk, in bytes.
+type part struct{ start, size int64 }
+
+// outside is what a disk has outside of its parts.
+func outside(t *testing.T, disk string, parts ...part) []byte {
 	t.Helper()
 	data, err := os.ReadFile(disk)
 	must(t, err)
-	clear(data[start : start+size])
+	for _, p := range parts {
+		clear(data[p.start : p.start+p.size])
+	}
 	return data
 }
 

@@ -20,6 +20,7 @@ var VolumePrograms = []string{"lvm", "losetup"}
 //	web-vg/root    ext4, linear on disk0p1
 //	web-vg/swap-1  swap, linear on disk1, a whole disk
 //	web-vg/both    ext2, striped over both
+//	web-vg/grown   ext4, on disk1 and then on disk0p1
 //	half/kept      ext2, on disk2p1
 //	half/lost      on disk2p1 and disk2p2, which is no physical volume any more
 //	twin/one       in two groups of one name, on disk2p3 and disk2p4
@@ -39,6 +40,8 @@ func Volumes(t testing.TB) []string {
 		l.volume("web-vg", "root", "-L64M", l.devices[0])
 		l.volume("web-vg", "swap-1", "-L16M", l.devices[1])
 		l.volume("web-vg", "both", "-L16M", "-i2", "-I64k")
+		l.volume("web-vg", "grown", "-L8M", l.devices[1])
+		l.run("lvextend", "-L16M", "web-vg/grown", l.devices[0])
 	})
 	onLoops(t, []extent{{third, 1 * mib, 32 * mib}, {third, 33 * mib, 32 * mib}}, func(l lvm) {
 		l.run("vgcreate", "half", l.devices[0], l.devices[1])
@@ -60,6 +63,9 @@ func Volumes(t testing.TB) []string {
 	sparse(t, filepath.Join(dir, "both"), 16*mib)
 	ext(t, filepath.Join(dir, "both"), "ext2", 0, 16*mib, "striped", "11111111-2222-4333-8444-555555555513")
 	stripe(t, filepath.Join(dir, "both"), 64<<10, extent{first, 66 * mib, 8 * mib}, extent{whole, 17 * mib, 8 * mib})
+	sparse(t, filepath.Join(dir, "grown"), 16*mib)
+	ext(t, filepath.Join(dir, "grown"), "ext4", 0, 16*mib, "grown", "11111111-2222-4333-8444-555555555515")
+	stripe(t, filepath.Join(dir, "grown"), 8*mib, extent{whole, 25 * mib, 8 * mib}, extent{first, 74 * mib, 8 * mib})
 	ext(t, third, "ext2", 2*mib, 8*mib, "kept", "11111111-2222-4333-8444-555555555514")
 	return []string{first, whole, third}
 }
@@ -68,6 +74,7 @@ func Volumes(t testing.TB) []string {
 var OnVolumes = []guest.Filesystem{
 	{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20},
 	{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20},
+	{Device: "web-vg/grown", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555515", Label: "grown", Size: 16 << 20},
 	{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20},
 	{Device: "web-vg/swap-1", Type: "swap", UUID: "11111111-2222-4333-8444-555555555512", Size: 16 << 20},
 }
