@@ -43,7 +43,7 @@ func requireNoneMapped(t *testing.T, control *os.File) {
 }
 
 func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
-	control := needMapper(t)
+	needMapper(t)
 	disks := guesttest.Volumes(t)
 	parts := [][]part{{{66 << 20, 8 << 20}, {74 << 20, 8 << 20}}, {{17 << 20, 8 << 20}, {25 << 20, 8 << 20}}}
 	before := [][]byte{outside(t, disks[0], parts[0]...), outside(t, disks[1], parts[1]...)}
@@ -61,7 +61,6 @@ func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
 	must(t, g.WriteFile("/grown/large", 0, large))
 	must(t, g.Close())
 	requireNothingLeft(t, disks)
-	requireNoneMapped(t, control)
 	for i := range before {
 		if !bytes.Equal(before[i], outside(t, disks[i], parts[i]...)) {
 			t.Errorf("disk%d: bytes outside of the volumes were written", i)

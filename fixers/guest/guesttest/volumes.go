@@ -26,6 +26,13 @@ var VolumePrograms = []string{"lvm", "losetup"}
 //	twin/one       in two groups of one name, on disk2p3 and disk2p4
 func Volumes(t testing.TB) []string {
 	t.Helper()
+	return keptVolumes.files(t, makeVolumes)
+}
+
+var keptVolumes kept
+
+func makeVolumes(t testing.TB) []string {
+	t.Helper()
 	dir := t.TempDir()
 	first, whole, third := filepath.Join(dir, "first.raw"), filepath.Join(dir, "whole.raw"), filepath.Join(dir, "third.raw")
 	const mib = 1 << 20
