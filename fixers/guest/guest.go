@@ -184,6 +184,9 @@ type Filesystem struct {
 	Size   int64  `json:"size"` // bytes of the device
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
+	// Replayed tells that a mount has replayed the journal on the overlay, as far as
+	// the engine knows: the one change that no plan lists.
+	Replayed bool `json:"replayed,omitempty"`
 }
 
 // Guest is an opened guest. One goroutine uses it at a time.

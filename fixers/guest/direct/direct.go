@@ -84,10 +84,25 @@ func (g *engine) Mount(device, at string) error {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
-	if err := g.mounts.mount(d, found.Type, at); err != nil {
+	replay, err := g.mounts.mount(d, found.Type, at)
+	if err != nil {
 		return errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
 	}
+	if replay {
+		g.log.Info("a journal was replayed on the overlay", "device", device)
+		g.setReplayed(device)
+	}
 	return nil
+}
+
+// setReplayed keeps with the topology what a mount has changed.
+func (g *engine) setReplayed(device string) {
+	g.topology.Filesystems = slices.Clone(g.topology.Filesystems) // others may have the old list
+	for i := range g.topology.Filesystems {
+		if f := &g.topology.Filesystems[i]; f.Device == device {
+			f.Replayed = true
+		}
+	}
 }
 
 // UnmountAll writes everything through and unmounts.

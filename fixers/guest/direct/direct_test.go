@@ -56,6 +56,13 @@ func must(t testing.TB, err error) {
 	}
 }
 
+func made(t *testing.T, fstype string, size int64) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "disk.raw")
+	guesttest.Make(t, name, fstype, size)
+	return name
+}
+
 func TestFileSystemsOfTheKernelAreAnEngine(t *testing.T) {
 	guesttest.Need(t, guesttest.Programs...)
 	for _, fstype := range []string{"ext2", "ext3", "ext4", "xfs"} {
@@ -195,12 +202,19 @@ func TestWhatCannotBeMountedIsUnsupported(t *testing.T) {
 
 func setBit(t *testing.T, name string, at int64, bit byte) {
 	t.Helper()
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	f, err := os.Open(name)
 	must(t, err)
 	b := make([]byte, 1)
 	_, err = f.ReadAt(b, at)
+	must(t, errors.Join(err, f.Close()))
+	writeByte(t, name, at, b[0]|bit)
+}
+
+func writeByte(t *testing.T, name string, at int64, value byte) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	must(t, err)
-	_, err = f.WriteAt([]byte{b[0] | bit}, at)
+	_, err = f.WriteAt([]byte{value}, at)
 	must(t, errors.Join(err, f.Close()))
 }
 

@@ -103,25 +103,36 @@ func Knows(fstype string) bool {
 // Source: mount(2); Linux fs/ext4/super.c and fs/xfs/xfs_mount.c.
 var refusals = []error{unix.ENODEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS}
 
-// refused adds ErrUnsupported to what a mount failed for, where it is so.
-func refused(fstype string, err error) error {
-	if slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) }) {
-		return fmt.Errorf("%w: mount as %s: %w", ErrUnsupported, fstype, err)
+// refused adds ErrUnsupported to what a mount failed for, where it is so, and what
+// the kernel said.
+func refused(fstype string, err error, said []string) error {
+	unknown := slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) })
+	err = fmt.Errorf("mount as %s: %w", fstype, err)
+	if unknown {
+		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	return fmt.Errorf("mount as %s: %w", fstype, err)
+	if len(said) > 0 {
+		err = fmt.Errorf("%w: the kernel says: %s", err, said[0])
+	}
+	return err
 }
 
-// mount puts a device at a folder of the guest; the first at "/".
-func (m *mounts) mount(d device, fstype, at string) error {
-	return m.do(func() error {
+// mount puts a device at a folder of the guest; the first at "/". It tells whether
+// a journal was replayed, as far as the kernel shows its log.
+func (m *mounts) mount(d device, fstype, at string) (replay bool, err error) {
+	err = m.do(func() error {
 		target, err := m.target(at)
 		if err != nil {
 			return err
 		}
+		log := openKernelLog()
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-		if err := unix.Mount(d.node(), target, fstype, flags, options[fstype]); err != nil {
-			return refused(fstype, err)
+		err = unix.Mount(d.node(), target, fstype, flags, options[fstype])
+		said := log.about(d.node())
+		if err != nil {
+			return refused(fstype, err, said)
 		}
+		replay = replayed(said)
 		folder, err := os.Open(target)
 		if err != nil {
 			return errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
@@ -129,6 +140,7 @@ func (m *mounts) mount(d device, fstype, at string) error {
 		m.list = append(m.list, mounted{path: target, folder: folder, device: d})
 		return nil
 	})
+	return replay, err
 }
 
 // target finds the folder to mount at, resolved inside the guest.
