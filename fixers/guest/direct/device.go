@@ -20,6 +20,13 @@ type device interface {
 
 // attach makes a device of what a file system lies on.
 func (g *engine) attach(f guest.Filesystem) (device, error) {
+	if f.Type == "btrfs" {
+		return g.attachBtrfs(f)
+	}
+	return g.attachAny(f)
+}
+
+func (g *engine) attachAny(f guest.Filesystem) (device, error) {
 	v, ok := g.volume(f.Device)
 	if !ok {
 		disk, start := g.extent(f.Device)

@@ -4,10 +4,11 @@
 // where the reference engine starts a virtual machine. It needs root, and shows
 // a stranger's file system to this kernel; an operator may forbid it.
 //
-// Supported: ext2, ext3, ext4 and XFS on partitions, whole disks and logical
-// volumes. A volume that lies in several pieces takes the kernel's device-mapper. For
-// all else Mount's error wraps ErrUnsupported, and the caller takes the reference
-// engine.
+// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
+// subvolume) and FAT, on partitions, whole disks and logical volumes. A volume that
+// lies in several pieces takes the kernel's device-mapper, all else its loop devices.
+// For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
+// the reference engine.
 package direct
 
 import (

@@ -82,12 +82,19 @@ func (m *mounts) do(f func() error) error {
 // options for each file system that this engine mounts. errors=remount-ro: a
 // guest's superblock may ask that the kernel panics at errors. noinit_itable:
 // the kernel shall not fill the overlay with empty inode tables. nouuid: clones
-// of one template have equal UUIDs. Source: ext4(5), xfs(5).
+// of one template have equal UUIDs. skip_balance: what the guest has begun to move
+// about stays as it is. FAT has no modes: all files have that of a new one, and
+// nobody hears that they cannot have another; its times are the guest's, and read
+// as UTC whatever this machine's clock is set to.
+//
+// Source: ext4(5), xfs(5), btrfs(5), mount(8).
 var options = map[string]string{
-	"ext2": "errors=remount-ro",
-	"ext3": "errors=remount-ro",
-	"ext4": "errors=remount-ro,noinit_itable",
-	"xfs":  "nouuid",
+	"ext2":  "errors=remount-ro",
+	"ext3":  "errors=remount-ro",
+	"ext4":  "errors=remount-ro,noinit_itable",
+	"xfs":   "nouuid",
+	"btrfs": "skip_balance",
+	"vfat":  "errors=remount-ro,fmask=0133,dmask=0022,quiet,tz=UTC",
 }
 
 // Knows tells whether this engine mounts file systems of a type, if the kernel

@@ -20,10 +20,11 @@ func TestAFullKernelShowsAll(t *testing.T) {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
 	otherkernel.Machine{
-		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat", "dmsetup"}),
+		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat", "mkfs.btrfs", "dmsetup"}),
 		Files:    []string{"/etc/mke2fs.conf"},
 		Modules:  []string{"loop", "dm-mod", "vfat", "nls_cp437", "nls_ascii", "xfs", "btrfs"},
-		Tests:    "^Test(AVolumeInPiecesIsAnEngine|WhatADeadAgentLeft.*|DmsetupSeesOurTable|AServersVolumesAreMountedInsideEachOther|AKilledAgentLeavesNothingMounted|ProbeSaysYesByUsingIt|WhatCannotBeMountedIsUnsupported)$",
-		Limit:    6 * time.Minute,
+		Tests: "^Test(AVolumeInPiecesIsAnEngine|WhatADeadAgentLeft.*|DmsetupSeesOurTable|AServersVolumes.*|FATIsShown.*|" +
+			"BtrfsIsAnEngine|ClonesOf.*|AKilledAgentLeavesNothingMounted|ProbeSaysYesByUsingIt|TheKernelsReasonIsTold)$",
+		Limit: 6 * time.Minute,
 	}.Run(t)
 }

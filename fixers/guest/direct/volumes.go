@@ -133,6 +133,14 @@ func (p pieces) find(off int64) (device string, at, size int64) {
 	return "", 0, 0
 }
 
+// reader reads the bytes of any device of the topology.
+func (g *engine) reader(device string) io.ReaderAt {
+	if v, ok := g.volume(device); ok {
+		return pieces{g, v}
+	}
+	return g.part(device)
+}
+
 func (g *engine) volume(name string) (guest.Volume, bool) {
 	i := slices.IndexFunc(g.topology.Volumes, func(v guest.Volume) bool { return v.Name == name })
 	if i < 0 {

@@ -281,9 +281,10 @@ func checksMore(t *testing.T, g *engine, disk string) {
 		}
 		if c.want == guest.Clean {
 			must(t, g.Mount(name, "/"))
-			must(t, g.WriteFile("/file", 0, []byte("content\n")))
 			if c.fstype == "vfat" {
-				changesFAT(t, g)
+				guesttest.FAT(t, g)
+			} else {
+				must(t, g.WriteFile("/file", 0, []byte("content\n")))
 			}
 			must(t, g.UnmountAll())
 		}
@@ -297,40 +298,6 @@ func checksMore(t *testing.T, g *engine, disk string) {
 		if h, err := g.Check(t.Context(), name); err != nil || h.State != guest.Damaged {
 			t.Errorf("Check of a damaged %s = %+v, %v", c.fstype, h, err)
 		}
-	}
-}
-
-// changesFAT plans, applies and undoes changes on a file system without owners,
-// modes and attributes, and with names in any case.
-func changesFAT(t *testing.T, g *engine) {
-	before, err := tree.Read(g)
-	must(t, err)
-	plan := func() []guest.Change {
-		v := guest.NewView(g)
-		v.As("test/fat", "firmware reads FAT alone")
-		must(t, v.Write("/EFI/BOOT/BOOTX64.EFI", bytes.Repeat([]byte("MZ\x00\xff"), 1<<19)))
-		must(t, v.Write("/file", []byte("changed\n")))
-		must(t, v.Write("/EFI/debian/a long name.cfg", []byte("configfile\n")))
-		return v.Changes()
-	}
-	inverse, err := guest.Apply(g, plan())
-	must(t, err)
-	if data, err := g.ReadFile("/efi/boot/bootx64.efi", 4<<20); err != nil || len(data) != 2<<20 {
-		t.Errorf("ReadFile in another case = %d bytes, %v", len(data), err)
-	}
-	if again := plan(); len(again) > 0 {
-		t.Errorf("planning again gives %d changes, the first %s", len(again), again[0].Path)
-	}
-	must(t, g.SetMeta("/file", guest.Meta{Mode: 0o600}))
-	if info, err := g.Lstat("/file"); err != nil || info.Mode != 0o644 {
-		t.Errorf("Lstat = %v, %v", info.Mode, err)
-	}
-	_, err = guest.Apply(g, inverse)
-	must(t, err)
-	after, err := tree.Read(g)
-	must(t, err)
-	if diff := tree.DiffFiles(before, after); diff != "" {
-		t.Error("undo left a difference:\n", diff)
 	}
 }
 
