@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
@@ -175,6 +176,8 @@ func Engines(ctx context.Context) []Engine {
 	list := []Engine{{Direct, "works"}, {Libguestfs, "in this build"}}
 	if err := direct.Probe(ctx); err != nil {
 		list[0].Reason = "does not work here: " + err.Error()
+	} else if lacks := direct.Lacks(); len(lacks) > 0 {
+		list[0].Reason += "; guests that need what this kernel lacks take libguestfs: " + strings.Join(lacks, ", ")
 	}
 	if !libguestfs.Available {
 		list[1].Reason = "not in this build: build it with make"
