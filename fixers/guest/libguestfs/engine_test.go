@@ -5,7 +5,6 @@ package libguestfs
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -261,16 +260,16 @@ func opensVolumes(t *testing.T, g guest.Guest) {
 	}
 }
 
-// checksMore lets file systems be checked that the direct engine does not mount,
-// on the partitions of a blank disk: whole, and damaged afterwards.
+// checksMore lets file systems be checked that not every kernel shows to the direct
+// engine, on the partitions of a blank disk: whole, and damaged afterwards.
 func checksMore(t *testing.T, g *engine, disk string) {
 	for i, c := range []struct {
 		fstype string
 		want   guest.Condition
-		damage func(t *testing.T, g *engine, device string)
+		damage func(testing.TB, guesttest.Device)
 	}{
-		{"vfat", guest.Clean, zeroFAT},
-		{"btrfs", guest.Clean, flipUUIDTree},
+		{"vfat", guest.Clean, guesttest.DamageFAT},
+		{"btrfs", guest.Clean, guesttest.DamageBtrfs},
 		{"ntfs", guest.Unchecked, nil},
 	} {
 		name := fmt.Sprintf("%sp%d", disk, i+1)
@@ -294,43 +293,18 @@ func checksMore(t *testing.T, g *engine, disk string) {
 		if c.damage == nil {
 			continue
 		}
-		c.damage(t, g, device)
+		c.damage(t, written{raw{g.handle, device}})
 		if h, err := g.Check(t.Context(), name); err != nil || h.State != guest.Damaged {
 			t.Errorf("Check of a damaged %s = %+v, %v", c.fstype, h, err)
 		}
 	}
 }
 
-// zeroFAT frees all clusters in the first table; files still name them.
-func zeroFAT(t *testing.T, g *engine, device string) {
-	boot, err := g.handle.Pread_device(device, 512, 0)
-	must(t, err)
-	table := int64(binary.LittleEndian.Uint16(boot[11:])) * int64(binary.LittleEndian.Uint16(boot[14:]))
-	_, err = g.handle.Pwrite_device(device, make([]byte, 500), table+4)
-	must(t, err)
-}
+// written is a device of which a test also writes bytes.
+type written struct{ raw }
 
-// flipUUIDTree makes the checksums of the UUID tree's blocks wrong, which no mount
-// needs. Source: btrfs on-disk format, btrfs_header; BTRFS_UUID_TREE_OBJECTID.
-func flipUUIDTree(t *testing.T, g *engine, device string) {
-	const superblock, block, uuidTree = 64 << 10, 16 << 10, 9
-	head, err := g.handle.Pread_device(device, 4096, superblock)
-	must(t, err)
-	found := 0
-	for at := int64(1 << 20); at < guesttest.BlankSize-chunk; at += chunk {
-		data, err := g.handle.Pread_device(device, chunk, at)
-		must(t, err)
-		for i := 0; i+block <= len(data); i += block {
-			if bytes.Equal(data[i+32:i+48], head[32:48]) && binary.LittleEndian.Uint64(data[i+88:]) == uuidTree {
-				_, err := g.handle.Pwrite_device(device, []byte{data[i+96] ^ 1}, at+int64(i)+96)
-				must(t, err)
-				found++
-			}
-		}
-	}
-	if found == 0 {
-		t.Fatal("no block of the UUID tree")
-	}
+func (w written) WriteAt(p []byte, off int64) (int, error) {
+	return w.handle.Pwrite_device(w.device, p, off)
 }
 
 func copyPart(t *testing.T, from, to string, offset, size int64) {
