@@ -19,12 +19,19 @@ func TestAFullKernelShowsAll(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
+	needVolumes(t)
+	data := map[string][]byte{}
+	for name, disks := range guesttest.Kept(t) {
+		data["/kept/"+name] = disks
+	}
 	otherkernel.Machine{
-		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat", "mkfs.btrfs", "dmsetup"}),
+		Data:     data,
+		Env:      []string{guesttest.KeptFolder + "=/kept"},
+		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat", "mkfs.btrfs", "fsck.fat", "btrfs", "dmsetup"}),
 		Files:    []string{"/etc/mke2fs.conf"},
 		Modules:  []string{"loop", "dm-mod", "vfat", "nls_cp437", "nls_ascii", "xfs", "btrfs"},
 		Tests: "^Test(AVolumeInPiecesIsAnEngine|WhatADeadAgentLeft.*|DmsetupSeesOurTable|AServersVolumes.*|FATIsShown.*|" +
-			"BtrfsIsAnEngine|ClonesOf.*|AKilledAgentLeavesNothingMounted|ProbeSaysYesByUsingIt|TheKernelsReasonIsTold)$",
+			"BtrfsIsAnEngine|FATAndBtrfs.*|ClonesOf.*|AKilledAgentLeavesNothingMounted|AnAgentMayBeKilledAtAnyMoment|ProbeSaysYesByUsingIt|TheKernelsReasonIsTold)$",
 		Limit: 6 * time.Minute,
 	}.Run(t)
 }

@@ -51,6 +51,13 @@ const XFSDevice = "disk0p2"
 // swap; a disk with a GPT; and a disk that is one file system.
 func Disks(t testing.TB) []string {
 	t.Helper()
+	return keptDisks.files(t)
+}
+
+var keptDisks = kept{name: "disks", make: makeDisks}
+
+func makeDisks(t testing.TB) []string {
+	t.Helper()
 	dir := t.TempDir()
 	mbr, gpt, whole := filepath.Join(dir, "mbr.raw"), filepath.Join(dir, "gpt.raw"), filepath.Join(dir, "whole.raw")
 	const mib = 1 << 20

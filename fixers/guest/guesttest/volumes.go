@@ -26,10 +26,10 @@ var VolumePrograms = []string{"lvm", "losetup"}
 //	twin/one       in two groups of one name, on disk2p3 and disk2p4
 func Volumes(t testing.TB) []string {
 	t.Helper()
-	return keptVolumes.files(t, makeVolumes)
+	return keptVolumes.files(t)
 }
 
-var keptVolumes kept
+var keptVolumes = kept{name: "volumes", make: makeVolumes}
 
 func makeVolumes(t testing.TB) []string {
 	t.Helper()
@@ -91,6 +91,13 @@ var OnVolumes = []guest.Filesystem{
 // group db-vg of root (ext4), swap_1 and srv (an empty XFS).
 func Server(t testing.TB) string {
 	t.Helper()
+	return keptServer.files(t)[0]
+}
+
+var keptServer = kept{name: "server", make: makeServer}
+
+func makeServer(t testing.TB) []string {
+	t.Helper()
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "server.raw")
 	const mib = 1 << 20
@@ -110,7 +117,7 @@ func Server(t testing.TB) string {
 	splice(t, filepath.Join(dir, "swap"), disk, 162*mib)
 	run(t, "", "mkfs.xfs", "-q", "-L", "srv", part(t, dir, "srv", 320*mib))
 	splice(t, filepath.Join(dir, "srv"), disk, 178*mib)
-	return disk
+	return []string{disk}
 }
 
 // extent is a part of a disk, in bytes.

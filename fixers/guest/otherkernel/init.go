@@ -64,12 +64,16 @@ func runTests() (v verdict, err error) {
 	if err != nil {
 		return v, err
 	}
+	env, err := os.ReadFile(envName)
+	if err != nil {
+		return v, err
+	}
 	out, in, err := os.Pipe()
 	if err != nil {
 		return v, err
 	}
 	p, err := os.StartProcess(initName, strings.Split(string(args), "\n"), &os.ProcAttr{
-		Env:   []string{"PATH=/usr/sbin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "NEED_TOOLS=1"},
+		Env:   strings.Split(string(env), "\n"),
 		Files: []*os.File{nil, in, in},
 	})
 	if err := errors.Join(err, in.Close()); err != nil {

@@ -22,6 +22,7 @@ const (
 	initName    = "/init"
 	modulesName = "/modules" // the modules' names in the order to load them
 	testsName   = "/tests"   // the arguments of the test binary
+	envName     = "/env"     // its environment
 )
 
 // libraryFolders are where the dynamic linker looks on Debian.
@@ -61,8 +62,12 @@ func (m Machine) writeInitrd(ctx context.Context, name, kernel string) (err erro
 	for _, module := range modules {
 		a.file(module, module)
 	}
+	for file, data := range m.Data {
+		a.text(file, string(data))
+	}
 	a.text(modulesName, strings.Join(modules, "\n"))
 	a.text(testsName, strings.Join([]string{"tests", "-test.v", "-test.run=" + m.Tests, "-test.skip=" + m.Skip}, "\n"))
+	a.text(envName, strings.Join(append(m.Env, "PATH=/usr/sbin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "NEED_TOOLS=1"), "\n"))
 	return errors.Join(a.err, cpio.WriteTrailer(a.w))
 }
 

@@ -23,12 +23,14 @@ import (
 
 // Machine is what runs the tests.
 type Machine struct {
-	Programs []string      // of the table of programs
-	Files    []string      // that those read
-	Modules  []string      // by name; what they depend on comes along
-	Tests    string        // a pattern as for go test -run
-	Skip     string        // a pattern as for go test -skip
-	Limit    time.Duration // for all of it
+	Programs []string          // of the table of programs
+	Files    []string          // that those read
+	Data     map[string][]byte // other files, by name
+	Env      []string          // of the tests, beside what every machine has
+	Modules  []string          // by name; what they depend on comes along
+	Tests    string            // a pattern as for go test -run
+	Skip     string            // a pattern as for go test -skip
+	Limit    time.Duration     // for all of it
 }
 
 // memory is the machine's, as QEMU has it: the disks that tests make are sparse

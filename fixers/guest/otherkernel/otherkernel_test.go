@@ -81,7 +81,11 @@ func TestInside(t *testing.T) {
 	if os.Getenv("PATH") != "/usr/sbin:/usr/bin" {
 		t.Skip("runs in the machine of the tests below")
 	}
-	t.Run("Passes", func(*testing.T) {})
+	t.Run("Passes", func(t *testing.T) {
+		if data, err := os.ReadFile("/data/file"); string(data) != "given" || os.Getenv("GIVEN") != "too" {
+			t.Errorf("/data/file is %q, %v; GIVEN is %q", data, err, os.Getenv("GIVEN"))
+		}
+	})
 	t.Run("Skips", func(t *testing.T) { t.Skip("to be counted") })
 	t.Run("Fails", func(t *testing.T) { t.Error("to be told") })
 	t.Run("Left", func(*testing.T) {})
@@ -91,7 +95,7 @@ func TestWhatFailsOrIsSkippedInTheMachineIsTold(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	m := Machine{Programs: []string{"blkid"}, Modules: []string{"loop"}, Tests: "^TestInside$", Skip: "^TestInside$/^Left$", Limit: 3 * time.Minute}
+	m := Machine{Data: map[string][]byte{"/data/file": []byte("given")}, Env: []string{"GIVEN=too"}, Programs: []string{"blkid"}, Modules: []string{"loop"}, Tests: "^TestInside$", Skip: "^TestInside$/^Left$", Limit: 3 * time.Minute}
 	began := time.Now()
 	v, serial, err := m.boot(t.Context(), t.TempDir())
 	if want := (verdict{Exit: 1, Passed: 1, Skipped: 1}); v != want || err != nil {
