@@ -1,7 +1,9 @@
 package direct
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,7 +139,7 @@ func TestClonesOfABtrfsAreShownOneAfterTheOther(t *testing.T) {
 	if err := second.Mount("disk0", "/"); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "another guest with a btrfs of its UUID is open") {
 		t.Errorf("Mount of the clone = %v, want ErrUnsupported", err)
 	}
-	must(t, first.Close()) // it is the newer one now, as the kernel remembers
+	must(t, first.Close())
 	must(t, second.Mount("disk0", "/"))
 	if _, err := second.ReadFile("/file", 10); err == nil {
 		t.Error("the clone shows a file of the first")
@@ -151,6 +153,43 @@ func TestClonesOfABtrfsAreShownOneAfterTheOther(t *testing.T) {
 	}
 	must(t, again.Close())
 	requireNothingLeft(t, disks)
+}
+
+// TestABtrfsThatIsRefusedIsForgotten: the kernel has seen a device before it
+// refuses what is on it, and would take a clone, which is older, for an old copy.
+func TestABtrfsThatIsRefusedIsForgotten(t *testing.T) {
+	needKind(t, "btrfs")
+	template := made(t, "btrfs", guesttest.BlankSize)
+	future := clone(t, template)
+	makeNewer(t, future)
+	g := openDisks(t, future)
+	if err := g.Mount("disk0", "/"); !errors.Is(err, ErrUnsupported) || !errors.Is(err, unix.EINVAL) {
+		t.Errorf("Mount = %v, want ErrUnsupported: %v", err, unix.EINVAL)
+	}
+	other := openDisks(t, made(t, "ext4", 16<<20))
+	must(t, other.Mount("disk0", "/")) // takes the loop device that it had
+	old := openDisks(t, template)
+	must(t, old.Mount("disk0", "/"))
+	must(t, errors.Join(old.Close(), other.Close(), g.Close()))
+	requireNothingLeft(t, []string{template, future})
+}
+
+// makeNewer gives a btrfs a later generation, and a feature that no kernel knows.
+//
+// Source: Linux include/uapi/linux/btrfs_tree.h, struct btrfs_super_block.
+func makeNewer(t *testing.T, disk string) {
+	t.Helper()
+	f, err := os.OpenFile(disk, os.O_RDWR, 0)
+	must(t, err)
+	super := make([]byte, 4096)
+	_, err = f.ReadAt(super, btrfsSuper)
+	must(t, err)
+	const checksum, generation, incompatible = 32, 72, 188
+	super[generation] += 50
+	super[incompatible+7] |= 0x80
+	binary.LittleEndian.PutUint32(super, crc32.Checksum(super[checksum:], crc32.MakeTable(crc32.Castagnoli)))
+	_, err = f.WriteAt(super, btrfsSuper)
+	must(t, errors.Join(err, f.Close()))
 }
 
 func TestABtrfsOfTwoDevicesIsUnsupported(t *testing.T) {

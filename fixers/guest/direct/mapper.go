@@ -36,8 +36,8 @@ func mapperCall(control *os.File, call uintptr, name string, prepare func(*unix.
 		prepare(head)
 	}
 	copy(buffer[unix.SizeofDmIoctl:], data)
-	if err := ioctl(control, call, head); err != nil {
-		return unix.DmIoctl{}, nil, err
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), call, uintptr(unsafe.Pointer(head))); errno != 0 {
+		return unix.DmIoctl{}, nil, errno
 	}
 	if head.Flags&unix.DM_BUFFER_FULL_FLAG != 0 || head.Data_start > uint32(len(buffer)) {
 		return unix.DmIoctl{}, nil, unix.ENOBUFS
