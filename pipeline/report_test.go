@@ -512,3 +512,14 @@ func TestAnApprovedPlanWithABlockerIsBlocked(t *testing.T) {
 		t.Error("what FIX adds to the plan changed the approved one")
 	}
 }
+
+func TestAReplayedJournalIsAmongTheFacts(t *testing.T) {
+	f := inspect.Facts{Topology: guest.Topology{Filesystems: []guest.Filesystem{
+		{Device: "disk0p1", Type: "ext4", UUID: "u1", Replayed: true}, {Device: "disk0p2", Type: "xfs", UUID: "u2"}}}}
+	text := FactsText(f, machine.Machine{})
+	for _, want := range []string{"disk0p1 ext4 u1 \"\", its journal was replayed on the overlay\n", "disk0p2 xfs u2 \"\"\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("FactsText lacks %q:\n%s", want, text)
+		}
+	}
+}
