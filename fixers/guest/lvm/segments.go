@@ -26,6 +26,7 @@ const (
 	maxExtentSize = 1 << 32 // sectors
 	maxSize       = 1 << 62 // bytes
 	maxSeq        = 1 << 62
+	minChunk      = 4096 // bytes; Source: LVM2 lib/metadata/metadata-exported.h, STRIPE_SIZE_MIN
 )
 
 // member is a physical volume as its group describes it.
@@ -120,7 +121,7 @@ func (v *Volume) lieOn(s *section, count, extent int64, members map[string]membe
 		if err != nil {
 			return err
 		}
-		if seg.Chunk = chunk * sector; seg.Chunk == 0 || seg.Size/n%seg.Chunk != 0 {
+		if seg.Chunk = chunk * sector; seg.Chunk < minChunk || seg.Size/n%seg.Chunk != 0 {
 			return fmt.Errorf("%w: stripes of %d bytes", ErrMetadata, seg.Chunk)
 		}
 	}
