@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -292,31 +291,4 @@ func TestAGuestThatIsClosedStaysClosed(t *testing.T) {
 	if _, err := g.ReadFile("/etc/fstab", 1000); err == nil {
 		t.Error("a closed guest can be read")
 	}
-}
-
-func TestFileSystemsAreChecked(t *testing.T) {
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.CheckPrograms)...)
-	disks := []string{guesttest.Checks(t, func(disk string) guest.Guest { return openDisks(t, disk) })}
-	g := openDisks(t, append(disks, guesttest.Disks(t)...)...)
-	guesttest.Check(t, g, "disk0")
-	if h, err := g.Check(t.Context(), "disk1p5"); err != nil || h.State != guest.Unchecked {
-		t.Errorf("Check of swap space = %+v, %v", h, err)
-	}
-	must(t, g.Close())
-	requireNothingLeft(t, disks)
-}
-
-func TestACheckEndsWithItsContext(t *testing.T) {
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.CheckPrograms)...)
-	name := filepath.Join(t.TempDir(), "disk.raw")
-	guesttest.Make(t, name, "ext4", 16<<20)
-	g := openDisks(t, name)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("operator")
-	cancel(why)
-	if _, err := g.Check(ctx, "disk0"); !errors.Is(err, why) {
-		t.Errorf("Check: error %v, want the cause", err)
-	}
-	must(t, g.Close())
-	requireNothingLeft(t, []string{name})
 }

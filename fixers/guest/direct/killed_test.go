@@ -183,7 +183,7 @@ func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 	disks := victims(t)
 	began := time.Now()
 	requireShown(t, disks)
-	const kills = 16
+	const kills = 12
 	step := time.Since(began) * 5 / 4 / kills
 	for i := range kills {
 		victim := startVictim(t, "TestBusyVictim", disks)

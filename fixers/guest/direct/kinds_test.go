@@ -64,41 +64,6 @@ func TestBtrfsIsAnEngine(t *testing.T) {
 	requireNothingLeft(t, []string{name})
 }
 
-func TestFATAndBtrfsAreChecked(t *testing.T) {
-	for _, c := range []struct {
-		fstype, checker string
-		damage          func(testing.TB, guesttest.Device)
-	}{
-		{"vfat", "fsck.fat", guesttest.DamageFAT},
-		{"btrfs", "btrfs", guesttest.DamageBtrfs},
-	} {
-		t.Run(c.fstype, func(t *testing.T) {
-			needKind(t, c.fstype)
-			guesttest.Need(t, c.checker)
-			name := made(t, c.fstype, guesttest.BlankSize)
-			g := openDisks(t, name)
-			must(t, g.Mount("disk0", "/"))
-			must(t, g.WriteFile("/file", 0, []byte("content\n")))
-			must(t, g.UnmountAll())
-			wantHealth(t, g, guest.Clean)
-			f, err := os.OpenFile(name, os.O_RDWR, 0)
-			must(t, err)
-			c.damage(t, f)
-			must(t, f.Close())
-			wantHealth(t, g, guest.Damaged)
-			must(t, g.Close())
-			requireNothingLeft(t, []string{name})
-		})
-	}
-}
-
-func wantHealth(t *testing.T, g *engine, want guest.Condition) {
-	t.Helper()
-	if h, err := g.Check(t.Context(), "disk0"); err != nil || h.State != want {
-		t.Errorf("Check = %+v, %v, want %s", h, err, want)
-	}
-}
-
 // clone copies a disk, UUIDs included.
 func clone(t *testing.T, disk string) string {
 	t.Helper()
