@@ -66,7 +66,7 @@ func (m Machine) writeInitrd(ctx context.Context, name, kernel string) (err erro
 		a.text(file, string(data))
 	}
 	a.text(modulesName, strings.Join(modules, "\n"))
-	a.text(testsName, strings.Join([]string{"tests", "-test.v", "-test.run=" + m.Tests, "-test.skip=" + m.Skip}, "\n"))
+	a.text(testsName, strings.Join([]string{"tests", "-test.v", "-test.run=^(" + strings.Join(m.Tests, "|") + ")$", "-test.skip=" + m.Skip}, "\n"))
 	a.text(envName, strings.Join(append(m.Env, "PATH=/usr/sbin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "NEED_TOOLS=1"), "\n"))
 	return errors.Join(a.err, cpio.WriteTrailer(a.w))
 }

@@ -28,7 +28,7 @@ type Machine struct {
 	Data     map[string][]byte // other files, by name
 	Env      []string          // of the tests, beside what every machine has
 	Modules  []string          // by name; what they depend on comes along
-	Tests    string            // a pattern as for go test -run
+	Tests    []string          // by name
 	Skip     string            // a pattern as for go test -skip
 	Limit    time.Duration     // for all of it
 }
@@ -44,8 +44,9 @@ func (m Machine) Run(t *testing.T) {
 	began := time.Now()
 	v, serial, err := m.boot(t.Context(), t.TempDir())
 	t.Logf("the machine took %v: %+v\n%s", time.Since(began), v, summary(serial))
-	if err != nil || v.Exit != 0 || v.Passed == 0 || v.Skipped > 0 {
-		t.Errorf("the tests under another kernel: %+v, %v\n%s", v, err, serial)
+	missing := notPassed(serial, m.Tests)
+	if err != nil || v.Exit != 0 || v.Skipped > 0 || len(missing) > 0 {
+		t.Errorf("the tests under another kernel: %+v, not passed %q, %v\n%s", v, missing, err, serial)
 	}
 }
 
