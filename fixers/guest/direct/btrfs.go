@@ -14,8 +14,9 @@ import (
 
 // A kernel knows the file systems of btrfs by UUID: of two clones of one template
 // it refuses the second (before Linux 6.7), or shows it under another UUID. So one
-// of a UUID is shown at a time, by all agents of this machine. When it is unmounted
-// or refused the kernel forgets its device: a test holds kernels to that.
+// of a UUID is shown at a time, by all agents of a network namespace; agents in
+// others are refused by the kernel. When one is unmounted or refused the kernel
+// forgets its device: a test holds kernels to that.
 //
 // Source: Linux fs/btrfs/volumes.c, device_list_add, btrfs_close_devices.
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,8 +37,14 @@ const (
 	maxRecords = 1000
 )
 
+// line is what the kernel said of a device.
+type line struct {
+	text string
+	grim bool // a warning or worse
+}
+
 // about are the lines about a device, without its name, and closes the log.
-func (l kernelLog) about(node string) (lines []string) {
+func (l kernelLog) about(node string) (lines []line) {
 	if l.file == nil {
 		return nil
 	}
@@ -50,27 +58,36 @@ func (l kernelLog) about(node string) (lines []string) {
 		if err != nil {
 			break
 		}
-		if line, ok := aboutDevice(string(record[:n]), filepath.Base(node)); ok {
-			lines = append(lines, line)
+		if said, ok := aboutDevice(string(record[:n]), filepath.Base(node)); ok {
+			lines = append(lines, said)
 		}
 	}
 	return lines
 }
 
+// warning is the level of a kernel's warnings; worse ones are below. The levels are
+// in the lower bits of a record's first number.
+//
+// Source: syslog(2); Linux Documentation/ABI/testing/dev-kmsg.
+const (
+	warning = 4
+	levels  = 7
+)
+
 // aboutDevice reads a record: numbers, a semicolon and a line, which file systems
 // begin with their own name and the device.
-//
-// Source: Linux Documentation/ABI/testing/dev-kmsg.
-func aboutDevice(record, device string) (line string, ok bool) {
-	_, text, _ := strings.Cut(record, ";")
+func aboutDevice(record, device string) (line, bool) {
+	numbers, text, _ := strings.Cut(record, ";")
 	text, _, _ = strings.Cut(text, "\n")
+	first, _, _ := strings.Cut(numbers, ",")
+	level, err := strconv.Atoi(first)
 	for _, mark := range []string{" (" + device + ")", " (device " + device + ")", " (device " + device + " state"} {
-		if _, line, ok := strings.Cut(text, mark); ok {
-			_, line, _ = strings.Cut(line, ": ")
-			return line, line != ""
+		if _, rest, ok := strings.Cut(text, mark); ok && err == nil {
+			_, said, found := strings.Cut(rest, ": ")
+			return line{said, level&levels <= warning}, found
 		}
 	}
-	return "", false
+	return line{}, false
 }
 
 // replays are how file systems tell that they replay a journal.
@@ -79,11 +96,14 @@ func aboutDevice(record, device string) (line string, ok bool) {
 var replays = regexp.MustCompile(`^(recovery complete|Starting recovery|start tree-log replay)`)
 
 // replayed tells whether a journal was replayed, by what the kernel said.
-func replayed(lines []string) bool {
-	for _, line := range lines {
-		if replays.MatchString(line) {
-			return true
-		}
+func replayed(lines []line) bool {
+	return slices.ContainsFunc(lines, func(l line) bool { return replays.MatchString(l.text) })
+}
+
+// complaint is the first that the kernel complained of, or "".
+func complaint(lines []line) string {
+	if i := slices.IndexFunc(lines, func(l line) bool { return l.grim }); i >= 0 {
+		return lines[i].text
 	}
-	return false
+	return ""
 }

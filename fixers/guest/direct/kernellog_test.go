@@ -52,24 +52,27 @@ func TestTheKernelsReasonIsTold(t *testing.T) {
 }
 
 func TestLinesOfTheKernelsLogAreOfADevice(t *testing.T) {
-	for record, want := range map[string]string{
-		"6,1203,99,-;EXT4-fs (loop3): recovery complete\n":                              "recovery complete",
-		"5,1204,99,-;XFS (loop3): Starting recovery (logdev: internal)\n SUBSYSTEM=x\n": "Starting recovery (logdev: internal)",
-		"6,1,9,-;BTRFS info (device loop3): start tree-log replay\n":                    "start tree-log replay",
-		"3,1,9,-;BTRFS error (device loop3 state EA): broken\n":                         "broken",
-		"6,1,9,-;EXT4-fs (loop31): recovery complete\n":                                 "",
-		"6,1,9,-;EXT4-fs (loop3) recovery complete\n":                                   "",
-		"6,1,9,-;loop3: detected capacity change\n":                                     "",
-		"": "",
+	for record, want := range map[string]line{
+		"6,1203,99,-;EXT4-fs (loop3): recovery complete\n":                              {"recovery complete", false},
+		"5,1204,99,-;XFS (loop3): Starting recovery (logdev: internal)\n SUBSYSTEM=x\n": {"Starting recovery (logdev: internal)", false},
+		"4,1204,99,c;XFS (loop3): SB validate failed\n":                                 {"SB validate failed", true},
+		"6,1,9,-;BTRFS info (device loop3): start tree-log replay\n":                    {"start tree-log replay", false},
+		"30,1,9,-;BTRFS info (device loop3): start tree-log replay\n":                   {"start tree-log replay", false},
+		"3,1,9,-;BTRFS error (device loop3 state EA): broken\n":                         {"broken", true},
+		"6,1,9,-;EXT4-fs (loop31): recovery complete\n":                                 {},
+		"6,1,9,-;EXT4-fs (loop3) recovery complete\n":                                   {},
+		"6,1,9,-;loop3: detected capacity change\n":                                     {},
+		"x;EXT4-fs (loop3): recovery complete\n":                                        {},
+		"":                                                                              {},
 	} {
-		if got, ok := aboutDevice(record, "loop3"); got != want || ok != (want != "") {
-			t.Errorf("aboutDevice(%q) = %q, %v, want %q", record, got, ok, want)
+		if got, ok := aboutDevice(record, "loop3"); got != want || ok != (want != line{}) {
+			t.Errorf("aboutDevice(%q) = %v, %v, want %v", record, got, ok, want)
 		}
 	}
-	for line, want := range map[string]bool{"recovery complete": true, "Starting recovery (logdev: internal)": true,
+	for text, want := range map[string]bool{"recovery complete": true, "Starting recovery (logdev: internal)": true,
 		"start tree-log replay": true, "mounted filesystem with ordered data mode": false, "Ending clean mount": false} {
-		if got := replayed([]string{"x", line}); got != want {
-			t.Errorf("replayed(%q) = %v", line, got)
+		if got := replayed([]line{{"x", true}, {text, false}}); got != want {
+			t.Errorf("replayed(%q) = %v", text, got)
 		}
 	}
 }

@@ -128,9 +128,11 @@ func TestABtrfsThatIsRefusedIsForgotten(t *testing.T) {
 	future := clone(t, template)
 	makeNewer(t, future)
 	g := openDisks(t, future)
-	if err := g.Mount("disk0", "/"); !errors.Is(err, ErrUnsupported) || !errors.Is(err, unix.EINVAL) {
+	err := g.Mount("disk0", "/")
+	if !errors.Is(err, ErrUnsupported) || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("Mount = %v, want ErrUnsupported: %v", err, unix.EINVAL)
 	}
+	t.Log(err)
 	other := openDisks(t, made(t, "ext4", 16<<20))
 	must(t, other.Mount("disk0", "/")) // takes the loop device that it had
 	old := openDisks(t, template)

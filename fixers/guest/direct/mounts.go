@@ -105,21 +105,22 @@ func Knows(fstype string) bool {
 }
 
 // refusals are how a kernel answers that it does not know a file system, or not
-// all of its features: another may. Damage has answers of its own.
+// all of its features, or knows a btrfs of its UUID already: another kernel may show
+// it. Damage has answers of its own.
 //
-// Source: mount(2); Linux fs/ext4/super.c and fs/xfs/xfs_mount.c.
-var refusals = []error{unix.ENODEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS}
+// Source: mount(2); Linux fs/ext4/super.c, fs/xfs/xfs_mount.c, fs/btrfs/volumes.c.
+var refusals = []error{unix.ENODEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS, unix.EEXIST}
 
 // refused adds ErrUnsupported to what a mount failed for, where it is so, and what
 // the kernel said.
-func refused(fstype string, err error, said []string) error {
+func refused(fstype string, err error, said []line) error {
 	unknown := slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) })
 	err = fmt.Errorf("mount as %s: %w", fstype, err)
 	if unknown {
 		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	if len(said) > 0 {
-		err = fmt.Errorf("%w: the kernel says: %s", err, said[0])
+	if text := complaint(said); text != "" {
+		err = fmt.Errorf("%w: the kernel says: %s", err, text)
 	}
 	return err
 }
