@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
@@ -93,28 +94,46 @@ func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.
 }
 
 // closedToDirect is why the direct engine shows less of a guest than the guest
-// itself sees; "" when it shows all. A boot loader may need a change on the EFI
-// system partition.
-func closedToDirect(t guest.Topology) string {
+// itself sees; "" when it shows all. It is found out by mounting each file system,
+// alone: what this kernel has, and what this guest needs, are seen in no other way.
+func closedToDirect(g guest.Guest) (why string, err error) {
+	t := g.Topology()
 	for _, f := range t.Filesystems {
-		switch {
-		case f.Type == guest.LVMMember:
-			return fmt.Sprintf("it does not assemble LVM, and %s is a physical volume of LVM", f.Device)
-		case f.Type == "vfat" && (inspect.Facts{Topology: t}).IsESP(f.Device):
-			return fmt.Sprintf("it does not mount FAT, and %s is an EFI system partition", f.Device)
+		if !wanted(t, f) {
+			continue
+		}
+		mounted := g.Mount(f.Device, "/")
+		if err := g.UnmountAll(); err != nil {
+			return "", err
+		}
+		if errors.Is(mounted, direct.ErrUnsupported) {
+			return mounted.Error(), nil
 		}
 	}
-	return ""
+	return "", nil
+}
+
+// wanted tells whether libguestfs shows what the direct engine may not: a boot
+// loader may need a change on the EFI system partition, other FAT holds data. File
+// systems that neither may know decide nothing here.
+func wanted(t guest.Topology, f guest.Filesystem) bool {
+	if f.Type == "vfat" {
+		return (inspect.Facts{Topology: t}).IsESP(f.Device)
+	}
+	return direct.Knows(f.Type)
 }
 
 // reconsider takes libguestfs instead of the direct engine, before time is spent
 // on a guest that the latter cannot show whole.
-func (r *Run) reconsider(ctx context.Context) error {
-	why := closedToDirect(r.guest.Topology())
-	if why == "" || !r.mayFallBack() {
+func (r *Run) reconsider(ctx context.Context) (err error) {
+	if r.Engine.Name != Direct {
 		return nil
 	}
-	return r.fallBack(ctx, "the direct engine cannot show this guest whole: "+why)
+	r.closed, err = closedToDirect(r.guest)
+	if err != nil || r.closed == "" || !r.mayFallBack() {
+		return err
+	}
+	return r.fallBack(ctx, "the direct engine cannot show this guest whole: "+r.closed)
 }
 
 // mayFallBack tells whether there is another engine, and the operator lets us
@@ -142,18 +161,14 @@ func (r *Run) fallBack(ctx context.Context, why string) error {
 
 // hint adds to an error of INSPECT what another engine would have done for it.
 func (r *Run) hint(err error) error {
-	if r.guest == nil || r.Engine.Name != Direct {
-		return err
-	}
-	why := closedToDirect(r.guest.Topology())
-	if why == "" {
+	if r.Engine.Name != Direct || r.closed == "" {
 		return err
 	}
 	try := "leave the choice of the engine to the program"
 	if !r.packaged {
 		try = "use a build with libguestfs (make build)"
 	}
-	return fmt.Errorf("%w; the direct engine cannot show this guest whole: %s; %s", err, why, try)
+	return fmt.Errorf("%w; the direct engine cannot show this guest whole: %s; %s", err, r.closed, try)
 }
 
 // Engines tells of each engine whether it works here.
@@ -161,6 +176,8 @@ func Engines(ctx context.Context) []Engine {
 	list := []Engine{{Direct, "works"}, {Libguestfs, "in this build"}}
 	if err := direct.Probe(ctx); err != nil {
 		list[0].Reason = "does not work here: " + err.Error()
+	} else if lacks := direct.Lacks(); len(lacks) > 0 {
+		list[0].Reason += "; guests that need what this kernel lacks take libguestfs: " + strings.Join(lacks, ", ")
 	}
 	if !libguestfs.Available {
 		list[1].Reason = "not in this build: build it with make"

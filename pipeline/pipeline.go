@@ -97,6 +97,7 @@ type Run struct {
 	sources  []*disk.Source
 	storage  *disk.Storage
 	guest    guest.Guest
+	closed   string // why the direct engine does not show the guest whole; "" if it does
 }
 
 // engineFunc opens the guest on a storage's disks.

@@ -17,6 +17,7 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
@@ -58,53 +59,71 @@ func TestTheEngineIsChosenWithAReason(t *testing.T) {
 	}
 }
 
-// switched is which engine is taken after the direct one has shown a topology.
-func switched(t *testing.T, top guest.Topology, asked string, packaged bool) (*Run, error) {
+// partly is a guest of which an engine does not show some file systems.
+type partly struct {
+	*tree.FS
+	closed map[string]error
+}
+
+func (p *partly) Mount(device, at string) error {
+	if err := p.closed[device]; err != nil {
+		return fmt.Errorf("mount %s: %w", device, err)
+	}
+	return p.FS.Mount(device, at)
+}
+
+// switched is which engine is taken after the direct one has shown a guest.
+func switched(t *testing.T, g guest.Guest, asked string, packaged bool) (*Run, error) {
 	t.Helper()
 	r := &Run{Migration: &Migration{Options: Options{Engine: asked}, Engine: Engine{Direct, "chosen first"}}, packaged: packaged, log: slog.New(slog.DiscardHandler)}
-	r.guest = tree.NewGuest(top, nil)
+	r.guest = g
 	r.engine = func(_ context.Context, name string, _ *disk.Storage, _ accel.Choice, _ *slog.Logger) (guest.Guest, error) {
-		return tree.NewGuest(top, map[string]*tree.FS{}), nil
+		return tree.NewGuest(g.Topology(), map[string]*tree.FS{}), nil
 	}
 	return r, r.reconsider(t.Context())
 }
 
 func TestTheEngineThatShowsAllIsTakenAtOnce(t *testing.T) {
 	esp := guest.Disk{Name: "disk0", Table: "gpt", Partitions: []guest.Partition{{Name: "disk0p1", Type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}, {Name: "disk0p2"}}}
-	top := func(types ...string) guest.Topology {
+	// closed is a guest of which one file system is not shown, for a reason.
+	closed := func(device string, why error, types ...string) *partly {
 		t := guest.Topology{Disks: []guest.Disk{esp}}
 		for i, kind := range types {
 			t.Filesystems = append(t.Filesystems, guest.Filesystem{Device: fmt.Sprintf("disk0p%d", i+1), Type: kind})
 		}
-		return t
+		t.Filesystems = append(t.Filesystems, guest.Filesystem{Device: "vg/root", Type: "ext4"})
+		return &partly{FS: tree.NewGuest(t, nil), closed: map[string]error{device: why}}
 	}
+	why, broken := fmt.Errorf("no mapper: %w", direct.ErrUnsupported), errors.New("broken")
 	for _, c := range []struct {
 		name     string
-		top      guest.Topology
+		guest    *partly
 		asked    string
 		packaged bool
 		want     string
 		reason   string
 	}{
-		{"plain", top("ext4", "xfs"), Auto, true, Direct, "chosen first"},
-		{"LVM", top("ext4", guest.LVMMember), Auto, true, Libguestfs, "disk0p2 is a physical volume of LVM"},
-		{"UEFI", top("vfat", "ext4"), Auto, true, Libguestfs, "disk0p1 is an EFI system partition"},
-		{"FAT elsewhere", top("ext4", "vfat"), Auto, true, Direct, "chosen first"},
-		{"LVM, and the direct engine asked for", top("ext4", guest.LVMMember), Direct, true, Direct, "chosen first"},
-		{"LVM, and no other in the build", top("ext4", guest.LVMMember), Auto, false, Direct, "chosen first"},
+		{"all is shown", closed("", nil, "vfat", guest.LVMMember), Auto, true, Direct, "chosen first"},
+		{"a volume is not shown", closed("vg/root", why, "ext4", guest.LVMMember), Auto, true, Libguestfs, "mount vg/root: no mapper"},
+		{"an EFI system partition is not shown", closed("disk0p1", why, "vfat"), Auto, true, Libguestfs, "mount disk0p1: no mapper"},
+		{"a file system is broken", closed("vg/root", broken), Auto, true, Direct, "chosen first"},
+		{"FAT elsewhere is not shown", closed("disk0p2", why, "ext4", "vfat"), Auto, true, Direct, "chosen first"},
+		{"neither may know it", closed("disk0p1", why, "ntfs", "swap"), Auto, true, Direct, "chosen first"},
+		{"the direct engine is asked for", closed("vg/root", why), Direct, true, Direct, "chosen first"},
+		{"no other is in the build", closed("vg/root", why), Auto, false, Direct, "chosen first"},
 	} {
-		r, err := switched(t, c.top, c.asked, c.packaged)
+		r, err := switched(t, c.guest, c.asked, c.packaged)
 		if err != nil || r.Engine.Name != c.want || !strings.Contains(r.Engine.Reason, c.reason) {
 			t.Errorf("%s: %+v, %v, want %s: %s", c.name, r.Engine, err, c.want, c.reason)
 		}
 	}
 	for asked, want := range map[string]string{Direct: "leave the choice of the engine to the program", Auto: "use a build with libguestfs"} {
-		r, err := switched(t, top("ext4", guest.LVMMember), asked, asked == Direct)
+		r, err := switched(t, closed("vg/root", why), asked, asked == Direct)
 		if err != nil {
 			t.Fatal(err)
 		}
 		hinted := r.hint(inspect.ErrNoOS)
-		if !errors.Is(hinted, inspect.ErrNoOS) || !strings.Contains(hinted.Error(), "disk0p2 is a physical volume of LVM") || !strings.Contains(hinted.Error(), want) {
+		if !errors.Is(hinted, inspect.ErrNoOS) || !strings.Contains(hinted.Error(), "mount vg/root: no mapper") || !strings.Contains(hinted.Error(), want) {
 			t.Errorf("%s: the hint is %q", asked, hinted)
 		}
 	}
@@ -491,5 +510,16 @@ func TestAnApprovedPlanWithABlockerIsBlocked(t *testing.T) {
 	r.Plan.Concerns = append(r.Plan.Concerns, fixer.Concern{Code: "fix/new-concern"})
 	if !r.Options.same(Options{Plan: func() *fixers.Plan { p := hostilePlan(); return &p }()}) {
 		t.Error("what FIX adds to the plan changed the approved one")
+	}
+}
+
+func TestAReplayedJournalIsAmongTheFacts(t *testing.T) {
+	f := inspect.Facts{Topology: guest.Topology{Filesystems: []guest.Filesystem{
+		{Device: "disk0p1", Type: "ext4", UUID: "u1", Replayed: true}, {Device: "disk0p2", Type: "xfs", UUID: "u2"}}}}
+	text := FactsText(f, machine.Machine{})
+	for _, want := range []string{"disk0p1 ext4 u1 \"\", its journal was replayed on the overlay\n", "disk0p2 xfs u2 \"\"\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("FactsText lacks %q:\n%s", want, text)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
 )
@@ -82,6 +83,15 @@ func systemName(f *inspect.Facts) string {
 	return fmt.Sprintf("%s %s (%s, %s, read from %s)", f.OS.Name, f.OS.Arch, f.Firmware.Used, f.Init.Value, f.OS.Source)
 }
 
+// filesystemText tells of a replayed journal too: no plan lists it.
+func filesystemText(f guest.Filesystem) string {
+	text := fmt.Sprintf("%s %s %s %q", f.Device, f.Type, f.UUID, f.Label)
+	if f.Replayed {
+		text += ", its journal was replayed on the overlay"
+	}
+	return text
+}
+
 // FactsText is what inspection found, for people; every line ends with where
 // it was read.
 func FactsText(f inspect.Facts, m machine.Machine) string {
@@ -107,7 +117,7 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 		line("volume", fmt.Sprintf("%s on %s, %d MiB %s", v.Name, strings.Join(v.On, ", "), v.Size>>20, v.Problem), "")
 	}
 	for _, v := range f.Topology.Filesystems {
-		line("filesystem", fmt.Sprintf("%s %s %s %q", v.Device, v.Type, v.UUID, v.Label), "")
+		line("filesystem", filesystemText(v), "")
 	}
 	for _, v := range f.Mounts {
 		line("mount", fmt.Sprintf("%s on %s (%s)", v.Device, v.Path, v.Spec), v.Source)

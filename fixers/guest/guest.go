@@ -146,9 +146,25 @@ type Volume struct {
 	Group string   `json:"group"` // UUID of its volume group
 	Size  int64    `json:"size"`  // bytes
 	On    []string `json:"on"`    // the devices that it lies on: disk0p3
+	// Segments are where its bytes lie, in order; of a volume without a problem, in
+	// the topology of an opened guest alone.
+	Segments []Segment `json:"-"`
 	// Problem is why the volume is not opened; "" if an engine may. Two volumes
 	// of one name have one.
 	Problem string `json:"problem,omitempty"`
+}
+
+// Segment is a run of a volume's bytes, on one device or on several in turn.
+type Segment struct {
+	Size  int64 // bytes
+	Chunk int64 // bytes that lie on one device before the next has its turn; 0 on a single one
+	On    []Place
+}
+
+// Place is where on a disk or a partition something begins.
+type Place struct {
+	Device string
+	Start  int64 // bytes
 }
 
 // Mapped is a volume's name under /dev/mapper.
@@ -168,6 +184,9 @@ type Filesystem struct {
 	Size   int64  `json:"size"` // bytes of the device
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
+	// Replayed tells that a mount has replayed the journal on the overlay, as far as
+	// the engine knows: the one change that no plan lists.
+	Replayed bool `json:"replayed,omitempty"`
 }
 
 // Guest is an opened guest. One goroutine uses it at a time.

@@ -23,7 +23,7 @@ const LVMMember = "LVM2_member"
 // that they name volumes alike; which of them they open is their own affair.
 // open reads a device of the topology.
 func (t *Topology) ReadVolumes(open func(device string) io.ReaderAt) error {
-	a := assembly{on: map[string][]string{}, groups: map[string]*lvm.Group{}, named: map[string]int{}}
+	a := assembly{on: map[string][]string{}, sizes: map[string]int64{}, groups: map[string]*lvm.Group{}, named: map[string]int{}}
 	for _, f := range t.Filesystems {
 		if f.Type != LVMMember {
 			continue
@@ -34,6 +34,7 @@ func (t *Topology) ReadVolumes(open func(device string) io.ReaderAt) error {
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", f.Device, err)
 		}
+		a.sizes[f.Device] = f.Size
 		a.add(f.Device, m)
 	}
 	for i := range t.Filesystems {
@@ -50,6 +51,7 @@ func (t *Topology) ReadVolumes(open func(device string) io.ReaderAt) error {
 // assembly puts together what each physical volume says.
 type assembly struct {
 	on     map[string][]string   // devices, by the UUID that a physical volume has
+	sizes  map[string]int64      // of the devices, bytes
 	groups map[string]*lvm.Group // the newest of each, by UUID
 	named  map[string]int        // how many groups have a name
 }
@@ -109,5 +111,24 @@ func (a *assembly) volume(g *lvm.Group, v lvm.Volume) Volume {
 	if n := a.named[g.Name]; n > 1 {
 		out.Problem = fmt.Sprintf("%d volume groups are named %s", n, g.Name)
 	}
+	if out.Problem == "" {
+		out.Segments, out.Problem = a.segments(v)
+	}
 	return out
+}
+
+// segments are where a volume lies, whose physical volumes are each there once.
+func (a *assembly) segments(v lvm.Volume) (all []Segment, problem string) {
+	for _, s := range v.Segments {
+		out := Segment{Size: s.Size, Chunk: s.Chunk}
+		for _, stripe := range s.Stripes {
+			device := a.on[stripe.Member][0]
+			if a.sizes[device]-s.Size/int64(len(s.Stripes)) < stripe.Start {
+				return nil, "a part of it lies behind the end of " + device
+			}
+			out.On = append(out.On, Place{device, stripe.Start})
+		}
+		all = append(all, out)
+	}
+	return all, ""
 }

@@ -103,7 +103,7 @@ func try(ctx context.Context) (Choice, error) {
 // tryGuest boots the probe's guest with an accelerator. A guest that does not
 // answer is a Choice for TCG; an error is a probe that could not be made.
 func tryGuest(ctx context.Context, accelerator string, limit time.Duration) (Choice, error) {
-	kernel, err := findKernel()
+	kernel, err := Kernel()
 	if err != nil {
 		return Choice{}, err
 	}
@@ -151,8 +151,9 @@ func guestArgs(accelerator, kernel, initrd, nonce string) []string {
 		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 nonce="+nonce)
 }
 
-// findKernel is the last by name of this host's kernels that can be read.
-func findKernel() (string, error) {
+// Kernel is the last by name of this host's kernels that can be read: the probe's
+// guest runs it, and tests may.
+func Kernel() (string, error) {
 	var found []string
 	for _, pattern := range []string{"/boot/vmlinuz-*", "/lib/modules/*/vmlinuz", "/boot/vmlinuz"} {
 		names, err := filepath.Glob(pattern)

@@ -24,7 +24,7 @@ func remembered(ctx context.Context) (Choice, error) {
 		return Try(ctx)
 	}
 	file := filepath.Join(dir, "hyper2kvm", "accel.json")
-	kernel, err := findKernel()
+	kernel, err := Kernel()
 	if err != nil {
 		return Try(ctx) // says what is missing, if that matters
 	}

@@ -28,7 +28,7 @@ func (g *engine) Check(ctx context.Context, device string) (guest.Health, error)
 	if len(g.mounts.list) > 0 {
 		return h, fmt.Errorf("check %s: file systems are mounted", device)
 	}
-	if _, ok := options[found.Type]; !ok {
+	if !Knows(found.Type) {
 		h.Text = fmt.Sprintf("%s is %v", found.Type, ErrUnsupported)
 		return h, nil
 	}
@@ -41,8 +41,7 @@ func (g *engine) Check(ctx context.Context, device string) (guest.Health, error)
 }
 
 func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker, h guest.Health) (_ guest.Health, err error) {
-	file, start := g.extent(f.Device)
-	l, err := attach(file, start, f.Size)
+	l, err := g.attach(f)
 	if err != nil {
 		return h, fmt.Errorf("check %s: %w", f.Device, err)
 	}
@@ -50,7 +49,7 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 	limited, cancel := context.WithTimeoutCause(ctx, guest.CheckLimit, errOverdue)
 	defer cancel()
 	said := &head{}
-	_, err = proc.Command{Name: c.Program, Args: append(c.Args[:len(c.Args):len(c.Args)], l.path), Env: []string{"LC_ALL=C"}, Both: said, Memory: checkMemory}.Run(limited)
+	_, err = proc.Command{Name: c.Program, Args: append(c.Args[:len(c.Args):len(c.Args)], l.node()), Env: []string{"LC_ALL=C"}, Both: said, Memory: checkMemory}.Run(limited)
 	exit := 0
 	failure, failed := errors.AsType[*proc.Error](err)
 	switch {
@@ -64,7 +63,7 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 		h.Text = err.Error()
 		return h, nil
 	}
-	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.path, f.Device))
+	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.node(), f.Device))
 	return h, nil
 }
 

@@ -4,19 +4,19 @@
 // where the reference engine starts a virtual machine. It needs root, and shows
 // a stranger's file system to this kernel; an operator may forbid it.
 //
-// Supported: ext2, ext3, ext4 and XFS on partitions or whole disks. For all
-// else Mount's error wraps ErrUnsupported, and the caller takes the reference
-// engine.
+// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
+// subvolume) and FAT, on partitions, whole disks and logical volumes. A volume that
+// lies in several pieces takes the kernel's device-mapper, all else its loop devices.
+// For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
+// the reference engine.
 package direct
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"slices"
 
@@ -46,7 +46,7 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
 	}
-	if err := g.topology.ReadVolumes(g.part); err != nil {
+	if err := g.openVolumes(ctx); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	m, err := newMounts()
@@ -55,56 +55,6 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 	}
 	g.mounts = m
 	return g, nil
-}
-
-func (g *engine) openDisk(ctx context.Context, name, path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	g.disks = append(g.disks, f)
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	disk, err := guest.ReadTable(f, size)
-	if errors.Is(err, guest.ErrTable) {
-		g.log.Warn("the partition table is not usable", "disk", name, "err", err)
-	} else if err != nil {
-		return err
-	}
-	disk.Name = name
-	for i := range disk.Partitions {
-		p := &disk.Partitions[i]
-		p.Name = fmt.Sprintf("%sp%d", name, p.Number)
-		if disk.Table == "mbr" && guest.IsExtended(p.Type) {
-			continue
-		}
-		if err := g.identify(ctx, p.Name, path, p.Start, p.Size); err != nil {
-			return err
-		}
-	}
-	if len(disk.Partitions) == 0 {
-		found := len(g.topology.Filesystems)
-		if err := g.identify(ctx, name, path, 0, size); err != nil {
-			return err
-		}
-		if len(g.topology.Filesystems) > found { // a boot sector that looked like an empty table
-			disk.Table, disk.ID = "", ""
-		}
-	}
-	g.topology.Disks = append(g.topology.Disks, disk)
-	return nil
-}
-
-func (g *engine) identify(ctx context.Context, device, path string, offset, size int64) error {
-	found, ok, err := identify(ctx, path, offset, size, g.log)
-	if err != nil || !ok {
-		return err
-	}
-	found.Device = device
-	g.topology.Filesystems = append(g.topology.Filesystems, found)
-	return nil
 }
 
 // Topology is what lies on the disks.
@@ -128,39 +78,32 @@ func (g *engine) Mount(device, at string) error {
 	if len(g.disks) == 0 {
 		return fmt.Errorf("mount %s: %w", device, fs.ErrClosed)
 	}
-	if _, ok := options[found.Type]; !ok {
+	if !Knows(found.Type) {
 		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
 	}
-	file, start := g.extent(device)
-	l, err := attach(file, start, found.Size)
+	d, err := g.attach(found)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
-	if err := g.mounts.mount(l, found.Type, at); err != nil {
-		return errors.Join(fmt.Errorf("mount %s: %w", device, err), l.detach())
+	replay, err := g.mounts.mount(d, found.Type, at)
+	if err != nil {
+		return errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
+	}
+	if replay {
+		g.log.Info("a journal was replayed on the overlay", "device", device)
+		g.setReplayed(device)
 	}
 	return nil
 }
 
-// part reads a device's bytes.
-func (g *engine) part(device string) io.ReaderAt {
-	file, start := g.extent(device)
-	return io.NewSectionReader(file, start, math.MaxInt64-start)
-}
-
-// extent is the disk that a device of the topology is on, and where it starts.
-func (g *engine) extent(device string) (*os.File, int64) {
-	for i, disk := range g.topology.Disks {
-		if disk.Name == device {
-			return g.disks[i], 0
-		}
-		for _, p := range disk.Partitions {
-			if p.Name == device {
-				return g.disks[i], p.Start
-			}
+// setReplayed keeps with the topology what a mount has changed.
+func (g *engine) setReplayed(device string) {
+	g.topology.Filesystems = slices.Clone(g.topology.Filesystems) // others may have the old list
+	for i := range g.topology.Filesystems {
+		if f := &g.topology.Filesystems[i]; f.Device == device {
+			f.Replayed = true
 		}
 	}
-	panic("topology: file system on no disk: " + device)
 }
 
 // UnmountAll writes everything through and unmounts.

@@ -2,6 +2,8 @@ package direct
 
 import (
 	"bufio"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +29,10 @@ func requireNothingLeft(t *testing.T, disks []string) {
 	}
 	for _, device := range left {
 		t.Errorf("%s is still attached", device)
+	}
+	if control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0); err == nil { // nothing is swept
+		requireNoneMapped(t, control)
+		must(t, control.Close())
 	}
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	must(t, err)
@@ -65,28 +71,56 @@ func attached(t *testing.T, disks []string) []string {
 // disks, mount, write and wait to be killed.
 const victimDisks = "DIRECT_TEST_VICTIM"
 
-func TestVictim(t *testing.T) {
+func needVictim(t *testing.T) []string {
+	t.Helper()
 	disks := os.Getenv(victimDisks)
 	if disks == "" {
-		t.Skip("only run by TestAKilledAgentLeavesNothingMounted")
+		t.Skip("only run by the tests of killed agents")
 	}
-	g, err := Open(t.Context(), strings.Split(disks, ":"), slog.New(slog.DiscardHandler))
+	return strings.Split(disks, ":")
+}
+
+// mountVictim mounts file systems on every kind of device and writes to them.
+func mountVictim(t *testing.T, disks []string) *engine {
+	t.Helper()
+	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
 	must(t, err)
 	must(t, g.Mount("disk0p1", "/"))
-	must(t, g.Mkdir("/data", 0o755))
-	must(t, g.Mount(guesttest.XFSDevice, "/data"))
-	must(t, g.WriteFile("/data/file", 0, []byte("written and not synced")))
+	for _, m := range [][2]string{{guesttest.XFSDevice, "/data"}, {"web-vg/root", "/volume"}, {"web-vg/both", "/pieces"}} {
+		if err := g.Mkdir(m[1], 0o755); !errors.Is(err, fs.ErrExist) {
+			must(t, err)
+		}
+		err := g.Mount(m[0], m[1])
+		if m[0] == "web-vg/both" && errors.Is(err, ErrUnsupported) { // the kernel may have no device-mapper
+			continue
+		}
+		must(t, err)
+		must(t, g.WriteFile(m[1]+"/file", 0, []byte("written and not synced")))
+	}
+	return g.(*engine)
+}
+
+func TestVictim(t *testing.T) {
+	mountVictim(t, needVictim(t))
 	os.Stdout.WriteString("ready\n")
 	select {}
 }
 
-func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
-	guesttest.Need(t, guesttest.Programs...)
-	disks := guesttest.Disks(t)
+func TestBusyVictim(t *testing.T) {
+	disks := needVictim(t)
+	os.Stdout.WriteString("ready\n")
+	for {
+		must(t, mountVictim(t, disks).Close())
+	}
+}
+
+// startVictim returns when the victim is ready.
+func startVictim(t *testing.T, test string, disks []string) *os.Process {
+	t.Helper()
 	out, in, err := os.Pipe()
 	must(t, err)
-	defer out.Close()
-	victim, err := os.StartProcess("/proc/self/exe", []string{"victim", "-test.run=^TestVictim$", "-test.v"}, &os.ProcAttr{
+	t.Cleanup(func() { out.Close() })
+	victim, err := os.StartProcess("/proc/self/exe", []string{"victim", "-test.run=^" + test + "$", "-test.v"}, &os.ProcAttr{
 		Env:   append(os.Environ(), victimDisks+"="+strings.Join(disks, ":")),
 		Files: []*os.File{nil, in, in},
 	})
@@ -101,20 +135,64 @@ func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
 	if !ready {
 		t.Fatalf("the victim did not get ready: %s", said.String())
 	}
-	if n := len(attached(t, disks)); n != 2 {
-		t.Errorf("%d loop devices while it lives, want 2", n)
-	}
+	return victim
+}
+
+func kill(t *testing.T, victim *os.Process) {
+	t.Helper()
 	must(t, victim.Signal(syscall.SIGKILL))
 	state, err := victim.Wait()
 	must(t, err)
-	if state.Success() {
-		t.Error("the victim was not killed")
+	if status, ok := state.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Errorf("the victim ended by itself: %v", state)
 	}
-	requireNothingLeft(t, disks)
+}
 
-	g := openDisks(t, disks...) // the journals are replayed
-	must(t, g.Mount("disk0p1", "/"))
-	must(t, g.Mount(guesttest.XFSDevice, "/data"))
-	must(t, g.Close())
+// requireShown fails the test if what a victim had mounted cannot be mounted.
+func requireShown(t *testing.T, disks []string) {
+	t.Helper()
+	must(t, mountVictim(t, disks).Close()) // the journals are replayed
 	requireNothingLeft(t, disks)
+}
+
+func victims(t *testing.T) []string {
+	t.Helper()
+	needVolumes(t)
+	return append(guesttest.Disks(t), guesttest.Volumes(t)...)
+}
+
+func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
+	disks := victims(t)
+	victim := startVictim(t, "TestVictim", disks)
+	want := 3
+	if control, err := openMapper(); err == nil {
+		must(t, control.Close())
+		want += 2 // under a volume in two pieces
+	}
+	if n := len(attached(t, disks)); n != want {
+		t.Errorf("%d loop devices while it lives, want %d", n, want)
+	}
+	kill(t, victim)
+	requireNothingLeft(t, disks)
+	requireShown(t, disks)
+}
+
+// TestAnAgentMayBeKilledAtAnyMoment kills agents that mount and unmount all the
+// time, each a little later than the one before, until one had the time for all.
+func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
+	disks := victims(t)
+	began := time.Now()
+	requireShown(t, disks)
+	const kills = 12
+	step := time.Since(began) * 5 / 4 / kills
+	for i := range kills {
+		victim := startVictim(t, "TestBusyVictim", disks)
+		<-time.After(time.Duration(i) * step)
+		kill(t, victim)
+		if control, err := openMapper(); err == nil { // the next agent sweeps
+			must(t, control.Close())
+		}
+		requireNothingLeft(t, disks)
+	}
+	requireShown(t, disks)
 }

@@ -12,10 +12,13 @@ import (
 // loop is a loop device over a part of a disk. The kernel detaches it when the
 // last of us lets go, killed or not.
 type loop struct {
-	path string
-	file *os.File
-	info *unix.LoopInfo64 // as the kernel tells it, to know it again
+	path   string
+	number string // major:minor
+	file   *os.File
+	info   *unix.LoopInfo64 // as the kernel tells it, to know it again
 }
+
+func (l *loop) node() string { return l.path }
 
 // loopTries bounds the race for a free loop device with others on the host.
 const loopTries = 64
@@ -55,7 +58,11 @@ func configure(path string, config *unix.LoopConfig) (*loop, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: status: %w", path, err), f.Close())
 	}
-	return &loop{path: path, file: f, info: info}, nil
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &loop{path: path, number: fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), file: f, info: info}, nil
 }
 
 // detachWait is how long a detached device may stay: another program, such as

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type mounts struct {
 type mounted struct {
 	path   string
 	folder *os.File
-	loop   *loop
+	device device
 }
 
 // newMounts starts the thread. No other goroutine ever runs on it: it is
@@ -81,32 +82,73 @@ func (m *mounts) do(f func() error) error {
 // options for each file system that this engine mounts. errors=remount-ro: a
 // guest's superblock may ask that the kernel panics at errors. noinit_itable:
 // the kernel shall not fill the overlay with empty inode tables. nouuid: clones
-// of one template have equal UUIDs. Source: ext4(5), xfs(5).
+// of one template have equal UUIDs. skip_balance: what the guest has begun to move
+// about stays as it is. FAT has no modes: all files have that of a new one, and
+// nobody hears that they cannot have another; its times are the guest's, and read
+// as UTC whatever this machine's clock is set to.
+//
+// Source: ext4(5), xfs(5), btrfs(5), mount(8).
 var options = map[string]string{
-	"ext2": "errors=remount-ro",
-	"ext3": "errors=remount-ro",
-	"ext4": "errors=remount-ro,noinit_itable",
-	"xfs":  "nouuid",
+	"ext2":  "errors=remount-ro",
+	"ext3":  "errors=remount-ro",
+	"ext4":  "errors=remount-ro,noinit_itable",
+	"xfs":   "nouuid",
+	"btrfs": "skip_balance",
+	"vfat":  "errors=remount-ro,fmask=0133,dmask=0022,quiet,tz=UTC",
 }
 
-// mount puts a loop device at a folder of the guest; the first at "/".
-func (m *mounts) mount(l *loop, fstype, at string) error {
-	return m.do(func() error {
+// Knows tells whether this engine mounts file systems of a type, if the kernel
+// has what it takes.
+func Knows(fstype string) bool {
+	_, ok := options[fstype]
+	return ok
+}
+
+// refusals are how a kernel answers that it does not know a file system, or not
+// all of its features, or knows a btrfs of its UUID already: another kernel may show
+// it. Damage has answers of its own.
+//
+// Source: mount(2); Linux fs/ext4/super.c, fs/xfs/xfs_mount.c, fs/btrfs/volumes.c.
+var refusals = []error{unix.ENODEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS, unix.EEXIST}
+
+// refused adds ErrUnsupported to what a mount failed for, where it is so, and what
+// the kernel said.
+func refused(fstype string, err error, said []line) error {
+	unknown := slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) })
+	err = fmt.Errorf("mount as %s: %w", fstype, err)
+	if unknown {
+		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	if text := complaint(said); text != "" {
+		err = fmt.Errorf("%w: the kernel says: %s", err, text)
+	}
+	return err
+}
+
+// mount puts a device at a folder of the guest; the first at "/". It tells whether
+// a journal was replayed, as far as the kernel shows its log.
+func (m *mounts) mount(d device, fstype, at string) (replay bool, err error) {
+	err = m.do(func() error {
 		target, err := m.target(at)
 		if err != nil {
 			return err
 		}
+		log := openKernelLog()
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-		if err := unix.Mount(l.path, target, fstype, flags, options[fstype]); err != nil {
-			return fmt.Errorf("%w: mount as %s: %w", ErrUnsupported, fstype, err)
+		err = unix.Mount(d.node(), target, fstype, flags, options[fstype])
+		said := log.about(d.node())
+		if err != nil {
+			return refused(fstype, err, said)
 		}
+		replay = replayed(said)
 		folder, err := os.Open(target)
 		if err != nil {
 			return errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
 		}
-		m.list = append(m.list, mounted{path: target, folder: folder, loop: l})
+		m.list = append(m.list, mounted{path: target, folder: folder, device: d})
 		return nil
 	})
+	return replay, err
 }
 
 // target finds the folder to mount at, resolved inside the guest.
@@ -143,7 +185,7 @@ func (m *mounts) unmountAll() error {
 		}
 		errs = append(errs, last.folder.Close(),
 			m.unmount(last.path),
-			last.loop.detach())
+			last.device.detach())
 		m.list = m.list[:len(m.list)-1]
 	}
 	return errors.Join(errs...)

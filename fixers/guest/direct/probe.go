@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -63,12 +65,38 @@ func probe(g guest.Guest) error {
 	return nil
 }
 
-// probeXFS asks for XFS without having one: a kernel that knows it refuses
-// what is not a device, another does not know the word.
+// probeXFS asks for XFS, without which many guests cannot be shown.
 func probeXFS() error {
-	fd, err := unix.Fsopen("xfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
+	if err := ask("xfs"); err != nil {
 		return fmt.Errorf("the kernel has no XFS: %w", err)
 	}
+	return nil
+}
+
+// ask asks the kernel for a file system without having one: a kernel that knows it
+// loads its module, another does not know the word.
+func ask(fstype string) error {
+	fd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return err
+	}
 	return unix.Close(fd)
+}
+
+// Lacks names what this kernel lacks of all that the engine can use, with the
+// reason. Guests that need it are unsupported.
+func Lacks() (names []string) {
+	for _, fstype := range slices.Sorted(maps.Keys(options)) {
+		if err := ask(fstype); err != nil {
+			names = append(names, fmt.Sprintf("%s (%v)", fstype, err))
+		}
+	}
+	control, err := openMapper()
+	if err != nil {
+		return append(names, fmt.Sprintf("device-mapper (%v)", err))
+	}
+	if err := control.Close(); err != nil {
+		names = append(names, fmt.Sprintf("device-mapper (%v)", err))
+	}
+	return names
 }

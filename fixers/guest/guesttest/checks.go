@@ -57,11 +57,11 @@ var checks = []struct {
 	{"ext4", "ext4", 16 << 20, nil, guest.Clean, ""},
 	{"ext4 without an inode", "ext4", 16 << 20, clearInode, guest.Damaged, "e2fsck: Entry 'lost+found'"},
 	{"ext4 with a journal to replay", "ext4", 16 << 20, leaveJournal, guest.Clean, ""},
-	{"ext4 after a power failure", "ext4", 16 << 20, powerFailure, guest.Clean, ""},
+	{"ext4 after a power failure", "ext4", 16 << 20, PowerFailure, guest.Clean, ""},
 	{"ext4 with zeros in it", "ext4", 16 << 20, zeroed, guest.Damaged, ""},
 	{"xfs", "xfs", 320 << 20, nil, guest.Clean, ""},
 	{"xfs with a wrong count", "xfs", 320 << 20, miscount, guest.Damaged, "xfs_repair: "},
-	{"xfs after a power failure", "xfs", 320 << 20, powerFailure, guest.Clean, ""},
+	{"xfs after a power failure", "xfs", 320 << 20, PowerFailure, guest.Clean, ""},
 }
 
 // Check holds an engine to its word about the disk of Checks, which has a name.
@@ -131,9 +131,9 @@ func leaveJournal(t testing.TB, disk string, _ func(string) guest.Guest) {
 	zero(t, disk, block*size, size)
 }
 
-// powerFailure takes the disk as it is while a file that was just written is in
+// PowerFailure takes the disk as it is while a file that was just written is in
 // the journal alone.
-func powerFailure(t testing.TB, disk string, open func(string) guest.Guest) {
+func PowerFailure(t testing.TB, disk string, open func(string) guest.Guest) {
 	t.Helper()
 	g := open(disk)
 	var data []byte

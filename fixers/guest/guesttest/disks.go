@@ -51,6 +51,13 @@ const XFSDevice = "disk0p2"
 // swap; a disk with a GPT; and a disk that is one file system.
 func Disks(t testing.TB) []string {
 	t.Helper()
+	return keptDisks.files(t)
+}
+
+var keptDisks = kept{name: "disks", make: makeDisks}
+
+func makeDisks(t testing.TB) []string {
+	t.Helper()
 	dir := t.TempDir()
 	mbr, gpt, whole := filepath.Join(dir, "mbr.raw"), filepath.Join(dir, "gpt.raw"), filepath.Join(dir, "whole.raw")
 	const mib = 1 << 20
@@ -109,15 +116,19 @@ func sparse(t testing.TB, name string, size int64) {
 	}
 }
 
-// Make makes a file system alone on a disk: type "xfs" or one of ext's.
+// Make makes a file system alone on a disk. For btrfs and vfat it takes the program
+// mkfs.btrfs or mkfs.vfat.
 func Make(t testing.TB, name, fstype string, size int64) {
 	t.Helper()
 	sparse(t, name, size)
-	if fstype == "xfs" {
-		run(t, "", "mkfs.xfs", "-q", name)
-		return
+	switch fstype {
+	case "xfs", "btrfs":
+		run(t, "", "mkfs."+fstype, "-q", name)
+	case "vfat":
+		run(t, "", "mkfs.vfat", "-F", "32", name)
+	default:
+		run(t, "", "mke2fs", "-q", "-F", "-t", fstype, "-I", "256", name)
 	}
-	run(t, "", "mke2fs", "-q", "-F", "-t", fstype, "-I", "256", name)
 }
 
 func ext(t testing.TB, disk, fstype string, offset, size int64, label, uuid string, more ...string) {
@@ -145,6 +156,9 @@ func bootCode(t testing.TB, disk string) {
 	}
 }
 
+// spliced is how many bytes are copied, or left out as a hole, at a time.
+const spliced = 64 << 10
+
 // splice copies a file into a disk, holes left out.
 func splice(t testing.TB, from, disk string, offset int64) {
 	t.Helper()
@@ -162,7 +176,7 @@ func splice(t testing.TB, from, disk string, offset int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, zero := make([]byte, 64<<10), string(make([]byte, 64<<10))
+	block, zero := make([]byte, spliced), string(make([]byte, spliced))
 	for at := int64(0); at < info.Size(); at += int64(len(block)) {
 		if _, err := in.ReadAt(block, at); err != nil {
 			t.Fatal(err)

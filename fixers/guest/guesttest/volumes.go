@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -19,10 +20,18 @@ var VolumePrograms = []string{"lvm", "losetup"}
 //	web-vg/root    ext4, linear on disk0p1
 //	web-vg/swap-1  swap, linear on disk1, a whole disk
 //	web-vg/both    ext2, striped over both
+//	web-vg/grown   ext4, on disk1 and then on disk0p1
 //	half/kept      ext2, on disk2p1
 //	half/lost      on disk2p1 and disk2p2, which is no physical volume any more
 //	twin/one       in two groups of one name, on disk2p3 and disk2p4
 func Volumes(t testing.TB) []string {
+	t.Helper()
+	return keptVolumes.files(t)
+}
+
+var keptVolumes = kept{name: "volumes", make: makeVolumes}
+
+func makeVolumes(t testing.TB) []string {
 	t.Helper()
 	dir := t.TempDir()
 	first, whole, third := filepath.Join(dir, "first.raw"), filepath.Join(dir, "whole.raw"), filepath.Join(dir, "third.raw")
@@ -38,6 +47,8 @@ func Volumes(t testing.TB) []string {
 		l.volume("web-vg", "root", "-L64M", l.devices[0])
 		l.volume("web-vg", "swap-1", "-L16M", l.devices[1])
 		l.volume("web-vg", "both", "-L16M", "-i2", "-I64k")
+		l.volume("web-vg", "grown", "-L8M", l.devices[1])
+		l.run("lvextend", "-L16M", "web-vg/grown", l.devices[0])
 	})
 	onLoops(t, []extent{{third, 1 * mib, 32 * mib}, {third, 33 * mib, 32 * mib}}, func(l lvm) {
 		l.run("vgcreate", "half", l.devices[0], l.devices[1])
@@ -59,8 +70,54 @@ func Volumes(t testing.TB) []string {
 	sparse(t, filepath.Join(dir, "both"), 16*mib)
 	ext(t, filepath.Join(dir, "both"), "ext2", 0, 16*mib, "striped", "11111111-2222-4333-8444-555555555513")
 	stripe(t, filepath.Join(dir, "both"), 64<<10, extent{first, 66 * mib, 8 * mib}, extent{whole, 17 * mib, 8 * mib})
+	sparse(t, filepath.Join(dir, "grown"), 16*mib)
+	ext(t, filepath.Join(dir, "grown"), "ext4", 0, 16*mib, "grown", "11111111-2222-4333-8444-555555555515")
+	stripe(t, filepath.Join(dir, "grown"), 8*mib, extent{whole, 25 * mib, 8 * mib}, extent{first, 74 * mib, 8 * mib})
 	ext(t, third, "ext2", 2*mib, 8*mib, "kept", "11111111-2222-4333-8444-555555555514")
 	return []string{first, whole, third}
+}
+
+// OnVolumes are the file systems on the logical volumes of Volumes.
+var OnVolumes = []guest.Filesystem{
+	{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20},
+	{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20},
+	{Device: "web-vg/grown", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555515", Label: "grown", Size: 16 << 20},
+	{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20},
+	{Device: "web-vg/swap-1", Type: "swap", UUID: "11111111-2222-4333-8444-555555555512", Size: 16 << 20},
+}
+
+// Server makes the disk of a server that starts by UEFI, as Debian's installer
+// lays it out: the EFI system partition (FAT, of mkfs.vfat), /boot (ext4), and the
+// group db-vg of root (ext4), swap_1 and srv (an empty XFS).
+func Server(t testing.TB) string {
+	t.Helper()
+	return keptServer.files(t)[0]
+}
+
+var keptServer = kept{name: "server", make: makeServer}
+
+func makeServer(t testing.TB) []string {
+	t.Helper()
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "server.raw")
+	const mib = 1 << 20
+	sparse(t, disk, 580*mib)
+	run(t, "label: gpt\nsize=64MiB, type=uefi\nsize=32MiB, type=linux\nsize=480MiB, type=lvm\n", "sfdisk", "--quiet", disk)
+	run(t, "", "mkfs.vfat", "-F", "32", "-n", "EFI", part(t, dir, "esp", 64*mib))
+	splice(t, filepath.Join(dir, "esp"), disk, 1*mib)
+	ext(t, disk, "ext4", 65*mib, 32*mib, "boot", "11111111-2222-4333-8444-555555555521")
+	onLoops(t, []extent{{disk, 97 * mib, 480 * mib}}, func(l lvm) {
+		l.run("vgcreate", "db-vg", l.devices[0])
+		l.volume("db-vg", "root", "-L64M")
+		l.volume("db-vg", "swap_1", "-L16M")
+		l.volume("db-vg", "srv", "-L320M")
+	})
+	ext(t, disk, "ext4", 98*mib, 64*mib, "root", "11111111-2222-4333-8444-555555555522")
+	run(t, "", "mkswap", part(t, dir, "swap", 16*mib))
+	splice(t, filepath.Join(dir, "swap"), disk, 162*mib)
+	run(t, "", "mkfs.xfs", "-q", "-L", "srv", part(t, dir, "srv", 320*mib))
+	splice(t, filepath.Join(dir, "srv"), disk, 178*mib)
+	return []string{disk}
 }
 
 // extent is a part of a disk, in bytes.

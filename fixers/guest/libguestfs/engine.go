@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -299,8 +300,12 @@ func reason(err error, device string) string {
 		_, text, _ = strings.Cut(said, ": ")
 	}
 	text, _, _ = strings.Cut(text, "\n")
-	return strings.ReplaceAll(text, device, "it")
+	return kernelName.ReplaceAllString(strings.ReplaceAll(text, device, "it"), "it")
 }
+
+// kernelName is a disk's or a partition's in the appliance's kernel, which may be
+// that of another in the library.
+var kernelName = regexp.MustCompile(`/dev/sd[a-z]+[0-9]*`)
 
 // UnmountAll writes everything through and unmounts.
 func (g *engine) UnmountAll() error {

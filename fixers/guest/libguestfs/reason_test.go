@@ -13,6 +13,7 @@ func TestTheReasonOfAMountThatFailsIsOneLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"mount_options: mount exited with status 32: mount: /sysroot: wrong fs type, bad option, bad superblock on /dev/sdi6, missing codepage or helper program, or other error.\n       dmesg(1) may have more information after failed mount system call.": "wrong fs type, bad option, bad superblock on it, missing codepage or helper program, or other error.",
 		"mount_options: mount exited with status 32: mount: /sysroot/srv: mount(2) system call failed: Structure needs cleaning.":                                                                                                                             "mount(2) system call failed: Structure needs cleaning.",
+		"mount: /sysroot: bad superblock on /dev/sdah6, or other error.": "bad superblock on it, or other error.",
 		"another\nerror": "another",
 	} {
 		if got := reason(&guestfs.GuestfsError{Op: "mount_options", Errmsg: text}, "/dev/sdi6"); got != want {

@@ -21,18 +21,12 @@ type Volume struct {
 	UUID string
 	Size int64    // bytes
 	On   []string // UUIDs of the physical volumes under it, in its order; of plain volumes alone
+	// Segments are where its bytes lie, in order; of a plain volume alone.
+	Segments []Segment
 	// Problem is why its device shows more, or less, than what lies at its
 	// extents: all that is neither linear nor striped. "" for a plain volume.
 	Problem string
 }
-
-// Bounds of numbers: LVM counts extents with 32 bits.
-const (
-	maxExtents    = 1 << 32
-	maxExtentSize = 1 << 32 // sectors
-	maxSize       = 1 << 62 // bytes
-	maxSeq        = 1 << 62
-)
 
 // parseGroup reads the text of a group's metadata.
 func parseGroup(text []byte) (*Group, error) {
@@ -52,10 +46,14 @@ func parseGroup(text []byte) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	members := map[string]string{}
+	members := map[string]member{}
 	for _, pv := range vg.within("physical_volumes") {
-		members[pv.name] = pv.one("id")
-		g.Members = append(g.Members, pv.one("id"))
+		m, err := readMember(pv, extent*sector)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", pv.name, err)
+		}
+		members[pv.name] = m
+		g.Members = append(g.Members, m.uuid)
 	}
 	slices.Sort(g.Members)
 	lvs := vg.within("logical_volumes")
@@ -69,12 +67,15 @@ func parseGroup(text []byte) (*Group, error) {
 		if !validName(lv.name) {
 			return nil, fmt.Errorf("%w: a volume named %.100q", ErrMetadata, lv.name)
 		}
-		v, err := readVolume(lv, extent, members)
+		v, err := readVolume(lv, extent*sector, members)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", lv.name, err)
 		}
 		if problem != "" {
 			v.Problem = problem
+		}
+		if v.Problem != "" {
+			v.Segments = nil
 		}
 		g.Volumes = append(g.Volumes, v)
 	}
@@ -111,40 +112,4 @@ func snapshots(lvs []*section) (problems map[string]string, hidden map[string]bo
 		}
 	}
 	return problems, hidden
-}
-
-// readVolume adds up a volume's segments.
-func readVolume(lv *section, extent int64, members map[string]string) (Volume, error) {
-	v := Volume{Name: lv.name, UUID: lv.one("id")}
-	for _, s := range lv.sections {
-		count, err := s.number("extent_count", maxExtents)
-		if err != nil {
-			return v, fmt.Errorf("%s: %w", lv.name, err)
-		}
-		if extent > 0 && count > (maxSize-v.Size)/(extent*sector) {
-			return v, fmt.Errorf("%w: %s is too large", ErrMetadata, lv.name)
-		}
-		v.Size += count * extent * sector
-		if kind := s.one("type"); kind != "striped" {
-			v.Problem = fmt.Sprintf("a volume of type %q", kind)
-			continue
-		}
-		v.lieOn(s.list("stripes"), members)
-	}
-	return v, nil
-}
-
-// lieOn adds the members that a list of stripes names, each with the extent at
-// which the stripe begins there.
-func (v *Volume) lieOn(stripes []string, members map[string]string) {
-	for i := 0; i < len(stripes); i += 2 {
-		member, ok := members[stripes[i]]
-		if !ok {
-			v.Problem = "a volume on another volume"
-			return
-		}
-		if !slices.Contains(v.On, member) {
-			v.On = append(v.On, member)
-		}
-	}
 }

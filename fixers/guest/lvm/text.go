@@ -226,11 +226,20 @@ func (s *section) one(name string) string {
 
 // number is a setting between 0 and max.
 func (s *section) number(name string, max int64) (int64, error) {
-	n, err := strconv.ParseInt(s.one(name), 10, 64)
-	if err != nil || n < 0 || n > max {
+	n, err := number(s.one(name), max)
+	if err != nil {
 		return 0, fmt.Errorf("%w: %s is %q", ErrMetadata, name, s.one(name))
 	}
 	return n, nil
+}
+
+// number reads a word as one between 0 and max.
+func number(word string, max int64) (int64, error) {
+	n, err := strconv.ParseInt(word, 10, 64)
+	if err == nil && (n < 0 || n > max) {
+		err = strconv.ErrRange
+	}
+	return n, err
 }
 
 // within are the sections in a section of a name.

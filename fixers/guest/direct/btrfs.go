@@ -1,0 +1,88 @@
+package direct
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/fixers/guest"
+)
+
+// A kernel knows the file systems of btrfs by UUID: of two clones of one template
+// it refuses the second (before Linux 6.7), or shows it under another UUID. So one
+// of a UUID is shown at a time, by all agents of a network namespace; agents in
+// others are refused by the kernel. When one is unmounted or refused the kernel
+// forgets its device: a test holds kernels to that.
+//
+// Source: Linux fs/btrfs/volumes.c, device_list_add, btrfs_close_devices.
+
+// btrfsDevice is a device with a btrfs, whose UUID nobody else uses meanwhile.
+type btrfsDevice struct {
+	device
+	claim *os.File
+}
+
+// attachBtrfs makes a device of what a btrfs lies on.
+func (g *engine) attachBtrfs(f guest.Filesystem) (_ device, err error) {
+	if err := checkBtrfs(g.reader(f.Device)); err != nil {
+		return nil, err
+	}
+	claim, err := claimBtrfs(f.UUID)
+	if err != nil {
+		return nil, err
+	}
+	d, err := g.attachAny(f)
+	if err != nil {
+		return nil, errors.Join(err, claim.Close())
+	}
+	return btrfsDevice{d, claim}, nil
+}
+
+// detach also lets others use the UUID.
+func (d btrfsDevice) detach() error { return errors.Join(d.device.detach(), d.claim.Close()) }
+
+// The superblock, and in it the number of devices that the file system lies on.
+//
+// Source: Linux include/uapi/linux/btrfs_tree.h, struct btrfs_super_block.
+const (
+	btrfsSuper   = 64 << 10
+	btrfsDevices = 136
+)
+
+// checkBtrfs refuses a file system of several devices: the kernel would look for
+// the others among all that it remembers.
+func checkBtrfs(r io.ReaderAt) error {
+	n := make([]byte, 8)
+	if _, err := r.ReadAt(n, btrfsSuper+btrfsDevices); err != nil {
+		return err
+	}
+	if devices := binary.LittleEndian.Uint64(n); devices != 1 {
+		return fmt.Errorf("%w: it is a btrfs of %d devices", ErrUnsupported, devices)
+	}
+	return nil
+}
+
+// claimBtrfs takes a UUID for this process: by a socket's name, which the kernel
+// frees however the process ends. What others have mounted here is theirs.
+func claimBtrfs(uuid string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	claim := os.NewFile(uintptr(fd), uuid)
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@hyper2kvm-btrfs-" + uuid})
+	if errors.Is(err, unix.EADDRINUSE) {
+		err = fmt.Errorf("%w: another guest with a btrfs of its UUID is open", ErrUnsupported)
+	}
+	if _, mounted := os.Stat("/sys/fs/btrfs/" + uuid); err == nil && mounted == nil {
+		err = fmt.Errorf("%w: this machine has mounted a btrfs of its UUID", ErrUnsupported)
+	}
+	if err != nil {
+		return nil, errors.Join(err, claim.Close())
+	}
+	return claim, nil
+}

@@ -1,0 +1,138 @@
+package direct
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"hyper2kvm/fixers/guest"
+)
+
+// device is a block device of this kernel's that shows a part of a guest's disks:
+// a loop device, or what device-mapper makes of several.
+type device interface {
+	node() string // its path
+	// detach writes it through and lets go of it. It returns when the kernel has
+	// let go of the disks.
+	detach() error
+}
+
+// attach makes a device of what a file system lies on.
+func (g *engine) attach(f guest.Filesystem) (device, error) {
+	if f.Type == "btrfs" {
+		return g.attachBtrfs(f)
+	}
+	return g.attachAny(f)
+}
+
+func (g *engine) attachAny(f guest.Filesystem) (device, error) {
+	v, ok := g.volume(f.Device)
+	if !ok {
+		disk, start := g.extent(f.Device)
+		return attach(disk, start, f.Size)
+	}
+	if disk, start, ok := g.onePiece(v); ok {
+		return attach(disk, start, f.Size)
+	}
+	return g.attachPieces(v)
+}
+
+// attachPieces makes a device of a volume that lies in several pieces.
+func (g *engine) attachPieces(v guest.Volume) (_ device, err error) {
+	control, err := openMapper()
+	if err != nil {
+		return nil, fmt.Errorf("%w: it lies in several pieces, and device-mapper does not work here: %w", ErrUnsupported, err)
+	}
+	m := &mapped{control: control}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.detach())
+		}
+	}()
+	under := map[string]span{}
+	for device, s := range spansOf(v) {
+		disk, start := g.extent(device)
+		l, err := attach(disk, start+s.start, s.end-s.start)
+		if err != nil {
+			return nil, err
+		}
+		m.under = append(m.under, l)
+		s.number = l.number
+		under[device] = s
+	}
+	if err := m.make(tableOf(v, under)); err != nil {
+		return nil, fmt.Errorf("%w: device-mapper refuses it: %w", ErrUnsupported, err)
+	}
+	return m, nil
+}
+
+// span is the part of a disk or a partition that a volume lies on, in bytes, and
+// the number of the loop device there. It leaves out the label of a physical
+// volume: rules of udev's, which this machine may have, give to LVM what shows one.
+//
+// Source: LVM2 udev/69-dm-lvm.rules.
+type span struct {
+	start, end int64
+	number     string // major:minor
+}
+
+// spansOf are the spans of a volume, by device.
+func spansOf(v guest.Volume) map[string]span {
+	spans := map[string]span{}
+	for _, s := range v.Segments {
+		for _, on := range s.On {
+			found, ok := spans[on.Device]
+			if !ok {
+				found.start = on.Start
+			}
+			found.start = min(found.start, on.Start)
+			found.end = max(found.end, on.Start+s.Size/int64(len(s.On)))
+			spans[on.Device] = found
+		}
+	}
+	return spans
+}
+
+// target is one line of a table of device-mapper's.
+type target struct {
+	start, size int64 // sectors
+	kind        string
+	params      string
+}
+
+// sector is device-mapper's unit, whatever a disk has.
+const sector = 512
+
+// tableOf says in device-mapper's words where a volume lies.
+//
+// Source: Linux Documentation/admin-guide/device-mapper, linear.rst, striped.rst.
+func tableOf(v guest.Volume, under map[string]span) (table []target) {
+	at := int64(0)
+	for _, s := range v.Segments {
+		var places []string
+		for _, on := range s.On {
+			places = append(places, fmt.Sprintf("%s %d", under[on.Device].number, (on.Start-under[on.Device].start)/sector))
+		}
+		t := target{start: at / sector, size: s.Size / sector, kind: "linear", params: places[0]}
+		if len(places) > 1 {
+			t.kind, t.params = "striped", fmt.Sprintf("%d %d %s", len(places), s.Chunk/sector, strings.Join(places, " "))
+		}
+		table = append(table, t)
+		at += s.Size
+	}
+	return table
+}
+
+// openMapper opens the way to the kernel's device-mapper, and removes what agents
+// that were killed may have left there.
+func openMapper() (*os.File, error) {
+	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := sweepMapped(control); err != nil {
+		return nil, errors.Join(err, control.Close())
+	}
+	return control, nil
+}

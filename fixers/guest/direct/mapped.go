@@ -1,0 +1,120 @@
+package direct
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapped is a device of device-mapper's over loop devices. As soon as it is there
+// the kernel is told to remove it when its last user lets go, so that it ends with
+// the process, killed or not.
+type mapped struct {
+	control *os.File
+	under   []*loop
+	name    string
+	path    string
+	file    *os.File // nil until it is made
+}
+
+// mappedCount makes names unique within the process.
+var mappedCount atomic.Int64
+
+// mappedName is what a device is called, by its owner: the process IDs of this
+// machine's containers are equal, their namespaces are not.
+func mappedName(namespace uint64, pid int, n int64) string {
+	return fmt.Sprintf("hyper2kvm-%d-%d-%d", namespace, pid, n)
+}
+
+var mappedNames = regexp.MustCompile(`^hyper2kvm-(\d+)-(\d+)-\d+$`)
+
+// namespace is the one that this process's ID is from.
+func namespace() (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/self/ns/pid", &st)
+	return st.Ino, err
+}
+
+// make makes the device by its table.
+func (m *mapped) make(table []target) error {
+	space, err := namespace()
+	if err != nil {
+		return err
+	}
+	m.name = mappedName(space, os.Getpid(), mappedCount.Add(1))
+	dev, err := createMapped(m.control, m.name)
+	if err != nil {
+		return err
+	}
+	m.path = fmt.Sprintf("/dev/dm-%d", unix.Minor(dev))
+	err = loadMapped(m.control, m.name, table)
+	if err == nil {
+		m.file, err = os.OpenFile(m.path, os.O_RDWR, 0)
+	}
+	return errors.Join(err, removeMapped(m.control, m.name))
+}
+
+func (m *mapped) node() string { return m.path }
+
+// detach ends the device, and then those under it.
+func (m *mapped) detach() (err error) {
+	if m.file != nil {
+		err = errors.Join(m.file.Sync(), m.file.Close(), m.awaitEnd())
+	}
+	err = errors.Join(err, m.control.Close())
+	for _, l := range m.under {
+		err = errors.Join(err, l.detach())
+	}
+	return err
+}
+
+// awaitEnd waits until the kernel has removed the device.
+func (m *mapped) awaitEnd() error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(detachWait); time.Now().Before(deadline); <-tick.C {
+		there, err := isMapped(m.control, m.name)
+		if !there || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s (%s) is still there after %v", m.path, m.name, detachWait)
+}
+
+// sweepMapped removes the devices of processes that are gone: one killed at the
+// moment between making a device and telling that it is to end with its user. One
+// that is used after all, by a file system that is still being unmounted, ends with
+// its user. A process of the same ID keeps it until the next sweep.
+func sweepMapped(control *os.File) error {
+	names, err := listMapped(control)
+	if err != nil {
+		return err
+	}
+	space, err := namespace()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if isLeft(name, space) {
+			errs = append(errs, removeMapped(control, name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isLeft tells whether a device's owner is gone.
+func isLeft(name string, namespace uint64) bool {
+	owner := mappedNames.FindStringSubmatch(name)
+	if owner == nil || owner[1] != strconv.FormatUint(namespace, 10) {
+		return false
+	}
+	pid, err := strconv.Atoi(owner[2])
+	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}

@@ -1,0 +1,163 @@
+package direct
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/guesttest"
+)
+
+func needVolumes(t *testing.T) {
+	t.Helper()
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms)...)
+}
+
+func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
+	needVolumes(t)
+	disks := guesttest.Volumes(t)
+	g := openDisks(t, disks...)
+	got := g.Topology()
+	for i := range got.Volumes {
+		got.Volumes[i].UUID, got.Volumes[i].Group, got.Volumes[i].Segments = "", "", nil
+	}
+	want := []guest.Volume{
+		{Name: "half/kept", Size: 8 << 20, On: []string{"disk2p1"}},
+		{Name: "half/lost", Size: 40 << 20, On: []string{"disk2p1"}, Problem: "a part of it is on the physical volume UUID, which is on none of the disks"},
+		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p3"}, Problem: "2 volume groups are named twin"},
+		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p4"}, Problem: "2 volume groups are named twin"},
+		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}},
+		{Name: "web-vg/grown", Size: 16 << 20, On: []string{"disk1", "disk0p1"}},
+		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}},
+		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}},
+	}
+	uuid := regexp.MustCompile(`\w{6}(-\w{4}){5}-\w{6}`)
+	got.Volumes[1].Problem = uuid.ReplaceAllString(got.Volumes[1].Problem, "UUID")
+	less := func(a, b guest.Volume) int { return strings.Compare(a.Name+a.On[0], b.Name+b.On[0]) } // UUIDs of groups are random
+	slices.SortFunc(got.Volumes, less)
+	if diff := cmp.Diff(want, got.Volumes); diff != "" {
+		t.Error("Volumes (-want +got):\n", diff)
+	}
+	got.Filesystems = slices.DeleteFunc(got.Filesystems, func(f guest.Filesystem) bool { return f.Type == guest.LVMMember })
+	if diff := cmp.Diff(guesttest.OnVolumes, got.Filesystems); diff != "" {
+		t.Error("Filesystems (-want +got):\n", diff)
+	}
+	for _, device := range []string{"half/lost", "twin/one", "web-vg/none", "web-vg/../sda"} {
+		if err := g.Mount(device, "/"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Mount(%s): error %v, want ErrNotExist", device, err)
+		}
+	}
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
+}
+
+func TestAVolumeInOnePieceIsAnEngine(t *testing.T) {
+	needVolumes(t)
+	disks := guesttest.Volumes(t)
+	before := outside(t, disks[0], part{2 << 20, 64 << 20})
+	g := openDisks(t, disks...)
+	must(t, g.Mount("web-vg/root", "/"))
+	if data, err := g.ReadFile("/absolute", 1000); err != nil || string(data) != "/dev/sda1 / ext4\n" {
+		t.Errorf("ReadFile = %q, %v", data, err)
+	}
+	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
+		must(t, guesttest.Clear(g))
+		return disk{g}
+	})
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
+	if !bytes.Equal(before, outside(t, disks[0], part{2 << 20, 64 << 20})) {
+		t.Error("bytes outside of the volume were written")
+	}
+}
+
+// part is a part of a disk, in bytes.
+type part struct{ start, size int64 }
+
+// outside is what a disk has outside of its parts.
+func outside(t *testing.T, disk string, parts ...part) []byte {
+	t.Helper()
+	data, err := os.ReadFile(disk)
+	must(t, err)
+	for _, p := range parts {
+		clear(data[p.start : p.start+p.size])
+	}
+	return data
+}
+
+func TestAServersVolumesAreMountedInsideEachOther(t *testing.T) {
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat"})...)
+	disks := []string{guesttest.Server(t)}
+	began := time.Now()
+	g := openDisks(t, disks...)
+	opened := time.Since(began)
+	got := g.Topology().Filesystems
+	for i := range got {
+		got[i].UUID, got[i].Group = "", ""
+	}
+	want := []guest.Filesystem{
+		{Device: "disk0p1", Type: "vfat", Label: "EFI", Size: 64 << 20},
+		{Device: "disk0p2", Type: "ext4", Label: "boot", Size: 32 << 20},
+		{Device: "disk0p3", Type: guest.LVMMember, Size: 480 << 20},
+		{Device: "db-vg/root", Type: "ext4", Label: "root", Size: 64 << 20},
+		{Device: "db-vg/srv", Type: "xfs", Label: "srv", Size: 320 << 20},
+		{Device: "db-vg/swap_1", Type: "swap", Size: 16 << 20},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("Filesystems (-want +got):\n", diff)
+	}
+	mounts := [][2]string{{"db-vg/root", "/"}, {"disk0p2", "/boot"}, {"db-vg/srv", "/srv"}}
+	if ask("vfat") == nil {
+		mounts = append(mounts, [2]string{"disk0p1", "/boot/efi"})
+	}
+	for _, m := range mounts {
+		if m[1] != "/" {
+			must(t, g.Mkdir(m[1], 0o755))
+		}
+		must(t, g.Mount(m[0], m[1]))
+		must(t, g.WriteFile(m[1]+"/file", 0, []byte(m[0])))
+	}
+	t.Logf("opened in %v, mounted and written in %v", opened, time.Since(began)-opened)
+	must(t, g.Close())
+
+	again := openDisks(t, disks...)
+	for _, m := range mounts {
+		must(t, again.Mount(m[0], "/"))
+		if data, err := again.ReadFile("/file", 100); err != nil || string(data) != m[0] {
+			t.Errorf("%s after Close: %q, %v", m[0], data, err)
+		}
+		must(t, again.UnmountAll())
+	}
+	must(t, again.Close())
+	requireNothingLeft(t, disks)
+}
+
+func TestBytesOfAVolumeAreFoundInItsPieces(t *testing.T) {
+	p := pieces{v: guest.Volume{Size: 40, Segments: []guest.Segment{
+		{Size: 10, On: []guest.Place{{Device: "a", Start: 100}}},
+		{Size: 24, Chunk: 4, On: []guest.Place{{Device: "a", Start: 200}, {Device: "b", Start: 300}, {Device: "c", Start: 400}}},
+		{Size: 6, On: []guest.Place{{Device: "b", Start: 0}}},
+	}}}
+	type place struct {
+		device   string
+		at, size int64
+	}
+	for off, want := range map[int64]place{
+		0: {"a", 100, 10}, 9: {"a", 109, 1}, 10: {"a", 200, 4}, 13: {"a", 203, 1}, 14: {"b", 300, 4},
+		18: {"c", 400, 4}, 22: {"a", 204, 4}, 33: {"c", 407, 1}, 34: {"b", 0, 6}, 39: {"b", 5, 1}, 40: {},
+	} {
+		device, at, size := p.find(off)
+		if got := (place{device, at, size}); got != want {
+			t.Errorf("find(%d) = %v, want %v", off, got, want)
+		}
+	}
+}
