@@ -132,3 +132,26 @@ func TestADeltaNeedsAWholeCopy(t *testing.T) {
 		t.Errorf("a delta without a manifest: %v", err)
 	}
 }
+
+// A delta that a failing machine interrupted is gone on with as well.
+func TestADeltaGoesOnAfterTheMachineWasStarted(t *testing.T) {
+	d, now := replica(t, disk.Raw)
+	s, err := d.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := s.manifest.set(3, digestOf(now[3<<20:4<<20])) // and lost
+	if err := errors.Join(told, s.journal.add(s.manifest, 3, 1), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	pretendAnotherBoot(t, d.To.journal())
+	for range 2 {
+		if _, err := (Parallel{}).Update(t.Context(), []Delta{d}, silent); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(content(t, d.To.Path, disk.Raw), now) {
+			t.Error("the target differs")
+		}
+		verified(t, d.Job)
+	}
+}

@@ -99,10 +99,10 @@ func (t Target) order(ctx context.Context, from Reader, h header) []iter.Seq2[pi
 // saved is what is known of a copy that begins or goes on.
 type saved struct {
 	*manifest
-	*journal
-	done  bitmap // chunks that are in the target; nil in one that is new
-	fresh bool   // the target is new
-	blank bool   // all of it that was not written reads as zeroes
+	journal *journal
+	done    bitmap // chunks that are in the target; nil in one that is new
+	fresh   bool   // the target is new
+	blank   bool   // all of it that was not written reads as zeroes
 }
 
 func (s *saved) close() error { return errors.Join(s.manifest.close(), s.journal.close()) }
@@ -204,7 +204,7 @@ func (s *saved) believe(ctx context.Context, c *copying) error {
 	if s.fresh {
 		return nil
 	}
-	other, err := s.otherBoot()
+	other, err := s.journal.otherBoot()
 	if err != nil || !other {
 		return err
 	}
@@ -217,14 +217,15 @@ func (s *saved) believe(ctx context.Context, c *copying) error {
 	}); err != nil {
 		return err
 	}
-	path := s.journal.f.Name()
-	if err := s.journal.close(); err != nil {
-		return err
-	}
-	if s.journal, err = createJournal(path, s.header); err != nil {
+	anew, err := createJournal(s.journal.f.Name(), s.journal.header)
+	if err != nil {
 		return unwritten(err)
 	}
-	c.journal, c.done = s.journal, done
+	old := s.journal
+	s.journal, c.journal, c.done = anew, anew, done
+	if err := old.close(); err != nil {
+		return err
+	}
 	for _, r := range done.runs(s.chunks()) {
 		if err := s.journal.add(s.manifest, r.first, r.count); err != nil {
 			return unwritten(err)

@@ -16,6 +16,7 @@ import (
 // nor is a record whose digests the manifest has not. What it does not tell is
 // copied again, so a journal that is lost costs time alone.
 type journal struct {
+	header
 	f    *os.File
 	end  int64  // of the records that are believed
 	boot string // of the machine, when the journal was begun
@@ -64,8 +65,9 @@ func createJournal(path string, h header) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.ID += "\n" + boot
-	page, err := h.page()
+	there := h
+	there.ID += "\n" + boot
+	page, err := there.page()
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func createJournal(path string, h header) (*journal, error) {
 	if _, err := f.Write(page); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &journal{f: f, end: headerSize, boot: boot}, nil
+	return &journal{header: h, f: f, end: headerSize, boot: boot}, nil
 }
 
 // openJournal opens the journal of a copy of h; os.ErrNotExist if there is none,
@@ -94,7 +96,7 @@ func openJournal(path string, h header) (*journal, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
-	return &journal{f: f, end: headerSize, boot: boot}, nil
+	return &journal{header: h, f: f, end: headerSize, boot: boot}, nil
 }
 
 // replay is the chunks that the journal tells of and whose digests the manifest
