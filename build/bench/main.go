@@ -93,8 +93,9 @@ var least = map[string]float64{"direct": 8, "libguestfs": 2}
 // the size of the disk: an appliance has little, and moves several guests at a time.
 const most = 250 << 20
 
-// ours migrates the twin with both engines, the twin on a disk of a TiB and the
-// sample with the quicker one, and compares them with virt-v2v's kept run.
+// ours migrates the twin with both engines, the twin on a disk of a TiB and with
+// many disks and the sample with the quicker one, and compares the first with
+// virt-v2v's kept run.
 func (b bench) ours(ctx context.Context) error {
 	fmt.Printf("guest %s: %d bytes of VMDK, %s\naccelerator: %s (%s)\n\n", b.twin.Name, b.twin.Bytes, b.twin.Description, b.accel.Name, b.accel.Reason)
 	kept, known, err := b.keptV2V()
@@ -117,10 +118,14 @@ func (b bench) ours(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	many, err := b.withDataDisks(ctx)
+	if err != nil {
+		return err
+	}
 	for _, run := range []struct {
 		title string
 		guest guests.Guest
-	}{{"on a disk of 1 TiB", huge}, {"the guest with by-path names", b.sample}} {
+	}{{"on a disk of 1 TiB", huge}, {"with seven data disks", many}, {"the guest with by-path names", b.sample}} {
 		c, err := b.migrate(ctx, run.guest, "direct")
 		if err != nil {
 			return err

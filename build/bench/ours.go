@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,7 +21,7 @@ func (b bench) migrate(ctx context.Context, g guests.Guest, engine string) (Cost
 		return Cost{}, err
 	}
 	cost, readings, began, err := measure(ctx, proc.Command{Name: "hyper2kvm",
-		Args: []string{"migrate", "--no-test", "--engine", engine, "--to", to, g.VMX}})
+		Args: []string{"migrate", "--no-test", "--engine", engine, "--allow-folder", filepath.Dir(g.VMDK), "--to", to, g.VMX}})
 	if err != nil {
 		return cost, err
 	}
@@ -74,6 +75,42 @@ func (b bench) onHugeDisk(ctx context.Context) (guests.Guest, error) {
 		}
 	}
 	return g, os.Remove(larger)
+}
+
+// Data disks beside the twin's own, and what each holds in bytes.
+const (
+	dataDisks = 7
+	dataSize  = 256 << 20
+)
+
+// withDataDisks gives the twin seven data disks more, which are copied side by
+// side.
+func (b bench) withDataDisks(ctx context.Context) (guests.Guest, error) {
+	dir, err := b.folder("many")
+	if err != nil {
+		return guests.Guest{}, err
+	}
+	g := b.twin
+	g.VMX = filepath.Join(dir, filepath.Base(b.twin.VMX))
+	settings, err := os.ReadFile(b.twin.VMX)
+	if err != nil {
+		return g, err
+	}
+	if err := os.Symlink(b.twin.VMDK, filepath.Join(dir, filepath.Base(b.twin.VMDK))); err != nil {
+		return g, err
+	}
+	for i := range dataDisks {
+		name := fmt.Sprintf("data%d.vmdk", i)
+		path := filepath.Join(dir, name)
+		if _, err := proc.Run(ctx, "qemu-img", "create", "-q", "-f", "vmdk", path, fmt.Sprint(4*dataSize)); err != nil {
+			return g, err
+		}
+		if _, err := proc.Run(ctx, "qemu-io", "-f", "vmdk", "-c", fmt.Sprintf("write -P %d 1M %d", i+1, dataSize), path); err != nil {
+			return g, err
+		}
+		settings = fmt.Appendf(settings, "scsi0:%d.present = \"TRUE\"\nscsi0:%[1]d.deviceType = \"scsi-hardDisk\"\nscsi0:%[1]d.fileName = \"%s\"\n", i+1, name)
+	}
+	return g, os.WriteFile(g.VMX, settings, 0o600)
 }
 
 // save keeps a value as JSON.

@@ -402,3 +402,30 @@ func TestNamesThatAreNoneOfTheFoldersAreNotFollowed(t *testing.T) {
 		}
 	}
 }
+
+// A disk that is one file, byte for byte, is told to be.
+func TestADiskThatIsAFileIsToldToBe(t *testing.T) {
+	need(t, "qemu-img")
+	dir := t.TempDir()
+	for format, options := range map[string]string{"sparse": "monolithicSparse", "flat": "monolithicFlat", "pieces": "twoGbMaxExtentFlat"} {
+		if _, err := proc.Run(t.Context(), "qemu-img", "create", "-q", "-f", VMDK, "-o", "subformat="+options, filepath.Join(dir, format+".vmdk"), "3G"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a.raw"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"a.raw": "a.raw", "flat.vmdk": "flat-flat.vmdk", "sparse.vmdk": "", "pieces.vmdk": ""} {
+		format := VMDK
+		if name == "a.raw" {
+			format = Raw
+		}
+		c, err := ReadChain(t.Context(), filepath.Join(dir, name), format, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.plain(); filepath.Base(got) != want && (want != "" || got != "") {
+			t.Errorf("%s is the file %q, want %q", name, got, want)
+		}
+	}
+}

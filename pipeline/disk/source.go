@@ -19,6 +19,9 @@ type Export struct {
 	// Shared is the socket on which one client gets the same disk in shared
 	// memory (vhost-user-blk); "" if none does.
 	Shared string
+	// File is the file or block device that has the disk's bytes as they are, from
+	// its beginning on; "" if none has.
+	File string
 }
 
 // URI names the export to other programs.
@@ -102,7 +105,22 @@ func (c *Chain) Open(ctx context.Context) (*Source, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	e.File = c.plain()
 	return &Source{e, c.Size, server, dir}, nil
+}
+
+// plain is the file that has the disk's bytes as they are, if one has.
+func (c *Chain) plain() string {
+	if c.Format == Raw {
+		return c.Path
+	}
+	if len(c.links) != 1 || len(c.links[0].parts) != 1 {
+		return ""
+	}
+	if p := c.links[0].parts[0]; p.sparse == nil && p.Offset == 0 && p.Sectors*sectorSize == c.Size {
+		return p.path
+	}
+	return ""
 }
 
 // node is how QEMU opens the disk, every file of which was found to be whole.

@@ -83,6 +83,7 @@ func TestAnOverlayIsReadWhereItHoldsSomething(t *testing.T) {
 // Sources and targets that our own servers serve are copied in shared memory.
 func TestCopiesGoThroughSharedMemory(t *testing.T) {
 	s := source(t, patterned(4<<20))
+	s.File = ""
 	b := testBudget(t, unsaved)
 	e, err := openExport(t.Context(), s.Export, 0)
 	if err != nil {
