@@ -24,7 +24,7 @@ func FAT(t *testing.T, g guest.FS) {
 	if again := planFAT(t, g); len(again) > 0 {
 		t.Errorf("planning again gives %d changes, the first %s", len(again), again[0].Path)
 	}
-	must(t, g.SetMeta("/file", guest.Meta{Mode: 0o600}))
+	must(t, g.SetMeta("/file", guest.Meta{Mode: 0o600, UID: 12, GID: 345})) // nobody hears that it cannot be
 	wantMode(t, g, "/file", 0o644)
 	wantMode(t, g, "/EFI/debian", fs.ModeDir|0o755)
 	_, err = g.ReadFile("/EFI/debian/absent", 10)
