@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -83,5 +84,14 @@ func TestTooMuchMemoryIsAnError(t *testing.T) {
 	}
 	if err := (Cost{Ours: most + 1}).modest("x"); err == nil {
 		t.Error("more memory than there may be passed")
+	}
+}
+
+func TestAProcessHasItsOwnMemory(t *testing.T) {
+	if borrows(os.Getpid(), os.Getppid()) {
+		t.Error("this process has its parent's memory")
+	}
+	if !borrows(os.Getpid(), os.Getpid()) {
+		t.Error("this process has not its own memory")
 	}
 }

@@ -114,6 +114,9 @@ func look(cost *Cost) (time.Duration, error) {
 			continue
 		}
 		used += p.cpu
+		if borrows(pid, p.parent) {
+			continue
+		}
 		anon := proc.Anonymous(pid)
 		if strings.HasPrefix(p.name, "qemu-system") {
 			machines += anon
@@ -127,6 +130,16 @@ func look(cost *Cost) (time.Duration, error) {
 		cost.Programs[name] = max(cost.Programs[name], anon)
 	}
 	return used, nil
+}
+
+// borrows tells whether a process has its parent's memory: one that is being
+// started has, until it runs its own program, and would be counted twice.
+//
+// Source: kcmp(2), KCMP_VM.
+func borrows(pid, parent int) bool {
+	const vm = 1
+	differ, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(parent), vm, 0, 0, 0)
+	return errno == 0 && differ == 0
 }
 
 func below(all map[int]process, pid, ancestor int) bool {

@@ -95,6 +95,13 @@ func (l *layered) Read(ctx context.Context, p []byte, off int64) error {
 	return nil
 }
 
+// Extents implements Reader: a server knows its own disk's sooner than those of the
+// one beneath.
+func (l *layered) Extents(ctx context.Context, off, n int64) ([]Extent, error) {
+	from, most := l.at(off)
+	return from.Extents(ctx, off, min(n, most))
+}
+
 // at is the disk to read from at off, and for how many bytes.
 func (l *layered) at(off int64) (*export, int64) {
 	i := sort.Search(len(l.own), func(i int) bool { return l.own[i].Offset+l.own[i].Length > off })
