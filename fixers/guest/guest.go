@@ -125,6 +125,10 @@ type Disk struct {
 	ID         string      `json:"id,omitempty"`   // GPT's GUID or MBR's signature, lower case
 	Partitions []Partition `json:"partitions"`     // by number
 	BootCode   string      `json:"boot,omitempty"` // what the first sector's code names: "GRUB", "LILO" …
+	// Usable is where GPT's room for partitions ends, and Backup where its second
+	// header is, in bytes; both are 0 where the table is not to be extended.
+	Usable int64 `json:"usable,omitempty"`
+	Backup int64 `json:"backup,omitempty"`
 }
 
 // Partition is one entry of a partition table.
@@ -166,6 +170,8 @@ type Filesystem struct {
 	UUID   string `json:"uuid,omitempty"`
 	Label  string `json:"label,omitempty"`
 	Size   int64  `json:"size"` // bytes of the device
+	// Span is how many of them an ext or XFS takes for its own, by its superblock.
+	Span int64 `json:"span,omitempty"`
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
 }

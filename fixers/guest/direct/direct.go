@@ -49,6 +49,9 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 	if err := g.topology.ReadVolumes(g.part); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
+	if err := g.topology.ReadSpans(g.part); err != nil {
+		return nil, errors.Join(err, g.closeDisks())
+	}
 	m, err := newMounts()
 	if err != nil {
 		return nil, errors.Join(err, g.closeDisks())
