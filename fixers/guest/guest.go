@@ -190,6 +190,11 @@ type Guest interface {
 	// mounted meanwhile. What an engine cannot mount is Unchecked; the error is
 	// the context's, or that of an engine that does not work.
 	Check(ctx context.Context, device string) (Health, error)
+	// Grow makes partitions and a file system larger as PlanResize has planned it:
+	// the partition table by ourselves, the file system by its own means, after a
+	// check that finds it whole. Nothing may be mounted meanwhile. The topology is
+	// the new one afterwards; after an error the overlay is to be thrown away.
+	Grow(ctx context.Context, r Resize) error
 	// Close writes everything through to the overlay and lets go of it.
 	// Its error means that writes may be missing.
 	Close() error

@@ -39,6 +39,7 @@ var Programs = []Program{
 	{Name: "virsh", Package: "libvirt-clients", Usage: "target, testers/libvirt: tests define the domain in a real libvirt", Build: true},
 	{Name: "blkid", Package: "util-linux", Usage: "fixers/guest: name file systems"},
 	{Name: "e2fsck", Package: "e2fsprogs", Usage: "fixers/guest: check ext2, ext3 and ext4"},
+	{Name: "resize2fs", Package: "e2fsprogs", Usage: "fixers/guest: grow ext2, ext3 and ext4"},
 	{Name: "xfs_repair", Package: "xfsprogs", Usage: "fixers/guest: check XFS"},
 	{Name: "bash", Package: "bash", Usage: "build: ask the set-up script for its packages", Build: true},
 	{Name: "apt-config", Package: "apt", Usage: "testers/guests: how the mirror is reached", Build: true},

@@ -335,3 +335,12 @@ func TestACheckEndsWithItsContext(t *testing.T) {
 	must(t, g.Close())
 	requireNothingLeft(t, []string{name})
 }
+
+func TestALargerDiskIsPutToUse(t *testing.T) {
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.CheckPrograms, guesttest.GrowPrograms)...)
+	disks := guesttest.Larger(t)
+	g := openDisks(t, disks...)
+	guesttest.Grow(t, g, 0)
+	must(t, g.Close())
+	guesttest.Grown(t, disks)
+}

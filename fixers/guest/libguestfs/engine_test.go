@@ -45,7 +45,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, []string{"qemu-nbd"})...)
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, guesttest.GrowPrograms, []string{"qemu-nbd"})...)
 }
 
 // serve exports raw disks over NBD.
@@ -126,6 +126,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	disks = append(disks, guesttest.Checks(t, func(disk string) guest.Guest { return directly(t, []string{disk}) }))
 	blank := fmt.Sprintf("disk%d", len(disks))
 	disks = append(disks, guesttest.Blank(t, 3))
+	firstLarger := len(disks)
+	disks = append(disks, guesttest.Larger(t)...)
 	reference := directly(t, disks)
 	wantTopology, want := reference.Topology(), mountAll(t, reference)
 	must(t, reference.Close())
@@ -195,6 +197,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	}
 	t.Run("OnWhatIsDamaged", func(t *testing.T) { guesttest.Check(t, g, checked) })
 	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
+	t.Run("OnWhatHasGrown", func(t *testing.T) { guesttest.Grow(t, g, firstLarger) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
 		for _, device := range []string{"disk99", "disk0p3", "disk0p5"} {
 			if err := g.Mount(device, "/"); err == nil {
@@ -208,6 +211,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 	closed = true
 	must(t, g.Close())
+	guesttest.Grown(t, disks[firstLarger:])
 
 	after := directly(t, disks)
 	for _, device := range []string{"disk3", "disk4"} {
