@@ -20,12 +20,12 @@ const (
 	ofOverlay = 1
 )
 
-// layered is an overlay over a disk that is served too. What the overlay holds is
+// layered is an overlay over a disk that is served too, and may be smaller. What the overlay holds is
 // read from it, and all else from the disk beneath: with one server less on the
 // way, which most bytes then take.
 type layered struct {
 	*export
-	beneath *export
+	beneath Reader
 	own     []Range // what the overlay holds, in order
 }
 
@@ -49,13 +49,13 @@ func openLayered(ctx context.Context, over, beneath disk.Export, again time.Dura
 		return nil, errors.Join(err, top.Close())
 	}
 	base, err := openExport(ctx, beneath, again)
-	if err == nil && base.size != top.size {
+	if err == nil && base.size > top.size {
 		err = errors.Join(fmt.Errorf("it has %d bytes, the disk beneath it %d", top.size, base.size), base.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(err, top.Close())
 	}
-	return &layered{top, base, own}, nil
+	return &layered{top, padded{base, top.size}, own}, nil
 }
 
 // own is what an overlay holds itself.
@@ -95,7 +95,7 @@ func (l *layered) Read(ctx context.Context, p []byte, off int64) error {
 }
 
 // at is the disk to read from at off, and for how many bytes.
-func (l *layered) at(off int64) (*export, int64) {
+func (l *layered) at(off int64) (Reader, int64) {
 	i := sort.Search(len(l.own), func(i int) bool { return l.own[i].Offset+l.own[i].Length > off })
 	switch {
 	case i == len(l.own):

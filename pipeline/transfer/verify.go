@@ -33,8 +33,9 @@ type Range struct {
 const mostWrong = 16
 
 // Verify reads a disk whole and compares it with a manifest: with what it tells
-// of the target, or of the source that the target was made from. Its error is
-// ErrDiffers if it is another, and ErrManifest if the manifest is damaged.
+// of the target, or of the source that the target was made from, which may be
+// smaller: behind its end it is taken for zeroes. Its error is ErrDiffers if it is
+// another, and ErrManifest if the manifest is damaged.
 func (p Parallel) Verify(ctx context.Context, manifestPath string, from disk.Export, source bool, report func(Progress)) (Verified, error) {
 	m, err := openManifest(manifestPath, os.O_RDONLY)
 	if err != nil {
@@ -49,11 +50,14 @@ func (p Parallel) Verify(ctx context.Context, manifestPath string, from disk.Exp
 			return Verified{}, fmt.Errorf("%s: %w", manifestPath, err)
 		}
 	}
-	r, err := openExport(ctx, from, p.Reconnect)
-	if err != nil {
+	var r Reader
+	if r, err = openExport(ctx, from, p.Reconnect); err != nil {
 		return Verified{}, err
 	}
 	defer r.Close()
+	if source && r.Size() < m.Size {
+		r = padded{r, m.Size}
+	}
 	if r.Size() != m.Size {
 		return Verified{}, fmt.Errorf("%w: it has %d bytes, the manifest tells of %d", ErrDiffers, r.Size(), m.Size)
 	}
