@@ -103,13 +103,13 @@ func (t Topology) PlanResize(disk string, from int64, checked []Health) Resize {
 	return r
 }
 
-// Last is the file system at the end of a disk, which grows with it.
+// Last is the file system at the end of a disk, if it is of a kind that grows.
 func (t Topology) Last(disk string) (Filesystem, bool) {
 	for _, d := range t.Disks {
 		if d.Name == disk {
 			parts, why := d.last()
 			f := t.on(d, parts)
-			return f, why == "" && f.Type != ""
+			return f, why == "" && spans[f.Type] != nil
 		}
 	}
 	return Filesystem{}, false
