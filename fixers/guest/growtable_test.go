@@ -1,7 +1,10 @@
 package guest
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,4 +194,110 @@ func TestATableThatIsNotThePlannedOneIsLeftAlone(t *testing.T) {
 			t.Errorf("%s: the table was changed: %s", name, diff)
 		}
 	}
+}
+
+// What the kernel makes nothing of, firmware and other tools read.
+func TestOldAddressesAndLengthsAreTrueToo(t *testing.T) {
+	entry := func(f *os.File, sectorAt int64, n int) []byte {
+		b := make([]byte, 16)
+		if _, err := f.ReadAt(b, sectorAt*sector+446+16*int64(n)); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	grown := func(table, fstype string, to int64) *os.File {
+		f := parted(t, table, 64*mib, to)
+		top, whole := topology(t, f, to, fstype)
+		if err := top.GrowTable(f, top.PlanResize("disk0", 64*mib, whole)); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	far := []byte{0xfe, 0xff, 0xff}
+	gpt := grown("label: gpt\nstart=2048, size=65536\n", "ext4", 192*mib)
+	large := grown("label: gpt\nstart=2048, size=65536\n", "ext4", 3<<40)
+	logical := grown("label: dos\n1: start=2048, size=129024, type=5\n5: start=4096, size=20480, type=82\n6: start=26624, size=20480, type=83\n", "xfs", 192*mib)
+	primary := grown("label: dos\nstart=2048, size=65536, type=83\n", "xfs", 20*gib)
+	for _, test := range []struct {
+		name    string
+		entry   []byte
+		sectors uint32
+		end     []byte // 393215 is cylinder 24, head 121, sector 33
+	}{
+		{"the protective partition", entry(gpt, 0, 0), 393215, []byte{121, 33, 24}},
+		{"one that cannot say how long it is", entry(large, 0, 0), 1<<32 - 1, far},
+		{"the extended partition", entry(logical, 0, 0), 391168, []byte{121, 33, 24}},
+		{"the link to the last logical one", entry(logical, 2048, 1), 393216 - 24576, []byte{121, 33, 24}},
+		{"the last logical one", entry(logical, 24576, 0), 393216 - 26624, []byte{121, 33, 24}},
+		{"a partition over the end of all cylinders", entry(primary, 0, 0), 20*gib/sector - 2048, far},
+	} {
+		if n := binary.LittleEndian.Uint32(test.entry[12:]); n != test.sectors || !bytes.Equal(test.entry[5:8], test.end) {
+			t.Errorf("%s: %d sectors to %v, want %d to %v", test.name, n, test.entry[5:8], test.sectors, test.end)
+		}
+	}
+}
+
+func TestAGPTThatIsNotPlainIsNotExtended(t *testing.T) {
+	le := binary.LittleEndian
+	const last = testDiskSize/sector - 1
+	placed := func(usable, backup uint64) testDisk {
+		return gpt(func(h, _ []byte) { le.PutUint64(h[48:], usable); le.PutUint64(h[32:], backup) })
+	}
+	mixed := placed(last-33, last)
+	mixed[0] = link([3]uint32{0xee, 1, 2047}, [3]uint32{0x83, 2048, 2048})
+	for name, d := range map[string]testDisk{
+		"mixed with an MBR": mixed, "no second copy": placed(last-33, 0), "one in front of the end": placed(last-33, last-40),
+		"one behind the disk": placed(last-33, last+1), "no end of the room": placed(0, last), "an end that cannot be": placed(1<<64-1, last),
+	} {
+		if disk, err := ReadTable(d, testDiskSize); err != nil || disk.Usable != 0 || disk.Backup != 0 || len(disk.Partitions) != 1 {
+			t.Errorf("%s: %+v, %v", name, disk, err)
+		}
+	}
+	if disk, err := ReadTable(placed(last-33, last), testDiskSize); err != nil || disk.Usable != (last-32)*sector || disk.Backup != last*sector {
+		t.Errorf("a plain one: %+v, %v", disk, err)
+	}
+}
+
+// WriteAt implements Bytes, for whole sectors.
+func (d testDisk) WriteAt(p []byte, off int64) (int, error) {
+	for at := int64(0); at < int64(len(p)); at += sector {
+		d[(off+at)/sector] = bytes.Clone(p[at : at+sector])
+	}
+	return len(p), nil
+}
+
+// Whatever the tables say, planning and doing it ends in the planned table or in
+// an error.
+func FuzzGrowTable(f *testing.F) {
+	f.Add(link([3]uint32{0x0f, 1, 9000}), link([3]uint32{0x83, 10, 20}, [3]uint32{5, 100, 200}), int64(1000))
+	f.Add(link([3]uint32{0x83, 1, 9000}), []byte{}, int64(9001))
+	d := gpt(func(h, _ []byte) {
+		binary.LittleEndian.PutUint64(h[48:], 8000)
+		binary.LittleEndian.PutUint64(h[32:], 9000)
+	})
+	f.Add(d[0], d[1], int64(9001))
+	f.Fuzz(func(t *testing.T, first, second []byte, was int64) {
+		d := testDisk{0: first[:min(len(first), sector)], 1: second[:min(len(second), sector)]}
+		for i := 2; i < 34; i++ {
+			d[int64(i)] = gpt(func(_, _ []byte) {})[int64(i)]
+		}
+		disk, err := ReadTable(d, testDiskSize)
+		if err != nil {
+			return
+		}
+		disk.Name = "disk0"
+		top := Topology{Disks: []Disk{disk}}
+		for i := range disk.Partitions {
+			p := &disk.Partitions[i]
+			p.Name = fmt.Sprint("disk0p", p.Number)
+			top.Filesystems = append(top.Filesystems, Filesystem{Device: p.Name, Type: LVMMember, Size: p.Size})
+		}
+		r := top.PlanResize("disk0", was, nil)
+		if err := top.GrowTable(d, r); err != nil {
+			return
+		}
+		if again := top.PlanResize("disk0", r.To, nil); !again.Empty() {
+			t.Errorf("planned %+v, and again %+v", r, again)
+		}
+	})
 }
