@@ -85,7 +85,7 @@ func (r *Run) mayGrow() error {
 		}
 		now := r.Machine.Disks[g.Disk].Size
 		switch {
-		case g.Size > maxDisk || g.of(now) > maxDisk:
+		case g.of(now) > maxDisk:
 			return fmt.Errorf("%w: disk %d is not grown beyond %d TiB; give it less", source.ErrBadInput, g.Disk, maxDisk>>40)
 		case g.of(now) < now:
 			return fmt.Errorf("%w: disk %d has %s and is not made smaller than that: what lies at its end would be cut off; move its data to a smaller disk in the guest, or leave its size as it is",

@@ -19,6 +19,7 @@ import (
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/source"
 )
 
@@ -280,13 +281,40 @@ func TestAFileSystemThatDidNotGrowIsToldOf(t *testing.T) {
 	}
 }
 
-func TestADamagedFileSystemDoesNotGrow(t *testing.T) {
-	raw := damaged(t, small(t), "1048576")
-	f, err := os.Stat(raw)
+// What is at the end of a disk may be mounted by nobody, and is checked all the same.
+func TestAFileSystemGrowsThatIsNotMounted(t *testing.T) {
+	raw, fstab := withData(t, small(t)), filepath.Join(t.TempDir(), "fstab")
+	if err := os.WriteFile(fstab, []byte("/dev/sda1 / ext4 defaults 0 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"rm /etc/fstab", "write " + fstab + " /etc/fstab"} {
+		if _, err := proc.Run(t.Context(), "debugfs", "-w", "-R", command, raw+"?offset=1048576"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := open(t, filepath.Join(t.TempDir(), "small"), raw, larger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := open(t, filepath.Join(t.TempDir(), "small"), raw, func(o *Options) { larger(o); o.Grow[0].Size = f.Size() + 64<<20; o.Until = "plan" })
+	if err := errors.Join(r.Go(t.Context()), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Fixed.Topology.Filesystems[1]; got.Span != 168<<20 || got.Size != 168<<20 {
+		t.Errorf("it is %+v, want it to span 168 MiB", got)
+	}
+	if got := r.Fixed.Topology.Filesystems[0]; got.Span != 31<<20 {
+		t.Errorf("the one in front of it is %+v", got)
+	}
+	for what, checks := range map[string][]guest.Health{"before": r.Checks.Before, "after": r.Checks.After} {
+		if find(checks, "disk0p2").State != guest.Clean {
+			t.Errorf("%s it was not checked: %+v", what, checks)
+		}
+	}
+}
+
+func TestADamagedFileSystemDoesNotGrow(t *testing.T) {
+	raw := damaged(t, small(t), "1048576")
+	r, err := open(t, filepath.Join(t.TempDir(), "small"), raw, func(o *Options) { larger(o); o.Until = "plan" })
 	if err != nil {
 		t.Fatal(err)
 	}

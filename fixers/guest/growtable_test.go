@@ -151,7 +151,7 @@ func TestTheSecondCopyOfAGPTIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := dump(t, f)
-	if _, err := f.WriteAt(make([]byte, sector), sector); err != nil {
+	if _, err := f.WriteAt(make([]byte, 33*sector), sector); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, dump(t, f)); diff != "" {

@@ -123,6 +123,13 @@ func TestAnOverlayMayBeLargerThanItsDisk(t *testing.T) {
 	if _, err := (Parallel{}).Verify(t.Context(), path, s.Export, false, silent); !errors.Is(err, ErrDiffers) {
 		t.Errorf("the smaller source is what the target is: %v", err)
 	}
+	if _, err := (Parallel{}).Verify(t.Context(), path, source(t, want[:19<<20+4<<10]).Export, false, silent); !errors.Is(err, ErrDiffers) {
+		t.Errorf("a target that was cut where zeroes begin is taken for whole: %v", err)
+	}
+	job.Beneath, job.To.Path = source(t, make([]byte, larger+512)).Export, filepath.Join(dir, "other.qcow2")
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); !errors.Is(err, ErrSource) {
+		t.Errorf("an overlay is read over a disk that is larger: %v", err)
+	}
 	data[size-2] ^= 1
 	if v, err := (Parallel{}).Verify(t.Context(), path, source(t, data[:size]).Export, true, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 1 {
 		t.Errorf("Verify of another source = %+v, %v", v, err)
