@@ -230,6 +230,9 @@ func TestAGrowingDiskKeepsItsSizeWhenAStageBeginsAgain(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := open(t, folder, source, noTest); !errors.Is(err, ErrRecord) {
+		t.Errorf("gone on with at another size: %v, want %v", err, ErrRecord)
+	}
 	if r, err = open(t, folder, source, larger); err != nil {
 		t.Fatal(err)
 	}
