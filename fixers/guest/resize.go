@@ -81,26 +81,29 @@ func (t Topology) PlanResize(disk string, from int64, checked []Health) Resize {
 	f := t.on(d, parts)
 	u := useOf(f, d.Size, checked)
 	r.Unused, r.Try = u.unused, u.try
-	if !u.partition {
-		return r
+	if u.partition {
+		r.fill(d, parts, f, u.filesystem)
 	}
-	end := d.end()
+	return r
+}
+
+// fill has partitions grow to the disk's end, and a file system with them.
+func (r *Resize) fill(d Disk, parts []Partition, f Filesystem, grows bool) {
 	if d.Table == "mbr" && d.Size > mbrEnd && r.Unused == "" {
 		r.Unused, r.Try = "what lies behind 2 TiB cannot be named by its partition table, an MBR", "change the table to GPT in the guest (sgdisk --mbrtogpt), and grow the rest there"
 	}
-	device := f.Size
+	end, device := d.end(), f.Size
 	for _, p := range parts {
 		if end > p.End() {
 			r.Partitions = append(r.Partitions, GrownPartition{p.Name, p.Number, p.UUID, p.End(), end})
 			device = end - p.Start
 		}
 	}
-	if u.filesystem && (device > f.Size || device-f.Span >= slack) {
+	if grows && (device > f.Size || device-f.Span >= slack) {
 		r.Filesystem = &GrownFilesystem{f.Device, f.Type, f.UUID, f.Span, device}
 	} else if r.Unused == "" {
 		r.Unused = fmt.Sprintf("the space behind %s is too little", f.Device)
 	}
-	return r
 }
 
 // Last is the file system at the end of a disk, if it is of a kind that grows.
