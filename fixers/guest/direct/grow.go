@@ -53,7 +53,7 @@ func (g *engine) growFilesystem(ctx context.Context, device string) error {
 	if err != nil {
 		return err
 	}
-	_, err = proc.Run(ctx, guest.GrowExt[0], append(guest.GrowExt[1:len(guest.GrowExt):len(guest.GrowExt)], l.path)...)
+	_, err = proc.Run(ctx, guest.GrowExt[0], slices.Concat(guest.GrowExt[1:], []string{l.path})...)
 	return errors.Join(err, l.detach())
 }
 
