@@ -52,6 +52,7 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 	}
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addGrow(c)
 	f.addOutput(c)
 	return c
 }
@@ -59,6 +60,10 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 // until runs the first stages in a folder that is thrown away.
 func (a *app) until(ctx context.Context, f flags, stage, path string, show func(*pipeline.Run) error) (err error) {
 	if err := f.check(); err != nil {
+		return err
+	}
+	grow, err := f.growth()
+	if err != nil {
 		return err
 	}
 	absolute, err := existing(path)
@@ -75,7 +80,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log()},
-		pipeline.Options{Source: absolute, Engine: f.engine, Until: stage, AllowFolders: allowed})
+		pipeline.Options{Source: absolute, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow})
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type flags struct {
 	noTest             bool
 	plan               string
 	folders            []string
+	grow               []string
 	with, connect      string
 }
 
@@ -187,6 +188,7 @@ on where it was when the same command is given again.`,
 	f.addTarget(c)
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addGrow(c)
 	f.addTester(c, "test-with")
 	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
 	return c
@@ -207,6 +209,7 @@ the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addGrow(c)
 	f.addTester(c, "test-with")
 	return c
 }
@@ -216,7 +219,8 @@ func (a *app) apply() *cobra.Command {
 	c := &cobra.Command{
 		Use: "apply SOURCE --plan FILE", Short: "Convert a guest with a plan that was approved", Args: oneArg("SOURCE"),
 		Long: `Convert a guest, making exactly the changes of a plan that "hyper2kvm plan
---output json" wrote. A guest that changed since is a conflict, and is left alone.`,
+--output json" wrote. A guest that changed since is a conflict, and is left alone.
+Disks grow as the plan says; --grow may only say the same.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			plan, err := readPlan(f.plan)
 			if err != nil {
@@ -228,6 +232,7 @@ func (a *app) apply() *cobra.Command {
 	f.addTarget(c)
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addGrow(c)
 	f.addTester(c, "test-with")
 	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
 	return c
@@ -259,6 +264,11 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if err := f.check(); err != nil {
 		return err
 	}
+	grow, err := f.growth()
+	if err != nil {
+		return err
+	}
+	o.Grow = grow
 	absolute, err := existing(o.Source)
 	if err != nil {
 		return err

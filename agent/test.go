@@ -82,7 +82,11 @@ migration changed, on its converted disks. The source was never changed.`,
 				if err := r.WriteReport(context.WithoutCancel(c.Context())); err != nil {
 					return err
 				}
-				return a.print(fmt.Sprintf("%s: %d changes taken back on %d disks\n", r.Name, len(r.Undo), len(r.Disks)))
+				text := fmt.Sprintf("%s: %d changes taken back on %d disks\n", r.Name, len(r.Undo), len(r.Disks))
+				for _, grown := range r.Grown() {
+					text += fmt.Sprintf("  %-12s%s\n", "size stays", grown)
+				}
+				return a.print(text)
 			})
 		},
 	}

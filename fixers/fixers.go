@@ -28,6 +28,7 @@ func All() []fixer.Fixer {
 // should know before they are made.
 type Plan struct {
 	Changes  []guest.Change  `json:"changes"`
+	Resizes  []guest.Resize  `json:"resizes,omitempty"` // of disks that are to grow
 	Concerns []fixer.Concern `json:"concerns"`
 	Skipped  []Skip          `json:"skipped"` // fixers with nothing to do, and why
 }

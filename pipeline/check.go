@@ -16,8 +16,8 @@ import (
 // Checks are what the file systems' own checkers found, each time that they were
 // asked. They change nothing.
 type Checks struct {
-	Before []guest.Health `json:"before,omitempty"` // in INSPECT: of all that the guest mounts
-	After  []guest.Health `json:"after,omitempty"`  // in FIX: of those that it wrote to
+	Before []guest.Health `json:"before,omitempty"` // in INSPECT: of all that the guest mounts, or that may grow
+	After  []guest.Health `json:"after,omitempty"`  // in FIX: of those that it wrote to, or has grown
 	Result []guest.Health `json:"result,omitempty"` // in TEST: of all, on what is booted
 }
 
@@ -51,6 +51,16 @@ func writtenTo(f inspect.Facts, changes []guest.Change) []string {
 		}
 	}
 	return devices
+}
+
+// union is a list with what another has besides.
+func union(list, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // check unmounts all file systems and lets those of some devices be checked.
@@ -110,7 +120,11 @@ func (r *Run) withDamage(concerns []fixer.Concern) []fixer.Concern {
 				c.Level = fixer.Blocker
 			}
 		}
-		c.Text = fmt.Sprintf("the file system on %s (%s, mounted at %s) was damaged before the migration: %s", h.Device, h.Type, strings.Join(folders, ", "), h.Text)
+		where := "not mounted"
+		if len(folders) > 0 {
+			where = "mounted at " + strings.Join(folders, ", ")
+		}
+		c.Text = fmt.Sprintf("the file system on %s (%s, %s) was damaged before the migration: %s", h.Device, h.Type, where, h.Text)
 		concerns = append(concerns, c)
 	}
 	return concerns

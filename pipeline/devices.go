@@ -13,7 +13,9 @@ func (r *Run) checkDevices() error {
 		if i < 0 || i >= len(r.Machine.Disks) {
 			return fmt.Errorf("disk %d is to go to %s: the machine has %d disks, counted from 0", i, path, len(r.Machine.Disks))
 		}
-		if err := r.target(i).Fits(); err != nil {
+		to := r.target(i)
+		to.Size, _ = r.larger(i, to.Size)
+		if err := to.Fits(); err != nil {
 			return err
 		}
 		for j, d := range r.Machine.Disks {

@@ -21,6 +21,9 @@ func (r *Run) fetch(ctx context.Context) error {
 		return err
 	}
 	r.Machine, r.Sources = m, nil
+	if err := r.mayGrow(); err != nil {
+		return err
+	}
 	if err := r.checkDevices(); err != nil {
 		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}

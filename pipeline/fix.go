@@ -10,7 +10,8 @@ import (
 	"hyper2kvm/fixers/guest"
 )
 
-// fix applies exactly the planned changes, keeps their inverse, and verifies that
+// fix applies exactly the planned changes, keeps their inverse, puts disks that
+// grow to use as it is planned, and verifies that
 // the file systems that it wrote to are whole, and by inspecting and planning once
 // more: a guest that is mended needs no change.
 func (r *Run) fix(ctx context.Context) error {
@@ -22,7 +23,10 @@ func (r *Run) fix(ctx context.Context) error {
 		return err
 	}
 	r.Undo = undo
-	if r.Checks.After, err = r.check(ctx, r.guest, "fix", writtenTo(*r.Facts, r.Plan.Changes)); err != nil {
+	if err := r.grow(ctx); err != nil {
+		return err
+	}
+	if r.Checks.After, err = r.check(ctx, r.guest, "fix", union(writtenTo(*r.Facts, r.Plan.Changes), r.grownWith())); err != nil {
 		return err
 	}
 	if worse := newlyDamaged(r.Checks.Before, r.Checks.After); len(worse) > 0 {
@@ -33,7 +37,7 @@ func (r *Run) fix(ctx context.Context) error {
 		return fmt.Errorf("inspect what was fixed: %w", err)
 	}
 	r.Fixed = &facts
-	again, err := r.makePlan(ctx, facts)
+	again, err := r.makePlan(ctx, facts, sizeNow)
 	if err != nil {
 		return fmt.Errorf("plan what was fixed: %w", err)
 	}
@@ -49,6 +53,10 @@ func unsettled(before, again fixers.Plan) []fixer.Concern {
 	if n := len(again.Changes); n > 0 {
 		news = append(news, fixer.Concern{Level: fixer.Warning, Code: "fix/not-settled", Try: try,
 			Text: fmt.Sprintf("planning again gives %d changes, the first by %s of %s", n, again.Changes[0].Fixer, again.Changes[0].Path)})
+	}
+	for _, s := range again.Resizes {
+		news = append(news, fixer.Concern{Level: fixer.Warning, Code: "fix/not-settled", Try: try,
+			Text: fmt.Sprintf("planning again would grow what is on %s once more", s.Disk)})
 	}
 	for _, c := range again.Concerns {
 		known := func(b fixer.Concern) bool { return b.Code == c.Code }

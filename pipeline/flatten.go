@@ -10,10 +10,11 @@ import (
 )
 
 // flatten makes one empty overlay for every disk. From here on each disk is
-// one export that can be written, whatever the source was made of.
+// one export that can be written, whatever the source was made of. One that is to
+// grow has its new size already: zeroes are read behind the source's end.
 func (r *Run) flatten(ctx context.Context) error {
 	for i, s := range r.sources {
-		if err := disk.CreateOverlay(ctx, r.overlay(i), s.Size); err != nil {
+		if err := disk.CreateOverlay(ctx, r.overlay(i), r.enlarge(i, s.Size)); err != nil {
 			return err
 		}
 	}

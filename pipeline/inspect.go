@@ -31,7 +31,7 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 		return r.hint(err)
 	}
 	r.Facts = &facts
-	if r.Checks.Before, err = r.check(ctx, r.guest, "inspect", mounted(facts)); err != nil {
+	if r.Checks.Before, err = r.check(ctx, r.guest, "inspect", union(mounted(facts), r.mayGrowWith(facts))); err != nil {
 		return err
 	}
 	if err := inspect.Remount(ctx, r.guest, facts); err != nil {

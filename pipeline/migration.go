@@ -84,6 +84,7 @@ type Options struct {
 	Until     string            `json:"until,omitempty"`    // the last stage to run; all if empty
 	Skip      map[string]string `json:"skip,omitempty"`     // stage to the reason
 	Plan      *fixers.Plan      `json:"plan,omitempty"`     // an approved plan, applied instead of a new one
+	Grow      []Growth          `json:"grow,omitempty"`     // disks to make larger
 	// AllowFolders are absolute: a disk's other files may lie in them, besides
 	// the folder of the file that names them.
 	AllowFolders []string `json:"allow_folders,omitempty"`

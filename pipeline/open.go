@@ -39,6 +39,9 @@ type Config struct {
 // with another migration, with a finished one, or with other files is ErrRecord.
 func Open(c Config, o Options) (*Run, error) {
 	o.Shape.Format = cmp.Or(o.Shape.Format, disk.QCOW2)
+	if o.Plan != nil && o.Grow == nil {
+		o.Grow = approvedGrowth(*o.Plan)
+	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}

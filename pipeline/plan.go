@@ -6,6 +6,7 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/machine"
 )
 
 // plan works out every change, or takes the plan that was approved. A blocker
@@ -15,9 +16,12 @@ func (r *Run) plan(ctx context.Context) error {
 		approved := *r.Options.Plan // FIX adds concerns to its copy
 		approved.Concerns = r.withDamage(approved.Concerns)
 		r.Plan = &approved
+		if err := r.asApproved(approved); err != nil {
+			return err
+		}
 		return r.Blocker()
 	}
-	plan, err := r.makePlan(ctx, *r.Facts)
+	plan, err := r.makePlan(ctx, *r.Facts, sizeBefore)
 	if err != nil {
 		return err
 	}
@@ -29,9 +33,17 @@ func (r *Run) plan(ctx context.Context) error {
 	return r.Blocker()
 }
 
-func (r *Run) makePlan(ctx context.Context, facts inspect.Facts) (fixers.Plan, error) {
+// makePlan plans the fixers' changes, and what is done about disks that had other
+// sizes.
+func (r *Run) makePlan(ctx context.Context, facts inspect.Facts, from func(machine.Disk) int64) (fixers.Plan, error) {
 	if err := r.mount(ctx); err != nil {
 		return fixers.Plan{}, err
 	}
-	return fixers.Make(ctx, r.fixers(), r.guest, fixer.Input{Facts: facts, Machine: r.Machine}, r.log)
+	plan, err := fixers.Make(ctx, r.fixers(), r.guest, fixer.Input{Facts: facts, Machine: r.Machine}, r.log)
+	if err != nil {
+		return fixers.Plan{}, err
+	}
+	plan.Resizes = r.resizes(&facts, from)
+	plan.Concerns = append(plan.Concerns, growConcerns(plan.Resizes)...)
+	return plan, nil
 }

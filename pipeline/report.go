@@ -198,7 +198,11 @@ func (r Report) testedBy() string {
 
 func (r Report) verdict() string {
 	if r.Undone {
-		return "**Undone**: the disks hold the source's files again. " + r.proved()
+		text := "**Undone**: the disks hold the source's files again. "
+		for _, grown := range r.Grown() {
+			text += "Its size stays: " + grown + ". "
+		}
+		return text + r.proved()
 	}
 	return r.proved()
 }

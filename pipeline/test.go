@@ -116,7 +116,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 // checkResult lets the file systems that are booted be checked: those of the
 // converted disks, through an overlay.
 func (r *Run) checkResult(ctx context.Context, g guest.Guest) (err error) {
-	r.Checks.Result, err = r.check(ctx, g, "test", mounted(r.facts()))
+	r.Checks.Result, err = r.check(ctx, g, "test", union(mounted(r.facts()), r.grownWith()))
 	return err
 }
 

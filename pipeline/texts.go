@@ -145,6 +145,9 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 
 func diskText(d machine.Disk) string {
 	text := fmt.Sprintf("%d MiB, %s", d.Size>>20, cmp.Or(d.Kind, d.Format))
+	if d.Was > 0 && d.Was != d.Size {
+		text = fmt.Sprintf("%d MiB, to grow to %s", d.Was>>20, text)
+	}
 	if d.Bus != "" {
 		text = strings.Join(strings.Fields(fmt.Sprintf("%s %s", place(d), d.Model)), " ") + ", " + text
 	}
@@ -192,8 +195,8 @@ func ChecksText(c Checks) string {
 	return b.String()
 }
 
-// PlanText is a plan for people: the concerns, then every change with its
-// reason and diff.
+// PlanText is a plan for people: the concerns, what is done about disks that grow,
+// then every change with its reason and diff.
 func PlanText(p fixers.Plan) string {
 	var b strings.Builder
 	for _, c := range p.Concerns {
@@ -201,6 +204,12 @@ func PlanText(p fixers.Plan) string {
 		if c.Try != "" {
 			fmt.Fprintf(&b, "  try: %s\n", Line(c.Try))
 		}
+	}
+	for i, s := range p.Resizes {
+		if i == 0 {
+			fmt.Fprintf(&b, "\n# disks that grow: asked for\n")
+		}
+		b.WriteString(Printable(growText(s)))
 	}
 	fixer := ""
 	for _, c := range p.Changes {

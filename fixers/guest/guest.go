@@ -125,6 +125,10 @@ type Disk struct {
 	ID         string      `json:"id,omitempty"`   // GPT's GUID or MBR's signature, lower case
 	Partitions []Partition `json:"partitions"`     // by number
 	BootCode   string      `json:"boot,omitempty"` // what the first sector's code names: "GRUB", "LILO" …
+	// Usable is where GPT's room for partitions ends, and Backup where its second
+	// header is, in bytes; both are 0 where the table is not to be extended.
+	Usable int64 `json:"usable,omitempty"`
+	Backup int64 `json:"backup,omitempty"`
 }
 
 // Partition is one entry of a partition table.
@@ -182,6 +186,8 @@ type Filesystem struct {
 	UUID   string `json:"uuid,omitempty"`
 	Label  string `json:"label,omitempty"`
 	Size   int64  `json:"size"` // bytes of the device
+	// Span is how many of them an ext or XFS takes for its own, by its superblock.
+	Span int64 `json:"span,omitempty"`
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
 	// Replayed tells that a mount has replayed the journal on the overlay, as far as
@@ -203,6 +209,11 @@ type Guest interface {
 	// mounted meanwhile. What an engine cannot mount is Unchecked; the error is
 	// the context's, or that of an engine that does not work.
 	Check(ctx context.Context, device string) (Health, error)
+	// Grow makes partitions and a file system larger as PlanResize has planned it:
+	// the partition table by ourselves, the file system by its own means, after a
+	// check that finds it whole. Nothing may be mounted meanwhile. The topology is
+	// the new one afterwards; after an error the overlay is to be thrown away.
+	Grow(ctx context.Context, r Resize) error
 	// Close writes everything through to the overlay and lets go of it.
 	// Its error means that writes may be missing.
 	Close() error

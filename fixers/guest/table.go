@@ -25,6 +25,8 @@ const (
 	// maxLogical is how many partitions Linux takes from a disk.
 	maxLogical = 255
 	entrySize  = 128
+	// protective is the type of the MBR's partition that stands for a GPT.
+	protective = 0xee
 )
 
 // ErrTable is a partition table that no kernel would use.
@@ -48,8 +50,8 @@ func ReadTable(r io.ReaderAt, size int64) (Disk, error) {
 		return disk, nil
 	}
 	for _, e := range entries {
-		if e.kind == 0xee {
-			return readGPT(r, disk)
+		if e.kind == protective {
+			return readGPT(r, disk, entries)
 		}
 	}
 	return readMBR(r, disk, binary.LittleEndian.Uint32(first[440:]), entries)
@@ -152,7 +154,7 @@ func add(disk *Disk, number int, e mbrEntry, start int64) {
 		Number: number, Start: start * sector, Size: min(e.length*sector, disk.Size-start*sector), Type: fmt.Sprintf("%02x", e.kind)})
 }
 
-func readGPT(r io.ReaderAt, disk Disk) (Disk, error) {
+func readGPT(r io.ReaderAt, disk Disk, mbr []mbrEntry) (Disk, error) {
 	h := make([]byte, sector)
 	if _, err := r.ReadAt(h, sector); err != nil {
 		return disk, fmt.Errorf("GPT header: %w", err)
@@ -176,6 +178,9 @@ func readGPT(r io.ReaderAt, disk Disk) (Disk, error) {
 		return disk, fmt.Errorf("GPT entries: %w: wrong checksum", ErrTable)
 	}
 	disk.Table, disk.ID = "gpt", guid(h[56:72])
+	if usable, backup := le.Uint64(h[48:])+1, le.Uint64(h[32:]); plain(mbr) && usable > 1 && usable < backup && backup < sectors {
+		disk.Usable, disk.Backup = int64(usable)*sector, int64(backup)*sector
+	}
 	for number := 1; len(entries) > 0; number, entries = number+1, entries[entrySize:] {
 		if p, ok := gptEntry(entries[:entrySize], disk.Size); ok {
 			p.Number = number
@@ -183,6 +188,18 @@ func readGPT(r io.ReaderAt, disk Disk) (Disk, error) {
 		}
 	}
 	return disk, nil
+}
+
+// plain tells of an MBR that stands for a GPT alone. A hybrid one names some of
+// its partitions too, for systems that know no GPT.
+func plain(mbr []mbrEntry) bool {
+	named := 0
+	for _, e := range mbr {
+		if e.kind != 0 {
+			named++
+		}
+	}
+	return named == 1
 }
 
 func sumIs(data []byte, sum uint32) bool { return crc32.ChecksumIEEE(data) == sum }

@@ -46,6 +46,7 @@ type Disk struct {
 	Path       string `json:"path"`                 // where its data is: a file or a block device
 	Format     string `json:"format"`               // QEMU's name: vmdk, raw, qcow2
 	Size       int64  `json:"size"`                 // virtual size in bytes
+	Was        int64  `json:"was,omitempty"`        // the source's size, of one that was to grow
 	Bus        string `json:"bus,omitempty"`        // scsi, nvme, sata, ide; empty: not known
 	Controller int    `json:"controller,omitempty"` // the bus's number, as in scsi1
 	Unit       int    `json:"unit,omitempty"`       // the disk's number on its controller

@@ -39,6 +39,7 @@ var Programs = []Program{
 	{Name: "virsh", Package: "libvirt-clients", Usage: "target, testers/libvirt: tests define the domain in a real libvirt", Build: true},
 	{Name: "blkid", Package: "util-linux", Usage: "fixers/guest: name file systems"},
 	{Name: "e2fsck", Package: "e2fsprogs", Usage: "fixers/guest: check ext2, ext3 and ext4"},
+	{Name: "resize2fs", Package: "e2fsprogs", Usage: "fixers/guest: grow ext2, ext3 and ext4"},
 	{Name: "xfs_repair", Package: "xfsprogs", Usage: "fixers/guest: check XFS"},
 	{Name: "btrfs", Package: "btrfs-progs", Usage: "fixers/guest: check btrfs"},
 	{Name: "fsck.fat", Package: "dosfstools", Usage: "fixers/guest: check FAT"},

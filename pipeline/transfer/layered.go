@@ -21,12 +21,12 @@ const (
 	ofOverlay = 1
 )
 
-// layered is an overlay over a disk that is served too. What the overlay holds is
-// read from it, and all else from the disk beneath: with one server less on the
-// way, which most bytes then take.
+// layered is an overlay over a disk that is served too, and may be smaller. What
+// the overlay holds is read from it, and all else from the disk beneath: with one
+// server less on the way, which most bytes then take.
 type layered struct {
 	*export
-	beneath *export
+	beneath padded
 	own     []Range // what the overlay holds, in order
 }
 
@@ -50,13 +50,13 @@ func openLayered(ctx context.Context, over, beneath disk.Export, again time.Dura
 		return nil, errors.Join(err, top.Close())
 	}
 	base, err := openExport(ctx, beneath, again)
-	if err == nil && base.size != top.size {
+	if err == nil && base.size > top.size {
 		err = errors.Join(fmt.Errorf("it has %d bytes, the disk beneath it %d", top.size, base.size), base.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(err, top.Close())
 	}
-	return &layered{top, base, own}, nil
+	return &layered{top, padded{base, top.size}, own}, nil
 }
 
 // own is what an overlay holds itself.
@@ -103,7 +103,7 @@ func (l *layered) Extents(ctx context.Context, off, n int64) ([]Extent, error) {
 }
 
 // at is the disk to read from at off, and for how many bytes.
-func (l *layered) at(off int64) (*export, int64) {
+func (l *layered) at(off int64) (Reader, int64) {
 	i := sort.Search(len(l.own), func(i int) bool { return l.own[i].Offset+l.own[i].Length > off })
 	switch {
 	case i == len(l.own):
@@ -114,7 +114,11 @@ func (l *layered) at(off int64) (*export, int64) {
 	return l.export, l.own[i].Offset + l.own[i].Length - off
 }
 
-func (l *layered) join(ctx context.Context, m *vhost.Memory) { l.beneath.join(ctx, m) }
+func (l *layered) join(ctx context.Context, m *vhost.Memory) {
+	if j, ok := l.beneath.Reader.(joiner); ok {
+		j.join(ctx, m)
+	}
+}
 
 func (l *layered) Close() error { return errors.Join(l.export.Close(), l.beneath.Close()) }
 

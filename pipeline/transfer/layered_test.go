@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -69,13 +70,13 @@ func TestASourceIsVerifiedBeneathWhatWasChanged(t *testing.T) {
 
 func TestAnOverlayIsReadWhereItHoldsSomething(t *testing.T) {
 	top, base := &export{size: 100}, &export{size: 100}
-	l := &layered{top, base, []Range{{10, 5}, {15, 5}, {40, 60}}}
+	l := &layered{top, padded{base, 100}, []Range{{10, 5}, {15, 5}, {40, 60}}}
 	for off, want := range map[int64]struct {
-		from *export
+		from Reader
 		n    int64
-	}{0: {base, 10}, 9: {base, 1}, 10: {top, 5}, 14: {top, 1}, 15: {top, 5}, 20: {base, 20}, 40: {top, 60}, 99: {top, 1}} {
+	}{0: {l.beneath, 10}, 9: {l.beneath, 1}, 10: {top, 5}, 14: {top, 1}, 15: {top, 5}, 20: {l.beneath, 20}, 40: {top, 60}, 99: {top, 1}} {
 		if from, n := l.at(off); from != want.from || n != want.n {
-			t.Errorf("at(%d) is the overlay: %v, for %d bytes; want %v, %d", off, from == top, n, want.from == top, want.n)
+			t.Errorf("at(%d) is the overlay: %v, for %d bytes; want %v, %d", off, from == Reader(top), n, want.from == Reader(top), want.n)
 		}
 	}
 }
@@ -104,5 +105,65 @@ func TestCopiesGoThroughSharedMemory(t *testing.T) {
 		t.Error(err)
 	} else if err := other.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A disk that grows is an overlay over a smaller one, whose last chunk is short.
+func TestAnOverlayMayBeLargerThanItsDisk(t *testing.T) {
+	const size = 12<<20 + 5*512
+	data := patterned(size)
+	data[size-1] = 7
+	s := source(t, data)
+	dir := t.TempDir()
+	overlay := filepath.Join(dir, "overlay.qcow2")
+	const larger = 20 << 20
+	if err := disk.CreateOverlay(t.Context(), overlay, larger); err != nil {
+		t.Fatal(err)
+	}
+	storage, err := disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay, Backing: s.Export}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer storage.Close(t.Context())
+	from, err := storage.Export(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(data, make([]byte, larger-size)...)
+	for _, at := range []int64{5 << 20, size + 512, 19 << 20} {
+		if _, err := proc.Run(t.Context(), "qemu-io", "-f", "raw", "-c", fmt.Sprintf("write -P 9 %d 4k", at), from.URI()); err != nil {
+			t.Fatal(err)
+		}
+		copy(want[at:], bytes.Repeat([]byte{9}, 4<<10))
+	}
+	job := jobOf(s, dir, disk.Shape{Format: disk.QCOW2})
+	job.From, job.Beneath, job.To.Size = from, s.Export, larger
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(content(t, job.To.Path, disk.QCOW2), want) {
+		t.Error("the copy is not what the overlay was")
+	}
+	path := job.To.Manifest()
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: s.Export, Source: true}, silent); err != nil || v.Wrong != 0 || v.Size != larger {
+		t.Errorf("Verify of the source = %+v, %v", v, err)
+	}
+	if _, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: s.Export, Source: false}, silent); !errors.Is(err, ErrDiffers) {
+		t.Errorf("the smaller source is what the target is: %v", err)
+	}
+	if _, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: source(t, want[:19<<20+4<<10]).Export, Source: false}, silent); !errors.Is(err, ErrDiffers) {
+		t.Errorf("a target that was cut where zeroes begin is taken for whole: %v", err)
+	}
+	job.Beneath, job.To.Path = source(t, make([]byte, larger+512)).Export, filepath.Join(dir, "other.qcow2")
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); !errors.Is(err, ErrSource) {
+		t.Errorf("an overlay is read over a disk that is larger: %v", err)
+	}
+	data[size-2] ^= 1
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: source(t, data[:size]).Export, Source: true}, silent); !errors.Is(err, ErrDiffers) || v.Wrong != 1 {
+		t.Errorf("Verify of another source = %+v, %v", v, err)
+	}
+	data[size-2] ^= 1
+	if v, err := (Parallel{}).Verify(t.Context(), Check{Manifest: path, From: source(t, append(data[:size], 1)).Export, Source: true}, silent); !errors.Is(err, ErrDiffers) {
+		t.Errorf("Verify of a longer source = %+v, %v", v, err)
 	}
 }

@@ -41,8 +41,9 @@ type Check struct {
 }
 
 // Verify reads a disk whole and compares it with a manifest: with what that tells
-// of the target, or of the source that the target was made from. Its error is
-// ErrDiffers if it is another, and ErrManifest if the manifest is damaged.
+// of the target, or of the source that the target was made from, which may be
+// smaller: behind its end it is taken for zeroes. Its error is ErrDiffers if it is
+// another, and ErrManifest if the manifest is damaged.
 func (p Parallel) Verify(ctx context.Context, c Check, report func(Progress)) (Verified, error) {
 	m, err := openManifest(c.Manifest, os.O_RDONLY)
 	if err != nil {
@@ -57,11 +58,14 @@ func (p Parallel) Verify(ctx context.Context, c Check, report func(Progress)) (V
 			return Verified{}, fmt.Errorf("%s: %w", c.Manifest, err)
 		}
 	}
-	r, err := openExport(ctx, c.From, p.Reconnect)
-	if err != nil {
+	var r Reader
+	if r, err = openExport(ctx, c.From, p.Reconnect); err != nil {
 		return Verified{}, err
 	}
 	defer r.Close()
+	if c.Source && r.Size() < m.Size {
+		r = padded{r, m.Size}
+	}
 	if n := r.Size(); n < m.Size || n > m.Size && !c.Device {
 		return Verified{}, fmt.Errorf("%w: it has %d bytes, the manifest tells of %d", ErrDiffers, n, m.Size)
 	}

@@ -49,6 +49,9 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 	if err := g.openVolumes(ctx); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
+	if err := g.topology.ReadSpans(g.reader); err != nil {
+		return nil, errors.Join(err, g.closeDisks())
+	}
 	m, err := newMounts()
 	if err != nil {
 		return nil, errors.Join(err, g.closeDisks())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,7 +93,7 @@ func TestTopologyOfRealTables(t *testing.T) {
 				{Name: "disk0p6", Number: 6, Start: 371 << 20, Size: 16 << 20, Type: "83", UUID: "deadbe01-06"},
 				{Name: "disk0p7", Number: 7, Start: 388 << 20, Size: 8 << 20, Type: "8e", UUID: "deadbe01-07"},
 			}},
-			{Name: "disk1", Size: 64 << 20, Table: "gpt", ID: "0c7d5e1a-0000-4000-8000-0000000000aa", Partitions: []guest.Partition{
+			{Name: "disk1", Size: 64 << 20, Table: "gpt", ID: "0c7d5e1a-0000-4000-8000-0000000000aa", Usable: 64<<20 - 33*512, Backup: 64<<20 - 512, Partitions: []guest.Partition{
 				{Name: "disk1p1", Number: 1, Start: 1 << 20, Size: 1 << 20, Type: "21686148-6449-6e6f-744e-656564454649",
 					UUID: "0c7d5e1a-0000-4000-8000-000000000001", Label: "BIOS boot"},
 				{Name: "disk1p4", Number: 4, Start: 2 << 20, Size: 16 << 20, Type: "0fc63daf-8483-4772-8e79-3d69d8477de4",
@@ -101,12 +102,12 @@ func TestTopologyOfRealTables(t *testing.T) {
 			{Name: "disk2", Size: 16 << 20},
 		},
 		Filesystems: []guest.Filesystem{
-			{Device: "disk0p1", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555501", Label: "root fs", Size: 32 << 20},
-			{Device: "disk0p2", Type: "xfs", UUID: "11111111-2222-4333-8444-555555555502", Label: "data", Size: 320 << 20},
+			{Device: "disk0p1", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555501", Label: "root fs", Size: 32 << 20, Span: 32 << 20},
+			{Device: "disk0p2", Type: "xfs", UUID: "11111111-2222-4333-8444-555555555502", Label: "data", Size: 320 << 20, Span: 320 << 20},
 			{Device: "disk0p5", Type: "swap", UUID: "11111111-2222-4333-8444-555555555503", Label: "swap", Size: 16 << 20},
-			{Device: "disk0p6", Type: "ext3", UUID: "11111111-2222-4333-8444-555555555504", Label: "ü \\x \"q", Size: 16 << 20},
-			{Device: "disk1p4", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555505", Label: "old", Size: 16 << 20},
-			{Device: "disk2", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555506", Label: "whole", Size: 16 << 20},
+			{Device: "disk0p6", Type: "ext3", UUID: "11111111-2222-4333-8444-555555555504", Label: "ü \\x \"q", Size: 16 << 20, Span: 16 << 20},
+			{Device: "disk1p4", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555505", Label: "old", Size: 16 << 20, Span: 16 << 20},
+			{Device: "disk2", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555506", Label: "whole", Size: 16 << 20, Span: 16 << 20},
 		},
 	}
 	if diff := cmp.Diff(want, g.Topology()); diff != "" {
@@ -291,4 +292,13 @@ func TestAGuestThatIsClosedStaysClosed(t *testing.T) {
 	if _, err := g.ReadFile("/etc/fstab", 1000); err == nil {
 		t.Error("a closed guest can be read")
 	}
+}
+
+func TestALargerDiskIsPutToUse(t *testing.T) {
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.CheckPrograms, guesttest.GrowPrograms)...)
+	disks := guesttest.Larger(t)
+	g := openDisks(t, disks...)
+	guesttest.Grow(t, g, 0)
+	must(t, g.Close())
+	guesttest.Grown(t, disks)
 }

@@ -106,10 +106,10 @@ func TestAServersVolumesAreMountedInsideEachOther(t *testing.T) {
 	}
 	want := []guest.Filesystem{
 		{Device: "disk0p1", Type: "vfat", Label: "EFI", Size: 64 << 20},
-		{Device: "disk0p2", Type: "ext4", Label: "boot", Size: 32 << 20},
+		{Device: "disk0p2", Type: "ext4", Label: "boot", Size: 32 << 20, Span: 32 << 20},
 		{Device: "disk0p3", Type: guest.LVMMember, Size: 480 << 20},
-		{Device: "db-vg/root", Type: "ext4", Label: "root", Size: 64 << 20},
-		{Device: "db-vg/srv", Type: "xfs", Label: "srv", Size: 320 << 20},
+		{Device: "db-vg/root", Type: "ext4", Label: "root", Size: 64 << 20, Span: 64 << 20},
+		{Device: "db-vg/srv", Type: "xfs", Label: "srv", Size: 320 << 20, Span: 320 << 20},
 		{Device: "db-vg/swap_1", Type: "swap", Size: 16 << 20},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -79,10 +79,10 @@ func makeVolumes(t testing.TB) []string {
 
 // OnVolumes are the file systems on the logical volumes of Volumes.
 var OnVolumes = []guest.Filesystem{
-	{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20},
-	{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20},
-	{Device: "web-vg/grown", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555515", Label: "grown", Size: 16 << 20},
-	{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20},
+	{Device: "half/kept", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555514", Label: "kept", Size: 8 << 20, Span: 8 << 20},
+	{Device: "web-vg/both", Type: "ext2", UUID: "11111111-2222-4333-8444-555555555513", Label: "striped", Size: 16 << 20, Span: 16 << 20},
+	{Device: "web-vg/grown", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555515", Label: "grown", Size: 16 << 20, Span: 16 << 20},
+	{Device: "web-vg/root", Type: "ext4", UUID: "11111111-2222-4333-8444-555555555511", Label: "root fs", Size: 64 << 20, Span: 64 << 20},
 	{Device: "web-vg/swap-1", Type: "swap", UUID: "11111111-2222-4333-8444-555555555512", Size: 16 << 20},
 }
 

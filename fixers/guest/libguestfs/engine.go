@@ -123,15 +123,20 @@ func (g *engine) readTopology() error {
 		}
 		g.topology.Disks = append(g.topology.Disks, disk)
 	}
-	return g.readVolumes()
+	if err := g.readVolumes(); err != nil {
+		return err
+	}
+	return g.topology.ReadSpans(g.reader)
 }
+
+// reader reads a device of the topology.
+func (g *engine) reader(device string) io.ReaderAt { return raw{g.handle, g.devices[device]} }
 
 // readVolumes adds the logical volumes and what they hold. The appliance has
 // activated the groups that are whole when it started; of the others LVM
 // activates the volumes that are.
 func (g *engine) readVolumes() error {
-	open := func(device string) io.ReaderAt { return raw{g.handle, g.devices[device]} }
-	if err := g.topology.ReadVolumes(open); err != nil || len(g.topology.Volumes) == 0 {
+	if err := g.topology.ReadVolumes(g.reader); err != nil || len(g.topology.Volumes) == 0 {
 		return err
 	}
 	if err := g.handle.Vg_activate_all(true); err != nil {

@@ -44,7 +44,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, []string{"qemu-nbd"})...)
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, guesttest.GrowPrograms, []string{"qemu-nbd"})...)
 }
 
 // serve exports raw disks over NBD.
@@ -125,6 +125,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	disks = append(disks, guesttest.Checks(t, func(disk string) guest.Guest { return directly(t, []string{disk}) }))
 	blank := fmt.Sprintf("disk%d", len(disks))
 	disks = append(disks, guesttest.Blank(t, 3))
+	firstLarger := len(disks)
+	disks = append(disks, guesttest.Larger(t)...)
 	reference := directly(t, disks)
 	wantTopology, want := reference.Topology(), mountAll(t, reference)
 	must(t, reference.Close())
@@ -192,6 +194,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	}
 	t.Run("OnWhatIsDamaged", func(t *testing.T) { guesttest.Check(t, g, checked) })
 	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
+	t.Run("OnWhatHasGrown", func(t *testing.T) { guesttest.Grow(t, g, firstLarger) })
+	t.Run("OneGrowsBeneathVolumes", func(t *testing.T) { growsBeneathVolumes(t, g) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
 		for _, device := range []string{"disk99", "disk0p3", "disk0p5"} {
 			if err := g.Mount(device, "/"); err == nil {
@@ -205,6 +209,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 	closed = true
 	must(t, g.Close())
+	guesttest.Grown(t, disks[firstLarger:])
 
 	after := directly(t, disks)
 	for _, device := range []string{"disk3", "disk4"} {
@@ -258,6 +263,24 @@ func opensVolumes(t *testing.T, g guest.Guest) {
 			t.Errorf("Mount(%s): error %v, want ErrNotExist", device, err)
 		}
 	}
+}
+
+// growsBeneathVolumes has the partition of a physical volume grow, of which the
+// appliance's LVM has volumes open.
+func growsBeneathVolumes(t *testing.T, g *engine) {
+	r := g.Topology().PlanResize("disk5", 128<<20, nil)
+	if len(r.Partitions) != 1 || r.Partitions[0].To != 127<<20 || !strings.Contains(r.Unused, "LVM") {
+		t.Fatalf("planned: %+v", r)
+	}
+	must(t, g.Grow(t.Context(), r))
+	if size, err := g.handle.Blockdev_getsize64(g.devices["disk5p1"]); err != nil || size != 126<<20 {
+		t.Errorf("the kernel has a partition of %d bytes, %v", size, err)
+	}
+	must(t, g.Mount("web-vg/root", "/"))
+	if data, err := g.ReadFile("/last", 10); err != nil || string(data) != "kept\n" {
+		t.Errorf("ReadFile = %q, %v", data, err)
+	}
+	must(t, g.UnmountAll())
 }
 
 // checksMore lets file systems be checked that not every kernel shows to the direct

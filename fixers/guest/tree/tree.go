@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -117,6 +118,11 @@ func (f *FS) UnmountAll() error {
 	}
 	f.mounted, f.root = nil, f.bare
 	return nil
+}
+
+// Grow cannot: files in memory are on no disk.
+func (f *FS) Grow(_ context.Context, r guest.Resize) error {
+	return fmt.Errorf("%s: files in memory: %w", r.Disk, errors.ErrUnsupported)
 }
 
 // Check finds nothing: files in memory have no structure on a disk.

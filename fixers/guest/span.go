@@ -1,0 +1,69 @@
+package guest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// ReadSpans notes of each file system how much of its device it spans. Both
+// engines use it, once what lies on the disks is known and after it has grown.
+// open reads a device of the topology.
+func (t *Topology) ReadSpans(open func(device string) io.ReaderAt) error {
+	for i := range t.Filesystems {
+		f := &t.Filesystems[i]
+		read, ok := spans[f.Type]
+		if !ok {
+			continue
+		}
+		head := make([]byte, min(superblocks, f.Size))
+		if _, err := open(f.Device).ReadAt(head, 0); err != nil {
+			return fmt.Errorf("%s: superblock: %w", f.Device, err)
+		}
+		f.Span = read(head)
+	}
+	return nil
+}
+
+// superblocks is how much of a device is read to find its superblock.
+const superblocks = 4 << 10
+
+// spans reads how many bytes a file system spans from its first bytes; 0 if they
+// do not say.
+var spans = map[string]func(head []byte) int64{"ext2": extSpan, "ext3": extSpan, "ext4": extSpan, "xfs": xfsSpan}
+
+// extSpan counts blocks: 32 bits of them, and 32 more where a feature says so.
+//
+// Source: Linux fs/ext4/ext4.h, ext4_super_block, EXT4_FEATURE_INCOMPAT_64BIT.
+func extSpan(head []byte) int64 {
+	const at, has64bit, largest = 1024, 0x80, 6
+	if len(head) < at+1024 {
+		return 0
+	}
+	s, le := head[at:], binary.LittleEndian
+	blocks, size := uint64(le.Uint32(s[4:])), le.Uint32(s[24:])
+	if le.Uint32(s[96:])&has64bit != 0 {
+		blocks |= uint64(le.Uint32(s[336:])) << 32
+	}
+	if le.Uint16(s[56:]) != 0xef53 || size > largest {
+		return 0
+	}
+	return spanned(blocks, 1024<<size)
+}
+
+// Source: Linux fs/xfs/libxfs/xfs_format.h, xfs_dsb.
+func xfsSpan(head []byte) int64 {
+	be := binary.BigEndian
+	if len(head) < sector || string(head[:4]) != "XFSB" {
+		return 0
+	}
+	return spanned(be.Uint64(head[8:]), uint64(be.Uint32(head[4:])))
+}
+
+// spanned is blocks of a size in bytes, or 0 where no disk has so many.
+func spanned(blocks, size uint64) int64 {
+	if size == 0 || blocks > 1<<62/size {
+		return 0
+	}
+	return int64(blocks * size)
+}
