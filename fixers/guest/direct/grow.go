@@ -48,13 +48,12 @@ func (g *engine) growFilesystem(ctx context.Context, device string) error {
 	case f.Type == "xfs":
 		return g.growXFS(f)
 	}
-	file, start := g.extent(device)
-	l, err := attach(file, start, f.Size)
+	d, err := g.attach(f)
 	if err != nil {
 		return err
 	}
-	_, err = proc.Run(ctx, guest.GrowExt[0], slices.Concat(guest.GrowExt[1:], []string{l.path})...)
-	return errors.Join(err, l.detach())
+	_, err = proc.Run(ctx, guest.GrowExt[0], slices.Concat(guest.GrowExt[1:], []string{d.node()})...)
+	return errors.Join(err, d.detach())
 }
 
 // growXFS mounts an XFS and asks the kernel to grow it. That is all that
