@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,164 +8,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/pipeline"
-	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
-	"hyper2kvm/testers/libvirt"
 )
-
-// flags are what the commands that run the pipeline share.
-type flags struct {
-	to, engine, output string
-	shape              disk.Shape
-	clusterSize        string
-	limits, devices    []string
-	overwrite          bool
-	noTest             bool
-	plan               string
-	folders            []string
-	grow               []string
-	with, connect      string
-}
-
-func (f *flags) addTarget(c *cobra.Command) {
-	c.Flags().StringVar(&f.to, "to", ".", "folder in which the migration's own folder is made")
-	c.Flags().StringVar(&f.shape.Format, "format", disk.QCOW2, "format of the converted disks: qcow2, raw, vmdk, vdi or vhdx")
-	c.Flags().BoolVar(&f.shape.Compress, "compress", false, "compress the converted disks (qcow2)")
-	c.Flags().StringVar(&f.clusterSize, "cluster-size", "", "size of the converted disks' clusters (qcow2), such as 64K or 2M")
-	c.Flags().StringVar(&f.shape.Preallocation, "preallocation", "", "room that is taken beforehand: off, metadata (qcow2), falloc or full")
-	c.Flags().StringArrayVar(&f.devices, "disk-to", nil, "put a disk into a block device instead of a file: 0=/dev/vg0/web01 (may be repeated; disks are counted from 0)")
-	c.Flags().BoolVar(&f.overwrite, "overwrite", false, "the devices of --disk-to may hold something, which is lost")
-	f.addLimit(c)
-}
-
-// targets are the devices that the flags called disk-to name.
-func (f *flags) targets() (map[int]string, error) {
-	list := map[int]string{}
-	for _, text := range f.devices {
-		number, path, _ := strings.Cut(text, "=")
-		i, err := strconv.Atoi(number)
-		if err != nil || i < 0 || path == "" || list[i] != "" {
-			return nil, fmt.Errorf("%w: --disk-to %s: want each disk once, such as 0=/dev/vg0/web01", errUsage, text)
-		}
-		if list[i], err = filepath.Abs(path); err != nil {
-			return nil, err
-		}
-	}
-	if f.overwrite && len(list) == 0 {
-		return nil, fmt.Errorf("%w: --overwrite is for the devices of --disk-to", errUsage)
-	}
-	return list, nil
-}
-
-func (f *flags) addLimit(c *cobra.Command) {
-	c.Flags().StringArrayVar(&f.limits, "limit", nil,
-		`how fast sources are read, such as 50M a second, or in a window of the week: "mon-fri 08:00-18:00=20M" (may be repeated; the first that holds is taken)`)
-}
-
-// targetShape is how the converted disks are to be made, if the command has
-// addTarget's flags.
-func (f *flags) targetShape() (disk.Shape, error) {
-	s := f.shape
-	if s.Format == "" {
-		return s, nil
-	}
-	if f.clusterSize != "" {
-		n, err := transfer.ParseSize(f.clusterSize)
-		if err != nil {
-			return s, fmt.Errorf("%w: --cluster-size: %w", errUsage, err)
-		}
-		s.ClusterSize = n
-	}
-	if err := s.Check(); err != nil {
-		return s, fmt.Errorf("%w: %w", errUsage, err)
-	}
-	return s, nil
-}
-
-// speed is what the flags called limit say.
-func (f *flags) speed() ([]transfer.Limit, error) {
-	var list []transfer.Limit
-	for _, text := range f.limits {
-		l, err := transfer.ParseLimit(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: --limit: %w", errUsage, err)
-		}
-		list = append(list, l)
-	}
-	return list, nil
-}
-
-func (f *flags) addEngine(c *cobra.Command) {
-	c.Flags().StringVar(&f.engine, "engine", pipeline.Auto, "how to reach the guest's files: auto, direct or libguestfs")
-}
-
-func (f *flags) addFolders(c *cobra.Command) {
-	c.Flags().StringArrayVar(&f.folders, strings.TrimPrefix(disk.AllowFlag, "--"), nil,
-		"folder in which other files of the disks may lie: the parent of a linked clone, extents, disks of a VMX file (may be repeated)")
-}
-
-// allowed are the folders of --allow-folder, wherever the operator stands.
-func (f *flags) allowed() ([]string, error) {
-	var list []string
-	for _, name := range f.folders {
-		folder, err := filepath.Abs(name)
-		if err != nil {
-			return nil, err
-		}
-		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-			return nil, fmt.Errorf("%w: %s %s is not a folder that is there", source.ErrBadInput, disk.AllowFlag, name)
-		}
-		list = append(list, folder)
-	}
-	return list, nil
-}
-
-// addTester names what runs the tested machine, by the flag called name.
-func (f *flags) addTester(c *cobra.Command, name string) {
-	c.Flags().StringVar(&f.with, name, withQEMU, "what runs the tested machine: qemu, or libvirt, which then is seen to accept and to run the emitted domain")
-	c.Flags().StringVar(&f.connect, "connect", "", "the libvirt to test with, as virsh names it (default "+libvirt.DefaultURI()+")")
-}
-
-// withQEMU is what people call pipeline.WithQEMU.
-const withQEMU = "qemu"
-
-// tester is what the flags of addTester say.
-func (f *flags) tester() (with, connect string) {
-	if f.with == withQEMU {
-		return pipeline.WithQEMU, ""
-	}
-	return f.with, f.connect
-}
-
-func (f *flags) addOutput(c *cobra.Command) {
-	c.Flags().StringVar(&f.output, "output", "text", "text or json")
-}
-
-func (f *flags) check() error {
-	switch {
-	case f.engine != "" && f.engine != pipeline.Auto && f.engine != pipeline.Direct && f.engine != pipeline.Libguestfs:
-		return fmt.Errorf("%w: --engine %s: want auto, direct or libguestfs", errUsage, f.engine)
-	case f.output != "" && f.output != "text" && f.output != "json":
-		return fmt.Errorf("%w: --output %s: want text or json", errUsage, f.output)
-	case f.with != "" && f.with != withQEMU && f.with != pipeline.WithLibvirt:
-		return fmt.Errorf("%w: to test with %s: want qemu or libvirt", errUsage, f.with)
-	case f.with == withQEMU && f.connect != "":
-		return fmt.Errorf("%w: --connect is for a test with libvirt", errUsage)
-	}
-	_, badShape := f.targetShape()
-	_, badLimit := f.speed()
-	_, badDevice := f.targets()
-	return cmp.Or(badShape, badLimit, badDevice)
-}
 
 func (a *app) migrate() *cobra.Command {
 	var f flags

@@ -5,77 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/semaphore"
-
-	"hyper2kvm/pipeline/disk/vhost"
 )
-
-// Bounds of what is under way, of all disks together.
-const (
-	// inFlight is the memory for chunks that are read and not yet written.
-	inFlight = 16 << 20
-	// unsaved is how much may be written that no journal tells of: with what is in
-	// flight, all that is copied again when a copy was killed.
-	unsaved = 48 << 20
-	// syncEvery is how often a target is brought to stable storage while it is
-	// copied, so that the end does not wait for all of it.
-	syncEvery = 5 * time.Second
-	// lastSave bounds the last checkpoint of a copy that ends early.
-	lastSave = 30 * time.Second
-)
-
-// budget is what copies that run side by side share.
-type budget struct {
-	memory  *vhost.Memory
-	buffers chan []byte // all of the memory
-	unsaved int64       // of each disk, bytes
-	limit   *throttle
-}
-
-// newBudget is for so many disks, none with larger chunks.
-func newBudget(disks int, chunk int64, limit *throttle) (*budget, error) {
-	n := max(2, inFlight/chunk)
-	m, err := vhost.NewMemory(int(n * chunk))
-	if err != nil {
-		return nil, err
-	}
-	b := &budget{m, make(chan []byte, n), unsaved / int64(max(1, disks)), limit}
-	for p := range slices.Chunk(m.Bytes(), int(chunk)) {
-		b.buffers <- p
-	}
-	return b, nil
-}
-
-func (b *budget) close() error { return b.memory.Close() }
-
-// take waits for room for a chunk.
-func (b *budget) take(ctx context.Context) ([]byte, error) {
-	select {
-	case p := <-b.buffers:
-		return p, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-func (b *budget) give(p []byte) { b.buffers <- p }
-
-// joiner is a disk that there is a quicker way to from a shared memory.
-type joiner interface {
-	join(ctx context.Context, m *vhost.Memory)
-}
-
-// share lets a disk use the budget's memory.
-func (b *budget) share(ctx context.Context, r Reader) {
-	if j, ok := r.(joiner); ok {
-		j.join(ctx, b.memory)
-	}
-}
 
 // copying is one disk on its way.
 type copying struct {
@@ -272,92 +206,6 @@ func sameKind(p []byte) (zero bool, n int) {
 		n += next
 	}
 	return zero, n
-}
-
-func (c *copying) finished(r run, virtual int64) {
-	c.virtual.Add(virtual)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.fresh = append(c.fresh, r)
-	if c.bytes += r.bytes; c.bytes >= c.budget.unsaved/2 {
-		select {
-		case c.kick <- struct{}{}:
-		default: // one is due already
-		}
-	}
-}
-
-// save makes checkpoints when they are due, until the copy ends.
-func (c *copying) save(ctx context.Context, ended <-chan struct{}) error {
-	for {
-		select {
-		case <-c.kick:
-			if err := c.checkpoint(ctx); err != nil {
-				return err
-			}
-		case <-ended:
-			return nil
-		}
-	}
-}
-
-// checkpoint has the journal tell of all that is in the target.
-func (c *copying) checkpoint(ctx context.Context) error {
-	c.mu.Lock()
-	fresh, bytes := c.fresh, c.bytes
-	c.fresh, c.bytes = nil, 0
-	c.mu.Unlock()
-	if len(fresh) == 0 {
-		return nil
-	}
-	defer c.room.Release(bytes)
-	if err := c.to.Flush(ctx); err != nil {
-		return unwritten(err)
-	}
-	for _, r := range merge(fresh) {
-		if err := c.journal.add(c.manifest, r.first, r.count); err != nil {
-			return unwritten(err)
-		}
-	}
-	return nil
-}
-
-// merge joins runs that follow one another.
-func merge(runs []run) []run {
-	slices.SortFunc(runs, func(a, b run) int { return int(a.first - b.first) })
-	var merged []run
-	for _, r := range runs {
-		if n := len(merged); n > 0 && merged[n-1].first+merged[n-1].count == r.first {
-			merged[n-1].count += r.count
-		} else {
-			merged = append(merged, r)
-		}
-	}
-	return merged
-}
-
-// syncNowAndThen keeps what a failing machine takes with it small.
-func (c *copying) syncNowAndThen(ctx context.Context, ended <-chan struct{}) error {
-	tick := time.NewTicker(syncEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if err := c.sync(ctx); err != nil {
-				return err
-			}
-		case <-ended:
-			return nil
-		}
-	}
-}
-
-// sync brings the target to stable storage before the journal that tells of it.
-func (c *copying) sync(ctx context.Context) error {
-	if err := errors.Join(c.to.Sync(ctx), c.manifest.f.Sync(), c.journal.sync()); err != nil {
-		return unwritten(err)
-	}
-	return nil
 }
 
 // unwritten is an error of the target's, with the commonest cause in plain words.
