@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"hyper2kvm/pipeline/proc"
@@ -34,8 +35,10 @@ func (e Export) URI() string {
 type Source struct {
 	Export
 	Size   int64 // bytes
+	chain  *Chain
 	server *proc.Server
 	dir    string
+	more   []*Source // of the same disk
 }
 
 // sourceArgs serves one disk. The node names every file, driver and backing disk,
@@ -106,7 +109,34 @@ func (c *Chain) Open(ctx context.Context) (*Source, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	e.File = c.plain()
-	return &Source{e, c.Size, server, dir}, nil
+	return &Source{Export: e, Size: c.Size, chain: c, server: server, dir: dir}, nil
+}
+
+// mostServers is how many serve one disk at most.
+const mostServers = 4
+
+// Widen has up to so many servers in all serve the disk, where reading it is work:
+// QEMU decompresses one piece after the other, whoever asks. It returns the exports
+// of the further ones, and keeps them until Close.
+func (s *Source) Widen(ctx context.Context, servers int) (more []Export, err error) {
+	for s.chain.compressed() && len(s.more) < min(servers, mostServers)-1 {
+		another, err := s.chain.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.more = append(s.more, another)
+	}
+	for _, m := range s.more {
+		more = append(more, m.Export)
+	}
+	return more, nil
+}
+
+// compressed tells whether the disk's data are.
+func (c *Chain) compressed() bool {
+	return slices.ContainsFunc(c.links, func(l link) bool {
+		return slices.ContainsFunc(l.parts, func(p part) bool { return p.sparse != nil && p.sparse.compressed })
+	})
 }
 
 // plain is the file that has the disk's bytes as they are, if one has.
@@ -155,4 +185,10 @@ func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
 }
 
 // Close stops serving the disk.
-func (s *Source) Close() error { return errors.Join(s.server.Stop(), os.RemoveAll(s.dir)) }
+func (s *Source) Close() error {
+	var failed error
+	for _, m := range s.more {
+		failed = errors.Join(failed, m.Close())
+	}
+	return errors.Join(failed, s.server.Stop(), os.RemoveAll(s.dir))
+}

@@ -167,3 +167,37 @@ func TestAnOverlayMayBeLargerThanItsDisk(t *testing.T) {
 		t.Errorf("Verify of a longer source = %+v, %v", v, err)
 	}
 }
+
+// A disk that several servers serve is the same disk.
+func TestServersShareTheWorkOfReading(t *testing.T) {
+	data := patterned(9<<20 + 512)
+	raw := source(t, data)
+	vmdk := filepath.Join(t.TempDir(), "a.vmdk")
+	if _, err := proc.Run(t.Context(), "qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw.File, vmdk); err != nil {
+		t.Fatal(err)
+	}
+	s, err := disk.OpenSource(t.Context(), vmdk, disk.VMDK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	also, err := s.Widen(t.Context(), 3)
+	if err != nil || len(also) != 2 {
+		t.Fatalf("%d servers more, %v", len(also), err)
+	}
+	if plain, err := raw.Widen(t.Context(), 3); err != nil || len(plain) > 0 {
+		t.Errorf("a disk that is not compressed has %d servers more, %v", len(plain), err)
+	}
+	r, err := openShared(t.Context(), append([]disk.Export{s.Export}, also...), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := make([]byte, len(data)-700)
+	if err := r.Read(t.Context(), got, 700); err != nil || !bytes.Equal(got, data[700:]) {
+		t.Errorf("what is read differs: %v", err)
+	}
+	if _, err := openShared(t.Context(), []disk.Export{s.Export, source(t, make([]byte, 1<<20)).Export}, 0); err == nil {
+		t.Error("two disks are taken for one")
+	}
+}

@@ -50,7 +50,9 @@ type Job struct {
 	// the overlay is then read from there, and the manifest tells how the disk had
 	// what is. Nothing may write to the overlay meanwhile.
 	Beneath disk.Export
-	To      Target
+	// Also are further exports of Beneath, whose servers share the work of reading.
+	Also []disk.Export
+	To   Target
 }
 
 // Progress is how far the copy of one disk is.
@@ -186,7 +188,7 @@ func (p Parallel) open(ctx context.Context, job Job) (from Reader, err error) {
 	if job.Beneath == (disk.Export{}) {
 		from, err = openExport(ctx, job.From, p.Reconnect)
 	} else {
-		from, err = openLayered(ctx, job.From, job.Beneath, p.Reconnect)
+		from, err = openLayered(ctx, job.From, append([]disk.Export{job.Beneath}, job.Also...), p.Reconnect)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
