@@ -142,14 +142,50 @@ func (b *build) keepKernel(context.Context) error {
 	return nil
 }
 
-// finish boots the guest once and believes it only if it says so.
-func (b *build) finish(ctx context.Context) error {
+// errSwapped is a guest that did not find a mount by a name that the kernel gives
+// to disks in the order in which it meets them: two of them race, as on VMware.
+var errSwapped = errors.New("the guest came up in emergency mode")
+
+// tries is how often a guest may come up with its disks swapped.
+const tries = 3
+
+// finish boots the guest until its disks have their names, and believes it only if
+// it says that it has finished.
+func (b *build) finish(ctx context.Context) (err error) {
+	for range tries {
+		if err = b.finishOnce(ctx); !errors.Is(err, errSwapped) {
+			break
+		}
+	}
+	return err
+}
+
+// watchEmergency ends a boot as soon as its serial port tells of emergency mode.
+func watchEmergency(ctx context.Context, said string, end context.CancelCauseFunc) {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if serial, err := os.ReadFile(said); err == nil && strings.Contains(string(serial), "You are in emergency mode") {
+			end(errSwapped)
+		}
+	}
+}
+
+func (b *build) finishOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, finishLimit, fmt.Errorf("not finished within %v", finishLimit))
 	defer cancel()
-	if err := b.newVars(); err != nil {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	said := filepath.Join(b.cache, b.Name+"-finish.log") // outlives a failure
+	if err := errors.Join(b.newVars(), os.RemoveAll(said)); err != nil {
 		return err
 	}
-	said := filepath.Join(b.cache, b.Name+"-finish.log") // outlives a failure
+	go watchEmergency(ctx, said, end)
 	k := kernel{Image: filepath.Join(b.dir, "vmlinuz"), Initrd: filepath.Join(b.dir, "initrd.img")}
 	_, err := proc.Run(ctx, "qemu-system-x86_64", append(b.accel.QEMU(), finishArgs(b.Recipe, b.dir, b.vars(), said, k)...)...)
 	serial, read := os.ReadFile(said)
