@@ -52,12 +52,15 @@ func sourceArgs(n blockdev, dir string) []string {
 // servingArgs serves a node in two ways: over NBD, to any number of clients, and
 // in shared memory, to one that copies it.
 func servingArgs(node, dir string, writable bool) []string {
-	return []string{
-		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, nbdSocket)}, "max-connections": 0}.String(),
+	return append(nbdServer(dir),
 		"--export", blockdev{"type": "nbd", "id": "nbd", "node-name": node, "name": "disk", "writable": writable}.String(),
 		"--export", blockdev{"type": "vhost-user-blk", "id": "vhost", "node-name": node, "writable": writable,
-			"addr": blockdev{"type": "unix", "path": filepath.Join(dir, vhostSocket)}}.String(),
-	}
+			"addr": blockdev{"type": "unix", "path": filepath.Join(dir, vhostSocket)}}.String())
+}
+
+// nbdServer listens in a folder for any number of clients.
+func nbdServer(dir string) []string {
+	return []string{"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, nbdSocket)}, "max-connections": 0}.String()}
 }
 
 // Sockets in a server's folder.
@@ -90,11 +93,31 @@ func OpenSource(ctx context.Context, path, format string) (*Source, error) {
 	return c.Open(ctx)
 }
 
-// Open serves the disk read-only until Close.
+// Open serves the disk read-only until Close, if every file of it is whole.
 func (c *Chain) Open(ctx context.Context) (*Source, error) {
 	if err := manyFiles(c.Path, len(c.Files())); err != nil {
 		return nil, err
 	}
+	if err := c.whole(ctx); err != nil {
+		return nil, err
+	}
+	return c.serve(ctx)
+}
+
+func (c *Chain) whole(ctx context.Context) error {
+	if c.Format == QCOW2 {
+		return wholeQCOW2(ctx, c.Path)
+	}
+	for _, l := range slices.Backward(c.links) {
+		if err := l.whole(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve starts a server of the disk, which was found to be whole.
+func (c *Chain) serve(ctx context.Context) (*Source, error) {
 	dir, err := proc.PrivateDir()
 	if err != nil {
 		return nil, err
@@ -120,7 +143,7 @@ const mostServers = 4
 // of the further ones, and keeps them until Close.
 func (s *Source) Widen(ctx context.Context, servers int) (more []Export, err error) {
 	for s.chain.compressed() && len(s.more) < min(servers, mostServers)-1 {
-		another, err := s.chain.Open(ctx)
+		another, err := s.chain.serve(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -153,22 +176,17 @@ func (c *Chain) plain() string {
 	return ""
 }
 
-// node is how QEMU opens the disk, every file of which was found to be whole.
+// node is how QEMU opens the disk.
 func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
 	switch c.Format {
-	case Raw:
-		return blockdev{"driver": Raw, "read-only": true, "file": fileNode(c.Path)}, nil
-	case VDI, VHDX:
+	case Raw, VDI, VHDX:
 		return blockdev{"driver": c.Format, "read-only": true, "file": fileNode(c.Path)}, nil
 	case QCOW2:
-		return blockdev{"driver": QCOW2, "read-only": true, "file": fileNode(c.Path), "backing": nil}, wholeQCOW2(ctx, c.Path)
+		return blockdev{"driver": QCOW2, "read-only": true, "file": fileNode(c.Path), "backing": nil}, nil
 	}
 	var n blockdev // nil below the last disk
 	for i := len(c.links) - 1; i >= 0; i-- {
 		l := c.links[i]
-		if err := l.whole(ctx); err != nil {
-			return nil, err
-		}
 		above, err := l.node(ctx, filepath.Join(dir, node("disk", i)))
 		if err != nil {
 			return nil, err

@@ -42,11 +42,10 @@ type Storage struct {
 }
 
 func storageArgs(dir string, layers []Layer) []string {
-	args := []string{
+	args := append([]string{
 		"--chardev", "socket,id=qmp,path=" + strings.ReplaceAll(filepath.Join(dir, "qmp.sock"), ",", ",,") + ",server=on,wait=off",
 		"--monitor", "chardev=qmp",
-		"--nbd-server", blockdev{"addr": blockdev{"type": "unix", "path": filepath.Join(dir, nbdSocket)}, "max-connections": 0}.String(),
-	}
+	}, nbdServer(dir)...) // last: when it answers, the monitor does
 	for i, l := range layers {
 		overlay := blockdev{"driver": "qcow2", "node-name": node("overlay", i), "discard": "unmap", "detect-zeroes": "unmap",
 			"file": blockdev{"driver": "file", "filename": l.Overlay, "discard": "unmap"}}
