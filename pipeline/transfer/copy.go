@@ -18,7 +18,6 @@ type copying struct {
 	manifest *manifest
 	journal  *journal
 	budget   *budget
-	todo     iter.Seq2[piece, error]
 	done     bitmap // what the journal told of when the copy began; not changed
 	blank    bool   // all of the target that was not written reads as zeroes
 
@@ -40,7 +39,7 @@ func newCopying(from Reader, to Writer, s *saved, b *budget) *copying {
 }
 
 // run copies what is to do, and saves how far it came, also when it ends early.
-func (c *copying) run(ctx context.Context) error {
+func (c *copying) run(ctx context.Context, todo iter.Seq2[piece, error]) error {
 	inner, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	ended := make(chan struct{})
@@ -53,7 +52,7 @@ func (c *copying) run(ctx context.Context) error {
 		})
 	}
 	var workers sync.WaitGroup
-	if err := c.start(inner, &workers, fail); err != nil {
+	if err := c.start(inner, todo, &workers, fail); err != nil {
 		fail(err)
 	}
 	workers.Wait()
@@ -65,8 +64,8 @@ func (c *copying) run(ctx context.Context) error {
 }
 
 // start hands the pieces to workers, as memory and journal allow.
-func (c *copying) start(ctx context.Context, workers *sync.WaitGroup, fail context.CancelCauseFunc) error {
-	for p, err := range c.todo {
+func (c *copying) start(ctx context.Context, todo iter.Seq2[piece, error], workers *sync.WaitGroup, fail context.CancelCauseFunc) error {
+	for p, err := range todo {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSource, err)
 		}

@@ -66,9 +66,8 @@ func (x *half) run(t *testing.T, ctx context.Context, unsaved int64) (*copying, 
 	defer m.close()
 	defer j.close()
 	b := testBudget(t, unsaved)
-	c := newCopying(x.from, x.to, &saved{m, j, done, fresh, fresh}, b)
-	c.todo = pieces(ctx, x.from, x.h, 0, x.h.chunks())
-	err = c.run(ctx)
+	c := newCopying(x.from, x.to, &saved{m, j, done, fresh}, b)
+	err = c.run(ctx, pieces(ctx, x.from, x.h, 0, x.h.chunks()))
 	if err == nil {
 		err = m.seal()
 	}
@@ -212,9 +211,8 @@ func TestATargetThatCannotBeWrittenEndsTheCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := testBudget(t, 2<<20) // room ends while the journal fails
-		c := newCopying(x.from, to(x.to), &saved{m, j, nil, true, true}, b)
-		c.todo = pieces(t.Context(), x.from, x.h, 0, x.h.chunks())
-		err = c.run(t.Context())
+		c := newCopying(x.from, to(x.to), &saved{m, j, nil, true}, b)
+		err = c.run(t.Context(), pieces(t.Context(), x.from, x.h, 0, x.h.chunks()))
 		if !errors.Is(err, ErrTarget) {
 			t.Errorf("%s: %v, want %v", name, err, ErrTarget)
 		}

@@ -58,7 +58,7 @@ func (j Job) fillOpened(ctx context.Context, s *saved, c *copying, f filling) er
 	if err := s.believe(ctx, c); err != nil {
 		return err
 	}
-	stop := c.tell(f.report, f.path)
+	stop := c.tell(f.report, f.path, j.To.Device)
 	err := c.runAll(ctx, f.todo)
 	stop()
 	if err != nil {
@@ -80,8 +80,7 @@ func (c *copying) runAll(ctx context.Context, parts []iter.Seq2[piece, error]) e
 				return err
 			}
 		}
-		c.todo = part
-		if err := c.run(ctx); err != nil {
+		if err := c.run(ctx, part); err != nil {
 			return err
 		}
 	}
@@ -101,7 +100,6 @@ type saved struct {
 	*manifest
 	journal *journal
 	done    bitmap // chunks that are in the target; nil in one that is new
-	fresh   bool   // the target is new
 	blank   bool   // all of it that was not written reads as zeroes
 }
 
@@ -130,7 +128,7 @@ func (j Job) begin(ctx context.Context) (*saved, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}
-	return &saved{manifest: m, journal: journal, fresh: true, blank: !j.To.Device}, nil
+	return &saved{manifest: m, journal: journal, blank: !j.To.Device}, nil
 }
 
 // resume is nil if there is nothing to go on with.
@@ -201,9 +199,6 @@ func (j Job) reopenManifest() (*manifest, error) {
 // believe reads back what the journal tells of, if the machine was started anew
 // since: what was not on stable storage then is gone.
 func (s *saved) believe(ctx context.Context, c *copying) error {
-	if s.fresh {
-		return nil
-	}
 	other, err := s.journal.otherBoot()
 	if err != nil || !other {
 		return err
@@ -235,9 +230,13 @@ func (s *saved) believe(ctx context.Context, c *copying) error {
 }
 
 // tell reports how far the copy is until it is stopped, and once more then.
-func (c *copying) tell(report func(Progress), path string) (stop func()) {
+func (c *copying) tell(report func(Progress), path string, device bool) (stop func()) {
 	return nowAndThen(func() {
-		report(Progress{Virtual: c.virtual.Load(), Total: c.manifest.Size, Wire: c.wire.Load(), Allocated: allocated(path)})
+		at := Progress{Virtual: c.virtual.Load(), Total: c.manifest.Size, Wire: c.wire.Load()}
+		if at.Allocated = at.Virtual; !device { // which has room for all of it
+			at.Allocated = allocated(path)
+		}
+		report(at)
 	})
 }
 

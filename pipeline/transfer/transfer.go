@@ -95,6 +95,11 @@ const reportEvery = 500 * time.Millisecond
 
 // Copy implements Copier.
 func (p Parallel) Copy(ctx context.Context, jobs []Job, report func(Progress)) ([]Result, error) {
+	for i, job := range jobs { // before anything is written, or taken back for another's sake
+		if err := job.mayBegin(); err != nil {
+			return nil, fmt.Errorf("disk %d: %w", i, err)
+		}
+	}
 	told := serial(report)
 	results, err := sideBySide(ctx, jobs, func(ctx context.Context, i int, b *budget) (Result, error) {
 		return p.one(ctx, jobs[i], b, func(at Progress) { at.Disk = i; told(at) })
@@ -155,6 +160,16 @@ func afterwards(err error, jobs []Job) error {
 	return errors.Join(failed...)
 }
 
+// mayBegin is ErrTarget for a target that somebody else's file or data are in the
+// way of.
+func (j Job) mayBegin() error {
+	whole, err := j.To.finished(j.ID)
+	if err != nil || whole || j.To.Device && j.resumes() {
+		return err
+	}
+	return j.To.vacant(j.ID)
+}
+
 // one copies one disk, or goes on with it, or finds that it is whole already.
 func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progress)) (_ Result, err error) {
 	start := time.Now()
@@ -164,9 +179,6 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 	}
 	if whole { // by a run that was killed before it could say so
 		return result(job, 0, start)
-	}
-	if err := job.To.vacant(job.ID); err != nil && !(job.To.Device && job.resumes()) {
-		return Result{}, err
 	}
 	from, err := p.open(ctx, job)
 	if err != nil {
