@@ -87,10 +87,11 @@ func (c *copying) start(ctx context.Context, todo iter.Seq2[piece, error], worke
 			return err
 		}
 		workers.Go(func() {
-			defer c.budget.give(buffer)
 			if err := c.chunk(ctx, p, buffer[:c.manifest.length(p.first)]); err != nil {
-				fail(err)
+				fail(err) // and the buffer is nobody's: a server that hangs may still write to it
+				return
 			}
+			c.budget.give(buffer)
 		})
 	}
 	return nil

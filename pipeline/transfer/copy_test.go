@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -222,5 +223,65 @@ func TestATargetThatCannotBeWrittenEndsTheCopy(t *testing.T) {
 		if err := errors.Join(m.close(), j.close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// synced counts how often a target was brought to stable storage.
+type synced struct {
+	*memory
+	times atomic.Int64
+}
+
+func (s *synced) Sync(context.Context) error {
+	s.times.Add(1)
+	return nil
+}
+
+func TestACopyEndsOnStableStorage(t *testing.T) {
+	x := newHalf(t, 4<<20)
+	m, err := createManifest(filepath.Join(x.dir, "m"), x.h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	j, err := createJournal(filepath.Join(x.dir, "j"), x.h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	to := &synced{memory: x.to}
+	s := &saved{m, j, nil, true}
+	parts := []iter.Seq2[piece, error]{pieces(t.Context(), x.from, x.h, 1, 3), pieces(t.Context(), x.from, x.h, 0, 1)}
+	c := newCopying(x.from, to, s, testBudget(t, unsaved))
+	if err := (Job{}).fillOpened(t.Context(), s, c, filling{todo: parts, report: silent}); err != nil {
+		t.Fatal(err)
+	}
+	if n := to.times.Load(); n != 2 || !bytes.Equal(x.to.data, x.from.data) {
+		t.Errorf("it was brought there %d times, want once between its parts and once at its end", n)
+	}
+}
+
+// A buffer that a server may still write to is not another chunk's.
+func TestABufferThatFailedIsNotUsedAgain(t *testing.T) {
+	x := newHalf(t, 64<<20)
+	b := testBudget(t, unsaved)
+	all := len(b.buffers)
+	m, err := createManifest(filepath.Join(x.dir, "m"), x.h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	j, err := createJournal(filepath.Join(x.dir, "j"), x.h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	x.from.read = func(int64) error { return syscall.EIO }
+	c := newCopying(x.from, x.to, &saved{m, j, nil, true}, b)
+	if err := c.run(t.Context(), pieces(t.Context(), x.from, x.h, 0, x.h.chunks())); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("run = %v, want %v", err, syscall.EIO)
+	}
+	if left := len(b.buffers); left >= all {
+		t.Errorf("%d of %d buffers are there again", left, all)
 	}
 }

@@ -193,6 +193,9 @@ func TestServersShareTheWorkOfReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	if all := r.(*shared); all.at(0) == all.at(stripe) || all.at(stripe) == all.at(2*stripe) || all.at(0) != all.at(stripe-1) || all.at(0) != all.at(3*stripe) {
+		t.Error("the servers do not take turns")
+	}
 	got := make([]byte, len(data)-700)
 	if err := r.Read(t.Context(), got, 700); err != nil || !bytes.Equal(got, data[700:]) {
 		t.Errorf("what is read differs: %v", err)

@@ -37,13 +37,16 @@ func (s *shared) Size() int64 { return s.servers[0].size }
 func (s *shared) Read(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
 		n := min(int64(len(p)), stripe-off%stripe)
-		if err := s.servers[off/stripe%int64(len(s.servers))].Read(ctx, p[:n], off); err != nil {
+		if err := s.at(off).Read(ctx, p[:n], off); err != nil {
 			return err
 		}
 		p, off = p[n:], off+n
 	}
 	return nil
 }
+
+// at is the server whose turn a byte is.
+func (s *shared) at(off int64) *export { return s.servers[off/stripe%int64(len(s.servers))] }
 
 // Extents implements Reader: they cost nothing worth sharing.
 func (s *shared) Extents(ctx context.Context, off, n int64) ([]Extent, error) {

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -64,5 +65,18 @@ func TestTheFirstLimitThatHoldsIsTaken(t *testing.T) {
 		if err := b.wait(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What is verified is held back like what is copied.
+func TestALimitHoldsReadersBack(t *testing.T) {
+	r := limited{&memory{data: make([]byte, 2*burst)}, newThrottle([]Limit{{Rate: 1}})}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if err := r.Read(ctx, make([]byte, burst), 0); err != nil {
+		t.Errorf("what may be read at once: %v", err)
+	}
+	if err := r.Read(ctx, make([]byte, burst), 0); err == nil { // would take 48 days
+		t.Error("it was read as fast as can be")
 	}
 }

@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -123,6 +124,9 @@ func TestACopyIsWholeInEveryFormat(t *testing.T) {
 		if read := content(t, job.To.Path, shape.Format); !bytes.Equal(read[:len(data)], data) {
 			t.Errorf("%s: the copy differs", name)
 		}
+		if got := compressed(t, job.To.Path, shape.Format); got != shape.Compress {
+			t.Errorf("%s: compressed: %v", name, got)
+		}
 		if left := filesIn(t, dir); !slices.Equal(left, []string{"out.manifest", "out." + shape.Format}) {
 			t.Errorf("%s: left behind: %q", name, left)
 		}
@@ -132,6 +136,25 @@ func TestACopyIsWholeInEveryFormat(t *testing.T) {
 			}
 		}
 	}
+}
+
+// compressed tells whether QEMU finds compressed clusters in a disk.
+func compressed(t *testing.T, path, format string) bool {
+	t.Helper()
+	if format != disk.QCOW2 {
+		return false
+	}
+	out, err := proc.Run(t.Context(), "qemu-img", "check", "--output=json", "-f", format, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found struct {
+		Clusters int64 `json:"compressed-clusters"`
+	}
+	if err := json.Unmarshal(out, &found); err != nil {
+		t.Fatal(err)
+	}
+	return found.Clusters > 0
 }
 
 func filesIn(t *testing.T, dir string) []string {
@@ -171,9 +194,23 @@ func TestSeveralDisksAreCopiedSideBySide(t *testing.T) {
 		job.To.Path = filepath.Join(dir, fmt.Sprintf("disk%d.qcow2", i))
 		jobs = append(jobs, job)
 	}
-	results, err := Parallel{}.Copy(t.Context(), jobs, silent)
+	begun, together := map[int]bool{}, 0
+	slow := Parallel{Limits: []Limit{{Rate: 2 << 20}}}
+	results, err := slow.Copy(t.Context(), jobs, func(p Progress) {
+		begun[p.Disk] = p.Wire > 0 && p.Virtual < p.Total
+		n := 0
+		for _, b := range begun {
+			if b {
+				n++
+			}
+		}
+		together = max(together, n)
+	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if together < 2 {
+		t.Errorf("%d disks were under way at once", together)
 	}
 	for i, r := range results {
 		if r.Path != jobs[i].To.Path || !bytes.Equal(content(t, r.Path, disk.QCOW2), patterned(int64(4+i)<<20)) {
@@ -200,6 +237,22 @@ func TestAnExistingTargetIsKept(t *testing.T) {
 		if left := filesIn(t, dir); len(left) != 1 {
 			t.Errorf("left behind: %q", left)
 		}
+	}
+}
+
+// What is in the way of one disk takes nothing back of another.
+func TestWhatIsInTheWayOfOneDiskLeavesTheOthers(t *testing.T) {
+	s, dir := source(t, patterned(4<<20)), t.TempDir()
+	first, second := jobOf(s, dir, disk.Shape{Format: disk.Raw}), jobOf(s, t.TempDir(), disk.Shape{Format: disk.QCOW2})
+	almost(t, first)
+	if err := os.WriteFile(second.To.Path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{first, second}, silent); !errors.Is(err, ErrTarget) {
+		t.Errorf("Copy = %v, want %v", err, ErrTarget)
+	}
+	if left := filesIn(t, dir); !slices.Equal(left, []string{"out.journal", "out.manifest.partial", "out.raw.partial"}) {
+		t.Errorf("of the other disk is left: %q", left)
 	}
 }
 

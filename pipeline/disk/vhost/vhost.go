@@ -174,8 +174,13 @@ func (d *Device) Write(ctx context.Context, p []byte, off int64) error {
 	return d.do(ctx, typeOut, p, off)
 }
 
-// do has a request done. It returns when the device has let go of p, or is lost:
-// ctx bounds the wait for a turn alone, since a request cannot be taken back.
+// patience is how long a request whose context has ended is waited for: it cannot
+// be taken back.
+const patience = 2 * time.Second
+
+// do has a request done. It returns when the device has let go of p, or is lost.
+// A device that does not answer after ctx has ended is given up, and p with it: the
+// server may still write to it.
 func (d *Device) do(ctx context.Context, kind uint32, p []byte, off int64) error {
 	at, ok := d.memory.offset(p)
 	if !ok || len(p)%sector != 0 || off%sector != 0 || off < 0 || off > d.size-int64(len(p)) {
@@ -200,6 +205,15 @@ func (d *Device) do(ctx context.Context, kind uint32, p []byte, off int64) error
 	case <-d.answers[slot]:
 	case <-d.lost:
 		return d.err
+	case <-ctx.Done():
+		select {
+		case <-d.answers[slot]:
+		case <-d.lost:
+			return d.err
+		case <-time.After(patience):
+			d.lose(context.Cause(ctx))
+			return d.err
+		}
 	}
 	status := d.ring.status(slot)
 	d.slots <- slot

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,5 +159,29 @@ func TestASecondClientWaitsNoLongerThanItMay(t *testing.T) {
 	defer cancel()
 	if _, err := Dial(ctx, socket, m); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Dial = %v, want %v", err, context.DeadlineExceeded)
+	}
+}
+
+// A server that hangs, on storage that does, does not keep who waits for it.
+func TestAServerThatHangsIsGivenUp(t *testing.T) {
+	socket, _, server := serve(t, "off")
+	d, m := dial(t, socket)
+	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(server.Pid(), syscall.SIGCONT)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.do(ctx, typeIn, m.Bytes()[:512], 0) }()
+	for { // a turn is taken at random when the context has ended before
+		err := <-done
+		if errors.Is(err, ErrLost) {
+			return
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("Read = %v, want %v", err, ErrLost)
+		}
+		go func() { done <- d.do(ctx, typeIn, m.Bytes()[:512], 0) }()
 	}
 }
