@@ -10,10 +10,9 @@ import (
 	"hyper2kvm/fixers/guest"
 )
 
-// fix applies exactly the planned changes, keeps their inverse, puts disks that
-// grow to use as it is planned, and verifies that
-// the file systems that it wrote to are whole, and by inspecting and planning once
-// more: a guest that is mended needs no change.
+// fix applies exactly the planned changes, keeps their inverse, and puts disks that
+// grow to use as it is planned. It verifies that the file systems that it wrote to
+// are whole, and inspects and plans once more: a guest that is mended needs no change.
 func (r *Run) fix(ctx context.Context) error {
 	if err := r.mount(ctx); err != nil {
 		return err

@@ -84,26 +84,10 @@ func larger(o *Options) {
 // spanOf is how large the file system of a converted disk is, and its disk.
 func spanOf(t *testing.T, path string) (span, size int64) {
 	t.Helper()
-	s, err := disk.OpenSource(t.Context(), path, disk.QCOW2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	overlay := filepath.Join(t.TempDir(), "look.qcow2")
-	if err := disk.CreateOverlay(t.Context(), overlay, s.Size); err != nil {
-		t.Fatal(err)
-	}
-	storage, err := disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay, Backing: s.Export}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer storage.Close(t.Context())
-	g, err := openEngine(t.Context(), Direct, storage, accel.Choice{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
-	return g.Topology().Filesystems[0].Span, g.Topology().Disks[0].Size
+	lookInto(t, path, func(g guest.Guest) {
+		span, size = g.Topology().Filesystems[0].Span, g.Topology().Disks[0].Size
+	})
+	return span, size
 }
 
 func TestADiskGrowsWithItsFileSystem(t *testing.T) {

@@ -25,8 +25,24 @@ func runBy(boot func(context.Context, watch.Spec) (testers.Session, error)) map[
 	return map[string]hypervisor{WithQEMU: fake, WithLibvirt: fake}
 }
 
-// fileOf reads a file of the guest on a disk, through an overlay.
-func fileOf(t *testing.T, path, name string) string {
+// fileOf reads a file of the guest on a disk.
+func fileOf(t *testing.T, path, name string) (text string) {
+	t.Helper()
+	lookInto(t, path, func(g guest.Guest) {
+		if err := g.Mount("disk0p1", "/"); err != nil {
+			t.Fatal(err)
+		}
+		data, err := g.ReadFile(name, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(data)
+	})
+	return text
+}
+
+// lookInto opens the guest on a disk, through an overlay.
+func lookInto(t *testing.T, path string, look func(guest.Guest)) {
 	t.Helper()
 	format, err := disk.Sniff(path)
 	if err != nil {
@@ -51,14 +67,7 @@ func fileOf(t *testing.T, path, name string) string {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	if err := g.Mount("disk0p1", "/"); err != nil {
-		t.Fatal(err)
-	}
-	text, err := g.ReadFile(name, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	look(g)
 }
 
 // announcer notices that the child said where it is.

@@ -12,7 +12,8 @@ const (
 	// inFlight is the memory for chunks that are read and not yet written.
 	inFlight = 16 << 20
 	// unsaved is how much may be written that no journal tells of: with what is in
-	// flight, all that is copied again when a copy was killed.
+	// flight, all that is copied again when a copy was killed. Of each of several
+	// disks with large chunks it is one chunk at least.
 	unsaved = 48 << 20
 )
 
