@@ -42,6 +42,7 @@ func TestAFullKernelShowsAll(t *testing.T) {
 			"TestClonesOfABtrfsAreShownOneAfterTheOther",
 			"TestABtrfsThatIsRefusedIsForgotten",
 			"TestTheKernelsReasonIsTold",
+			"TestAJournalIsReplayedOnceAndRecorded",
 			"TestProbeSaysYesByUsingIt",
 		},
 		Limit: 10 * time.Minute,
