@@ -21,7 +21,7 @@ import (
 func needKind(t *testing.T, fstype string) {
 	t.Helper()
 	guesttest.Need(t, slices.Concat(guesttest.Programs, []string{"mkfs." + fstype})...)
-	if err := ask(fstype); err != nil {
+	if err := known(fstype); err != nil {
 		t.Skipf("the kernel has no %s: %v", fstype, err)
 	}
 }
@@ -31,14 +31,14 @@ func TestFATIsShownAsItIsPromised(t *testing.T) {
 	name := made(t, "vfat", 64<<20)
 	g := openDisks(t, name)
 	must(t, g.Mount("disk0", "/"))
-	guesttest.FAT(t, disk{g})
+	guesttest.FAT(t, suite{g})
 	must(t, g.Close())
 	requireNothingLeft(t, []string{name})
 }
 
 func TestWithoutFATAPartitionIsUnsupported(t *testing.T) {
 	guesttest.Need(t, slices.Concat(guesttest.Programs, []string{"mkfs.vfat"})...)
-	if ask("vfat") == nil {
+	if known("vfat") == nil {
 		t.Skip("this kernel has FAT")
 	}
 	if lacks := Lacks(); !slices.ContainsFunc(lacks, func(s string) bool { return strings.HasPrefix(s, "vfat (") }) {
@@ -58,7 +58,7 @@ func TestBtrfsIsAnEngine(t *testing.T) {
 	must(t, g.Mount("disk0", "/"))
 	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 		must(t, guesttest.Clear(g))
-		return disk{g}
+		return suite{g}
 	})
 	must(t, g.Close())
 	requireNothingLeft(t, []string{name})
@@ -78,7 +78,7 @@ func TestClonesOfOneTemplateAreShownSideBySide(t *testing.T) {
 		t.Run(fstype, func(t *testing.T) {
 			template := made(t, fstype, size)
 			disks := []string{template, clone(t, template)}
-			engines := []*engine{openDisks(t, disks[0]), openDisks(t, disks[1])}
+			engines := []*shown{openDisks(t, disks[0]), openDisks(t, disks[1])}
 			for i, g := range engines {
 				must(t, g.Mount("disk0", "/"))
 				must(t, g.WriteFile("/file", 0, []byte(disks[i])))

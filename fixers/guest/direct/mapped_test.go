@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
 	must(t, g.Mount("web-vg/both", "/"))
 	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 		must(t, guesttest.Clear(g))
-		return disk{g}
+		return suite{g}
 	})
 	must(t, guesttest.Clear(g))
 	must(t, g.Mkdir("/grown", 0o755))
@@ -71,7 +72,8 @@ func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
 
 // readPieces puts the volumes together by our own reader, and reads them as disks.
 func readPieces(t *testing.T, disks []string, want []byte) {
-	g := openDisks(t, disks...)
+	g, err := readDisks(t.Context(), opened(t, disks), slog.New(slog.DiscardHandler))
+	must(t, err)
 	for _, name := range []string{"web-vg/both", "web-vg/grown"} {
 		v, _ := g.volume(name)
 		data := make([]byte, v.Size)
@@ -86,7 +88,7 @@ func readPieces(t *testing.T, disks []string, want []byte) {
 		}
 		must(t, volume.Close())
 	}
-	must(t, g.Close())
+	must(t, g.closeDisks())
 }
 
 func TestWithoutDeviceMapperAVolumeInPiecesIsUnsupported(t *testing.T) {

@@ -10,7 +10,12 @@ import (
 	"hyper2kvm/fixers/guest/otherkernel"
 )
 
-func TestMain(m *testing.M) { otherkernel.Main(m) }
+func TestMain(m *testing.M) {
+	if status, played := Serve(); played {
+		os.Exit(status)
+	}
+	otherkernel.Main(m)
+}
 
 // TestAFullKernelShowsAll runs the tests of this package under a kernel that has
 // device-mapper, FAT and btrfs, whatever this machine's has: those that need one of
@@ -44,6 +49,7 @@ func TestAFullKernelShowsAll(t *testing.T) {
 			"TestTheKernelsReasonIsTold",
 			"TestAJournalIsReplayedOnceAndRecorded",
 			"TestProbeSaysYesByUsingIt",
+			"TestAProcessThatCrashesIsOneClearError",
 		},
 		Limit: 10 * time.Minute,
 	}.Run(t)

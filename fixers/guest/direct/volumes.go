@@ -36,14 +36,14 @@ func (g *engine) openVolumes(ctx context.Context) error {
 
 func (g *engine) identifyVolume(ctx context.Context, v guest.Volume) error {
 	if disk, start, ok := g.onePiece(v); ok {
-		return g.identify(ctx, v.Name, disk.Name(), start, v.Size)
+		return g.identify(ctx, v.Name, disk, start, v.Size)
 	}
 	ends, err := g.ends(v)
 	if err != nil {
 		return err
 	}
 	defer ends.Close()
-	return g.identify(ctx, v.Name, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ends.Fd()), 0, v.Size)
+	return g.identify(ctx, v.Name, ends, 0, v.Size)
 }
 
 // onePiece is where a volume lies if its segments follow each other on one disk.

@@ -71,7 +71,7 @@ func TestAVolumeInOnePieceIsAnEngine(t *testing.T) {
 	}
 	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 		must(t, guesttest.Clear(g))
-		return disk{g}
+		return suite{g}
 	})
 	must(t, g.Close())
 	requireNothingLeft(t, disks)
@@ -116,7 +116,7 @@ func TestAServersVolumesAreMountedInsideEachOther(t *testing.T) {
 		t.Error("Filesystems (-want +got):\n", diff)
 	}
 	mounts := [][2]string{{"db-vg/root", "/"}, {"disk0p2", "/boot"}, {"db-vg/srv", "/srv"}}
-	if ask("vfat") == nil {
+	if known("vfat") == nil {
 		mounts = append(mounts, [2]string{"disk0p1", "/boot/efi"})
 	}
 	for _, m := range mounts {

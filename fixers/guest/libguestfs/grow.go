@@ -23,7 +23,7 @@ func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	case g.mounted:
 		return fmt.Errorf("grow %s: file systems are mounted", r.Disk)
 	}
-	if err := r.Checked(ctx, g); err != nil {
+	if err := r.Checked(ctx, g.Check); err != nil {
 		return fmt.Errorf("grow %s: %w", r.Disk, err)
 	}
 	if ctx.Err() != nil { // calls cannot be interrupted
