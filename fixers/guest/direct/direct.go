@@ -4,8 +4,8 @@
 // where the reference engine starts a virtual machine. It needs root, and shows
 // a stranger's file system to this kernel; an operator may forbid it.
 //
-// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
-// subvolume) and FAT, on partitions, whole disks and logical volumes. A volume that
+// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs on one device
+// and FAT, on partitions, whole disks and logical volumes. A volume that
 // lies in several pieces takes the kernel's device-mapper, all else its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
@@ -49,7 +49,7 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 	if err := g.openVolumes(ctx); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
-	if err := g.topology.ReadSpans(g.reader); err != nil {
+	if err := errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader)); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	m, err := newMounts()
@@ -73,7 +73,21 @@ func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
 
 // Mount mounts a file system. When it cannot be done here but may be done
 // elsewhere, the error wraps ErrUnsupported.
-func (g *engine) Mount(device, at string) error {
+func (g *engine) Mount(device, at string) error { return g.mount(device, "", at) }
+
+// MountSubvolume mounts a subvolume of a btrfs, on the same device as its others.
+//
+// Source: btrfs(5), subvolid=.
+func (g *engine) MountSubvolume(device string, id uint64, at string) error {
+	found, _ := g.filesystem(device)
+	if _, err := found.Subvolume(id); err != nil {
+		return fmt.Errorf("mount %w", err)
+	}
+	return g.mount(device, fmt.Sprintf(",subvolid=%d", id), at)
+}
+
+// mount mounts what an option more says of a file system.
+func (g *engine) mount(device, option, at string) error {
 	found, ok := g.filesystem(device)
 	if !ok {
 		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
@@ -84,11 +98,11 @@ func (g *engine) Mount(device, at string) error {
 	if !Knows(found.Type) {
 		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
 	}
-	d, err := g.attach(found)
+	d, err := g.share(found)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
-	replay, err := g.mounts.mount(d, found.Type, at)
+	replay, err := g.mounts.mount(d, found.Type, option, at)
 	if err != nil {
 		return errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
 	}

@@ -193,12 +193,12 @@ func (g *engine) Space(name string) (guest.Space, error) {
 		return guest.Space{}, failed("statfs", name, err)
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
 	var sf unix.Statfs_t
-	if err := errors.Join(unix.Fstat(fd, &st), unix.Fstatfs(fd, &sf)); err != nil {
+	on, err := g.mounts.on(fd)
+	if err := errors.Join(err, unix.Fstatfs(fd, &sf)); err != nil {
 		return guest.Space{}, failed("statfs", name, err)
 	}
-	return guest.Space{Filesystem: fmt.Sprint(st.Dev), Free: int64(sf.Bfree) * sf.Bsize}, nil
+	return guest.Space{Filesystem: on, Free: int64(sf.Bfree) * sf.Bsize}, nil
 }
 
 // maxXattr is the most that Linux stores in a list of names, and in a value.

@@ -28,7 +28,7 @@ type mounts struct {
 type mounted struct {
 	path   string
 	folder *os.File
-	device device
+	device *shared
 }
 
 // newMounts starts the thread. No other goroutine ever runs on it: it is
@@ -125,9 +125,9 @@ func refused(fstype string, err error, said []line) error {
 	return err
 }
 
-// mount puts a device at a folder of the guest; the first at "/". It tells whether
-// a journal was replayed, as far as the kernel shows its log.
-func (m *mounts) mount(d device, fstype, at string) (replay bool, err error) {
+// mount puts a device at a folder of the guest, with an option more; the first at
+// "/". It tells whether a journal was replayed, as far as the kernel shows its log.
+func (m *mounts) mount(d *shared, fstype, option, at string) (replay bool, err error) {
 	err = m.do(func() error {
 		target, err := m.target(at)
 		if err != nil {
@@ -135,7 +135,7 @@ func (m *mounts) mount(d device, fstype, at string) (replay bool, err error) {
 		}
 		log := openKernelLog()
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-		err = unix.Mount(d.node(), target, fstype, flags, options[fstype])
+		err = unix.Mount(d.node(), target, fstype, flags, options[fstype]+option)
 		said := log.about(d.node())
 		if err != nil {
 			return refused(fstype, err, said)
