@@ -253,12 +253,14 @@ func readOnly(t *testing.T, g guest.Guest, dir string) {
 		"WriteFile anew":    g.WriteFile(dir+"new", 0, nil),
 		"Truncate":          g.Truncate(dir+"where", 0),
 		"Mkdir":             g.Mkdir(dir+"new", 0o755),
-		"Symlink":           g.Symlink("where", dir+"new"),
 		"Remove":            g.Remove(dir + "where"),
 		"SetMeta":           g.SetMeta(dir+"where", guest.Meta{Mode: 0o600}),
 		"SetMeta of itself": g.SetMeta(dir, guest.Meta{Mode: 0o700}),
 	} {
 		wantError(t, what+" in a read-only subvolume", err, syscall.EROFS)
+	}
+	if g.Symlink("where", dir+"new") == nil { // libguestfs has a program do it, and no number of the error
+		t.Error("a symbolic link was made in a read-only subvolume")
 	}
 	wantData(t, g, dir+"where", "/@rootfs")
 }
