@@ -127,6 +127,9 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if isAnother(r.Root.UUID, e.RootUUID) {
 		return false, fmt.Sprintf("/ is %s, the file system %s, not %s", r.Root.Source, r.Root.UUID, e.RootUUID)
 	}
+	if isOther(r.Root.Subvolume, e.RootSubvolume) {
+		return false, fmt.Sprintf("/ is %s, the subvolume %d, not %d", r.Root.Source, r.Root.Subvolume, e.RootSubvolume)
+	}
 	var on []string
 	for _, d := range r.Disks {
 		if slices.Contains(r.Root.Disks, d.Name) && isExpectedRoot(e, d.Serial) {
@@ -142,6 +145,12 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 // isAnother compares the UUIDs of file systems, if both are known.
 func isAnother(seen, expected string) bool {
 	return seen != "" && expected != "" && !strings.EqualFold(seen, expected)
+}
+
+// isOther compares the IDs of subvolumes, likewise: kernels before Linux 4.2 do not
+// tell them.
+func isOther(seen, expected uint64) bool {
+	return seen != 0 && expected != 0 && seen != expected
 }
 
 func isExpectedRoot(e Expect, serial string) bool {
@@ -176,6 +185,8 @@ func mountsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 			missing = append(missing, "nothing is mounted at "+want.Path)
 		case isAnother(m.UUID, want.UUID):
 			missing = append(missing, fmt.Sprintf("%s is %s, the file system %s, not %s", want.Path, m.Source, m.UUID, want.UUID))
+		case isOther(m.Subvolume, want.Subvolume):
+			missing = append(missing, fmt.Sprintf("%s is %s, the subvolume %d, not %d", want.Path, m.Source, m.Subvolume, want.Subvolume))
 		case m.ReadOnly && !want.ReadOnly:
 			missing = append(missing, fmt.Sprintf("%s, %s, cannot be written to", want.Path, m.Source))
 		default:
