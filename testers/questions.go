@@ -139,12 +139,20 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if len(on) == 0 {
 		return false, fmt.Sprintf("/ is %s on %s, not on the expected disk", r.Root.Source, strings.Join(r.Root.Disks, ", "))
 	}
-	return true, fmt.Sprintf("/ is %s, %s, on %s", r.Root.Source, r.Root.Type, sentence(on))
+	return true, fmt.Sprintf("/ is %s, %s, on %s", r.Root.Source, kind(r.Root.Type, r.Root.Subvolume), sentence(on))
 }
 
 // isAnother compares the UUIDs of file systems, if both are known.
 func isAnother(seen, expected string) bool {
 	return seen != "" && expected != "" && !strings.EqualFold(seen, expected)
+}
+
+// kind tells of a file system what is seen of it.
+func kind(fstype string, subvolume uint64) string {
+	if subvolume == 0 {
+		return fstype
+	}
+	return fmt.Sprintf("%s subvolume %d", fstype, subvolume)
 }
 
 // isOther compares the IDs of subvolumes, likewise: kernels before Linux 4.2 do not
@@ -190,7 +198,7 @@ func mountsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 		case m.ReadOnly && !want.ReadOnly:
 			missing = append(missing, fmt.Sprintf("%s, %s, cannot be written to", want.Path, m.Source))
 		default:
-			found = append(found, fmt.Sprintf("%s is %s, %s", want.Path, m.Source, m.Type))
+			found = append(found, fmt.Sprintf("%s is %s, %s", want.Path, m.Source, kind(m.Type, m.Subvolume)))
 		}
 	}
 	swaps := fmt.Sprintf("swap on %s, of %d expected", cmp.Or(strings.Join(r.Swaps, ", "), "no device"), e.Swaps)
