@@ -132,9 +132,10 @@ func (g *engine) Mount(device, at string) error { return g.mount(device, "", at)
 //
 // Source: btrfs(5), subvolid=.
 func (g *engine) MountSubvolume(device string, id uint64, at string) error {
-	found, _ := g.filesystem(device)
-	if _, err := found.Subvolume(id); err != nil {
-		return fmt.Errorf("mount %w", err)
+	if found, ok := g.filesystem(device); ok {
+		if _, err := found.Subvolume(id); err != nil {
+			return fmt.Errorf("mount %w", err)
+		}
 	}
 	return g.mount(device, fmt.Sprintf(",subvolid=%d", id), at)
 }
