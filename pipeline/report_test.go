@@ -321,6 +321,39 @@ func TestAProofAsksForWhatFstabMounts(t *testing.T) {
 	}
 }
 
+// onSubvolumes is a guest on a btrfs with a snapshot, mounted thrice.
+func onSubvolumes() inspect.Facts {
+	return inspect.Facts{
+		Topology: guest.Topology{Disks: []guest.Disk{{Name: "disk0"}}, Filesystems: []guest.Filesystem{{Device: "disk0", Type: "btrfs", UUID: "u1", Subvolumes: []guest.Subvolume{
+			{ID: 5, Path: "/", Default: true}, {ID: 256, Path: "/@"}, {ID: 257, Path: "/@home"}, {ID: 258, Path: "/@old", ReadOnly: true}}}}},
+		Mounts: []inspect.Mount{{Device: "disk0", Path: "/", Subvolume: 256}, {Device: "disk0", Path: "/home", Subvolume: 257}, {Device: "disk0", Path: "/old", Subvolume: 258}},
+	}
+}
+
+func TestAProofAsksForTheSubvolumesThatAreMounted(t *testing.T) {
+	f := onSubvolumes()
+	e := expectations(f, f, machine.Machine{})
+	want := []testers.Mount{{Path: "/home", UUID: "u1", Subvolume: 257}, {Path: "/old", UUID: "u1", Subvolume: 258, ReadOnly: true}}
+	if e.RootUUID != "u1" || e.RootSubvolume != 256 || e.ReadOnly || !slices.Equal(e.Mounts, want) {
+		t.Errorf("expectations = %+v", e)
+	}
+	if got := mounted(f); !slices.Equal(got, []string{"disk0"}) {
+		t.Errorf("mounted = %q: a file system is checked once", got)
+	}
+	if got := writtenTo(f, []guest.Change{{Path: "/etc/fstab"}, {Path: "/home/x"}}); !slices.Equal(got, []string{"disk0"}) {
+		t.Errorf("writtenTo = %q", got)
+	}
+}
+
+func TestSubvolumesAreAmongTheFacts(t *testing.T) {
+	text := FactsText(onSubvolumes(), machine.Machine{})
+	for _, want := range []string{`disk0 btrfs u1 "", 4 subvolumes (1 read-only, / by default)`, "disk0[/@home] on /home", "disk0[/@] on / "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("FactsText lacks %q:\n%s", want, text)
+		}
+	}
+}
+
 func TestWhatWasLostWhileTheGuestWasFixedIsAskedFor(t *testing.T) {
 	static := func(a string) inspect.Network {
 		return inspect.Network{Interfaces: []inspect.Interface{{Name: "ens192", Method: "static", Addresses: []netip.Prefix{netip.MustParsePrefix(a)}}}}

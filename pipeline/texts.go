@@ -85,11 +85,37 @@ func systemName(f *inspect.Facts) string {
 
 // filesystemText tells of a replayed journal too: no plan lists it.
 func filesystemText(f guest.Filesystem) string {
-	text := fmt.Sprintf("%s %s %s %q", f.Device, f.Type, f.UUID, f.Label)
+	text := fmt.Sprintf("%s %s %s %q", f.Device, f.Type, f.UUID, f.Label) + subvolumesText(f.Subvolumes)
 	if f.Replayed {
 		text += ", its journal was replayed on the overlay"
 	}
 	return text
+}
+
+// subvolumesText tells of subvolumes beside the one that every btrfs has.
+func subvolumesText(all []guest.Subvolume) string {
+	if len(all) < 2 {
+		return ""
+	}
+	kept, byDefault := 0, "none"
+	for _, s := range all {
+		if s.ReadOnly {
+			kept++
+		}
+		if s.Default {
+			byDefault = s.Path
+		}
+	}
+	return fmt.Sprintf(", %d subvolumes (%d read-only, %s by default)", len(all), kept, byDefault)
+}
+
+// mountText names what is mounted as findmnt does: disk0p1[/@home].
+func mountText(f inspect.Facts, m inspect.Mount) string {
+	device := m.Device
+	if s, ok := f.SubvolumeOf(m); ok {
+		device = fmt.Sprintf("%s[%s]", device, s.Path)
+	}
+	return fmt.Sprintf("%s on %s (%s)", device, m.Path, m.Spec)
 }
 
 // FactsText is what inspection found, for people; every line ends with where
@@ -120,7 +146,7 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 		line("filesystem", filesystemText(v), "")
 	}
 	for _, v := range f.Mounts {
-		line("mount", fmt.Sprintf("%s on %s (%s)", v.Device, v.Path, v.Spec), v.Source)
+		line("mount", mountText(f, v), v.Source)
 	}
 	for _, v := range f.Bootloaders {
 		line("bootloader", v.Kind+" "+v.Config, v.Source)

@@ -190,9 +190,20 @@ type Filesystem struct {
 	Span int64 `json:"span,omitempty"`
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
+	// Subvolumes are those of a btrfs, by their IDs.
+	Subvolumes []Subvolume `json:"subvolumes,omitempty"`
 	// Replayed tells that a mount has replayed the journal on the overlay, as far as
 	// the engine knows: the one change that no plan lists.
 	Replayed bool `json:"replayed,omitempty"`
+}
+
+// Subvolume is a tree of files of its own in a btrfs, and a folder of another one.
+// Its ID is kept with it, whatever its name is made of.
+type Subvolume struct {
+	ID       uint64 `json:"id"`
+	Path     string `json:"path"`                // from the top level, which is "/": /@home
+	ReadOnly bool   `json:"read_only,omitempty"` // as snapshots are that nobody shall write to
+	Default  bool   `json:"default,omitempty"`   // what a mount shows that asks for none
 }
 
 // Guest is an opened guest. One goroutine uses it at a time.
@@ -200,8 +211,12 @@ type Guest interface {
 	FS
 	Topology() Topology
 	// Mount puts a file system of the topology at a folder of the guest root;
-	// the first is mounted at "/". It may replay the journal on the overlay.
+	// the first is mounted at "/". It may replay the journal on the overlay. Of a
+	// btrfs it is the default subvolume.
 	Mount(device, at string) error
+	// MountSubvolume is Mount of a subvolume of the topology, by its ID. Several of
+	// one file system may be mounted. One that is read-only stays so.
+	MountSubvolume(device string, id uint64, at string) error
 	// UnmountAll undoes every Mount, so that another root can be tried.
 	UnmountAll() error
 	// Check lets a file system's own checker look at it, which changes nothing,

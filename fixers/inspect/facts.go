@@ -67,7 +67,10 @@ type Mount struct {
 	Spec    string `json:"spec"`   // as it stands in fstab
 	Type    string `json:"type"`
 	Options string `json:"options,omitempty"`
-	Source  string `json:"source"` // "/etc/fstab:3"
+	// Subvolume is the ID of that which is mounted of a btrfs; 0 where it has none, or
+	// none are known.
+	Subvolume uint64 `json:"subvolume,omitempty"`
+	Source    string `json:"source"` // "/etc/fstab:3"
 }
 
 // Bootloader is one installed boot loader.

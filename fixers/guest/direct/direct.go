@@ -10,9 +10,8 @@
 // may take for ever: one that crashes or does not answer is ended, and with them goes
 // all that was mounted and attached.
 //
-// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
-// subvolume) and FAT, on partitions, whole disks and logical volumes. A volume that
-// lies in several pieces takes the kernel's device-mapper, all else its loop devices.
+// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs on one device
+// and FAT, on partitions, whole disks and logical volumes. A volume that lies in several pieces takes the kernel's device-mapper, all else its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
 package direct
@@ -50,6 +49,7 @@ type shown struct {
 	limits   limits
 	topology guest.Topology
 	mounted  bool
+	on       map[string]string // devices, by the numbers of their mounts
 	closed   bool
 	broken   error
 }
@@ -115,7 +115,7 @@ func start(ctx context.Context, disks []*os.File, log *slog.Logger) (*shown, err
 		return nil, errors.Join(err, calls.Close(), names.Close())
 	}
 	defer shared.Close()
-	g := &shown{disks: known, limits: usual, calls: call.NewCaller(calls, log, ErrUnsupported)}
+	g := &shown{disks: known, limits: usual, on: map[string]string{}, calls: call.NewCaller(calls, log, ErrUnsupported)}
 	g.Client = files.Client{Caller: call.NewCaller(names, log), Window: window, Limit: usual.file, Gone: g.breakDown}
 	if g.mounter, err = proc.Start(ctx, mounterService(slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks)...)); err != nil {
 		return nil, errors.Join(err, g.hangUp())
@@ -136,17 +136,40 @@ func (g *shown) Topology() guest.Topology { return g.topology }
 
 // Mount mounts a file system. When it cannot be done here but may be done
 // elsewhere, the error wraps ErrUnsupported.
-func (g *shown) Mount(device, at string) error {
-	seen, err := ask[mountReply](context.Background(), g, "mount", mountArgs{device, at}, g.limits.mount)
+func (g *shown) Mount(device, at string) error { return g.mount(mountArgs{Device: device, At: at}) }
+
+// MountSubvolume mounts a subvolume of a btrfs, on the same device as its others.
+func (g *shown) MountSubvolume(device string, id uint64, at string) error {
+	return g.mount(mountArgs{Device: device, At: at, ByID: true, Subvolume: id})
+}
+
+func (g *shown) mount(args mountArgs) error {
+	seen, err := ask[mountReply](context.Background(), g, "mount", args, g.limits.mount)
 	if err != nil {
 		return err
 	}
 	g.topology = seen.Topology
+	g.on[seen.ID] = args.Device
 	if !g.mounted {
 		g.mounted = true
 		return g.Enter(seen.Root)
 	}
 	return nil
+}
+
+// Space tells of a file system what is free on it. The other process knows it by the
+// number of the mount.
+func (g *shown) Space(name string) (guest.Space, error) {
+	s, err := g.Client.Space(name)
+	if err != nil {
+		return s, err
+	}
+	on, ok := g.on[s.Filesystem]
+	if !ok {
+		return guest.Space{}, files.Failed("statfs", name, fmt.Errorf("mount %s is none of ours", s.Filesystem))
+	}
+	s.Filesystem = on
+	return s, nil
 }
 
 // UnmountAll writes everything through and unmounts.
@@ -155,6 +178,7 @@ func (g *shown) UnmountAll() error {
 		return nil
 	}
 	g.mounted = false
+	clear(g.on)
 	if err := g.Leave(); err != nil {
 		return err
 	}

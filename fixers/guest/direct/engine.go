@@ -31,7 +31,7 @@ func readDisks(ctx context.Context, disks []*os.File, log *slog.Logger) (*engine
 	if err := g.openVolumes(ctx); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
-	if err := g.topology.ReadSpans(g.reader); err != nil {
+	if err := errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader)); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	return g, nil
@@ -45,29 +45,44 @@ func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
 	return g.topology.Filesystems[i], true
 }
 
-// Mount mounts a file system. When it cannot be done here but may be done
-// elsewhere, the error wraps ErrUnsupported.
+// Mount mounts what a file system shows by default.
 func (g *engine) Mount(device, at string) error {
+	_, err := g.mount(mountArgs{Device: device, At: at})
+	return err
+}
+
+// mount mounts a file system, or a subvolume of one, and tells the mount's number. When
+// it cannot be done here but may be done elsewhere, the error wraps ErrUnsupported.
+//
+// Source: btrfs(5), subvolid=.
+func (g *engine) mount(args mountArgs) (id string, err error) {
+	device, option := args.Device, ""
 	found, ok := g.filesystem(device)
 	if !ok {
-		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
+		return "", fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
+	}
+	if args.ByID {
+		if _, err := found.Subvolume(args.Subvolume); err != nil {
+			return "", fmt.Errorf("mount %w", err)
+		}
+		option = fmt.Sprintf(",subvolid=%d", args.Subvolume)
 	}
 	if !Knows(found.Type) {
-		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
+		return "", fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
 	}
-	d, err := g.attach(found)
+	d, err := g.share(found)
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", device, err)
+		return "", fmt.Errorf("mount %s: %w", device, err)
 	}
-	replay, err := g.mounts.mount(d, found.Type, at)
+	id, replay, err := g.mounts.mount(d, found.Type, option, args.At)
 	if err != nil {
-		return errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
+		return "", errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
 	}
 	if replay {
 		g.log.Info("a journal was replayed on the overlay", "device", device)
 		g.setReplayed(device)
 	}
-	return nil
+	return id, nil
 }
 
 // setReplayed keeps with the topology what a mount has changed.

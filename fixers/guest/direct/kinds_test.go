@@ -3,6 +3,7 @@ package direct
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -169,4 +170,49 @@ func TestABtrfsOfTwoDevicesIsUnsupported(t *testing.T) {
 		t.Errorf("Mount = %v, want ErrUnsupported", err)
 	}
 	must(t, g.Close())
+}
+
+func TestManySubvolumesAreKnown(t *testing.T) {
+	needKind(t, "btrfs")
+	guesttest.Need(t, guesttest.SubvolumePrograms...)
+	const n = 600 // their roots do not fit into one block
+	g := openDisks(t, guesttest.ManySubvolumes(t, n))
+	known := g.Topology().Filesystems[0].Subvolumes
+	if len(known) != n+1 || len(g.topology.Problems) > 0 {
+		t.Fatalf("%d subvolumes, problems %+v", len(known), g.topology.Problems)
+	}
+	for i, s := range known[1:] {
+		if want := fmt.Sprintf("/%d", i); s.Path != want {
+			t.Errorf("subvolume %d is %s, want %s", s.ID, s.Path, want)
+		}
+	}
+	must(t, g.MountSubvolume("disk0", known[n].ID, "/"))
+	must(t, g.Close())
+}
+
+func TestOneFileSystemIsMountedTwice(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	disks := []string{made(t, "ext4", 16<<20)}
+	g := openDisks(t, disks...)
+	must(t, g.Mount("disk0", "/"))
+	must(t, g.Mkdir("/again", 0o755))
+	must(t, g.Mount("disk0", "/again"))
+	must(t, g.WriteFile("/again/file", 0, []byte("seen at both\n")))
+	if data, err := g.ReadFile("/file", 100); err != nil || string(data) != "seen at both\n" {
+		t.Errorf("ReadFile = %q, %v", data, err)
+	}
+	must(t, g.UnmountAll())
+	wantHealth(t, g, guest.Clean)
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
+}
+
+func TestSubvolumesOfABtrfsAreShown(t *testing.T) {
+	needKind(t, "btrfs")
+	guesttest.Need(t, guesttest.SubvolumePrograms...)
+	disks := []string{guesttest.Btrfs(t), made(t, "ext4", 16<<20)}
+	g := openDisks(t, disks...)
+	guesttest.Subvolumes(t, g, "disk0", "disk1")
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
 }

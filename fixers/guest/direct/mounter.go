@@ -70,9 +70,14 @@ func mounterService(handed ...*os.File) proc.Service {
 }
 
 type (
-	mountArgs  struct{ Device, At string }
+	mountArgs struct {
+		Device, At string
+		ByID       bool // it is a subvolume of a btrfs, not what that shows by default
+		Subvolume  uint64
+	}
 	mountReply struct {
 		Topology guest.Topology
+		ID       string // the number of the mount
 		Root     string // where the other process finds the guest's root
 	}
 	checkReply struct {
@@ -103,8 +108,8 @@ func serveMounter(args []string) error {
 	m := &mounter{server: call.NewServer(ErrUnsupported), theirs: []*os.File{proc.Handed(1, "names"), proc.Handed(2, "window")}}
 	call.Handle(m.server, "open", m.open)
 	call.Handle(m.server, "mount", func(_ context.Context, a mountArgs) (mountReply, error) {
-		err := m.Mount(a.Device, a.At)
-		return mountReply{m.topology, rootFolder}, err
+		id, err := m.mount(a)
+		return mountReply{m.topology, id, rootFolder}, err
 	})
 	call.Handle(m.server, "unmount", func(context.Context, call.None) (call.None, error) { return call.None{}, m.UnmountAll() })
 	call.Handle(m.server, "check", func(ctx context.Context, device string) (checkReply, error) {

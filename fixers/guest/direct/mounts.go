@@ -21,15 +21,15 @@ import (
 type mounts struct {
 	base string // a tmpfs of our own, all that the process with the files sees
 	list []mounted
-	ids  sync.Map // of the mounts, by their numbers
+	ids  sync.Map // the numbers of the mounts
 }
 
 // mounted is one file system. Its folder is open so that it can be synced.
 type mounted struct {
 	path   string
 	folder *os.File
-	device device
-	id     uint64
+	device *shared
+	id     string
 }
 
 // rootFolder is where in base a guest's root is mounted.
@@ -50,21 +50,9 @@ func newMounts() (*mounts, error) {
 
 func (m *mounts) root() string { return filepath.Join(m.base, rootFolder) }
 
-// mountID is the number of the mount that a descriptor is on.
-//
-// Source: statx(2), STATX_MNT_ID.
-func mountID(fd int) (uint64, error) {
-	var st unix.Statx_t
-	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
-	if err == nil && st.Mask&unix.STATX_MNT_ID == 0 {
-		err = unix.ENOSYS
-	}
-	return st.Mnt_id, err
-}
-
 // have refuses a descriptor of a file that is not on one of the mounts.
 func (m *mounts) have(fd int) error {
-	id, err := mountID(fd)
+	id, err := files.MountID(fd)
 	if err != nil {
 		return err
 	}
@@ -120,39 +108,40 @@ func refused(fstype string, err error, said []line) error {
 	return err
 }
 
-// mount puts a device at a folder of the guest; the first at "/". It tells whether
-// a journal was replayed, as far as the kernel shows its log.
-func (m *mounts) mount(d device, fstype, at string) (replay bool, err error) {
+// mount puts a device at a folder of the guest, with an option more; the first at
+// "/". It tells the mount's number, and whether a journal was replayed, as far as the
+// kernel shows its log.
+func (m *mounts) mount(d *shared, fstype, option, at string) (id string, replay bool, err error) {
 	target, err := m.target(at)
 	if err != nil {
-		return false, err
+		return "", false, err
 	}
 	log := openKernelLog()
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-	err = unix.Mount(d.node(), target, fstype, flags, options[fstype])
+	err = unix.Mount(d.node(), target, fstype, flags, options[fstype]+option)
 	said := log.about(d.node())
 	if err != nil {
-		return false, refused(fstype, err, said)
+		return "", false, refused(fstype, err, said)
 	}
-	if err := m.add(target, d); err != nil {
-		return false, errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
+	if id, err = m.add(target, d); err != nil {
+		return "", false, errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
 	}
-	return replayed(said), nil
+	return id, replayed(said), nil
 }
 
 // add keeps what was mounted.
-func (m *mounts) add(target string, d device) error {
+func (m *mounts) add(target string, d *shared) (id string, err error) {
 	folder, err := os.Open(target)
 	if err != nil {
-		return err
+		return "", err
 	}
-	id, err := mountID(int(folder.Fd()))
+	id, err = files.MountID(int(folder.Fd()))
 	if err != nil {
-		return errors.Join(err, folder.Close())
+		return "", errors.Join(err, folder.Close())
 	}
 	m.ids.Store(id, true)
 	m.list = append(m.list, mounted{target, folder, d, id})
-	return nil
+	return id, nil
 }
 
 // target finds the folder to mount at, resolved inside the guest.

@@ -46,6 +46,7 @@ func TestAFullKernelShowsAll(t *testing.T) {
 			"TestFATAndBtrfsAreChecked",
 			"TestClonesOfABtrfsAreShownOneAfterTheOther",
 			"TestABtrfsThatIsRefusedIsForgotten",
+			"TestSubvolumesOfABtrfsAreShown",
 			"TestTheKernelsReasonIsTold",
 			"TestAJournalIsReplayedOnceAndRecorded",
 			"TestProbeSaysYesByUsingIt",

@@ -51,7 +51,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, guesttest.GrowPrograms, []string{"qemu-nbd"})...)
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, guesttest.GrowPrograms, guesttest.SubvolumePrograms, []string{"qemu-nbd"})...)
 }
 
 // serve exports raw disks over NBD.
@@ -132,6 +132,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	disks = append(disks, guesttest.Checks(t, func(disk string) guest.Guest { return directly(t, []string{disk}) }))
 	blank := fmt.Sprintf("disk%d", len(disks))
 	disks = append(disks, guesttest.Blank(t, 3))
+	subvolumes := fmt.Sprintf("disk%d", len(disks))
+	disks = append(disks, guesttest.Btrfs(t))
 	firstLarger := len(disks)
 	disks = append(disks, guesttest.Larger(t)...)
 	reference := directly(t, disks)
@@ -201,6 +203,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	}
 	t.Run("OnWhatIsDamaged", func(t *testing.T) { guesttest.Check(t, g, checked) })
 	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
+	t.Run("OnSubvolumes", func(t *testing.T) { guesttest.Subvolumes(t, g, subvolumes, "disk2") })
 	t.Run("OnWhatHasGrown", func(t *testing.T) { guesttest.Grow(t, g, firstLarger) })
 	t.Run("OneGrowsBeneathVolumes", func(t *testing.T) { growsBeneathVolumes(t, g) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {

@@ -20,7 +20,7 @@ func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	switch {
 	case !slices.ContainsFunc(g.topology.Disks, known):
 		return fmt.Errorf("grow %s: %w", r.Disk, fs.ErrNotExist)
-	case g.mounted:
+	case len(g.mounts) > 0:
 		return fmt.Errorf("grow %s: file systems are mounted", r.Disk)
 	}
 	if err := r.Checked(ctx, g.Check); err != nil {

@@ -30,7 +30,7 @@ func (g *engine) readTopology() error {
 	if err := g.readVolumes(); err != nil {
 		return err
 	}
-	return g.topology.ReadSpans(g.reader)
+	return errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader))
 }
 
 // reader reads a device of the topology.

@@ -21,7 +21,7 @@ var capabilities = []uintptr{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC
 // such as clone with namespaces, for which the capabilities are missing.
 var calls = []string{
 	"openat2", "close", "read", "write", "pread64", "pwrite64", "readv", "writev", "ftruncate",
-	"fstat", "newfstatat", "statfs", "fstatfs", "getdents64", "readlinkat", "fgetxattr", "fsetxattr",
+	"fstat", "newfstatat", "statx", "statfs", "fstatfs", "getdents64", "readlinkat", "fgetxattr", "fsetxattr",
 	"mkdirat", "symlinkat", "unlinkat", "fchmod", "fchmodat", "fchownat", "utimensat",
 	"sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown", "fcntl", "lseek",
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -141,20 +142,35 @@ func (r *Root) Xattrs(name string) (map[string][]byte, error) {
 }
 
 // Space tells of a file system what its free blocks are, those kept for root
-// included.
+// included. The file system is named by the mount, since each subvolume of a btrfs has
+// a device number of its own, mounted or not.
 func (r *Root) Space(name string) (guest.Space, error) {
 	fd, err := r.open(name, unix.O_PATH)
 	if err != nil {
 		return guest.Space{}, Failed("statfs", name, err)
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	var sf unix.Statfs_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	on, err := MountID(fd)
+	if err != nil {
 		return guest.Space{}, Failed("statfs", name, err)
 	}
+	var sf unix.Statfs_t
 	if err := unix.Fstatfs(fd, &sf); err != nil {
 		return guest.Space{}, Failed("statfs", name, err)
 	}
-	return guest.Space{Filesystem: fmt.Sprint(st.Dev), Free: int64(sf.Bfree) * sf.Bsize}, nil
+	return guest.Space{Filesystem: on, Free: int64(sf.Bfree) * sf.Bsize}, nil
+}
+
+// MountID is the number of the mount that a descriptor is on.
+//
+// Source: statx(2), STATX_MNT_ID, Linux 5.8.
+func MountID(fd int) (string, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+		return "", err
+	}
+	if st.Mask&unix.STATX_MNT_ID == 0 {
+		return "", fmt.Errorf("this kernel tells no mounts apart: %w", unix.EOPNOTSUPP)
+	}
+	return strconv.FormatUint(st.Mnt_id, 10), nil
 }
