@@ -5,8 +5,9 @@
 // a stranger's file system to this kernel; an operator may forbid it.
 //
 // Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
-// subvolume) and FAT, on partitions, whole disks and logical volumes. A volume that
-// lies in several pieces takes the kernel's device-mapper, all else its loop devices.
+// subvolume) and FAT, on partitions, whole disks, logical volumes and md's arrays that
+// are linear, RAID 0 or RAID 1. A volume that lies in several pieces, or in several
+// copies, takes the kernel's device-mapper, all else its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
 package direct
@@ -46,7 +47,7 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, e
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
 	}
-	if err := g.openVolumes(ctx); err != nil {
+	if err := g.topology.ReadVolumes(g.reader, func(v *guest.Volume) error { return g.openVolume(ctx, *v) }); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	if err := g.topology.ReadSpans(g.reader); err != nil {
