@@ -52,7 +52,7 @@ func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
 		seen = append(seen, s)
 	}
 	for _, v := range f.Topology.Volumes {
-		if v.Problem != "" {
+		if v.Problem != "" || v.Unsupported != "" {
 			seen = append(seen, sight{device: v.Name, note: unopened(v)})
 		}
 	}
@@ -61,7 +61,9 @@ func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
 
 // held says of a file system that was not looked into what it is.
 func (f Facts) held(fs guest.Filesystem) string {
-	if fs.Type == guest.LVMMember && f.assembled(fs.Device) {
+	if volume, ok := f.within(fs.Device); ok && fs.Type == guest.ArrayMember {
+		return fs.Type + " of " + volume
+	} else if ok {
 		return fs.Type
 	}
 	return container(fs.Type)
@@ -72,11 +74,19 @@ func container(fsType string) string {
 	switch {
 	case fsType == "crypto_LUKS" || fsType == "BitLocker":
 		return fsType + ", encrypted and not opened"
+	case external[fsType] != "":
+		return fmt.Sprintf("%s, RAID of %s, which is not assembled", fsType, external[fsType])
 	case strings.HasSuffix(fsType, "_member"):
 		return fsType + ", not assembled"
 	}
 	return fsType
 }
+
+// external are members of arrays whose metadata md leaves to the firmware of a RAID
+// controller, by blkid's names.
+//
+// Source: mdadm(8), --metadata; libblkid src/superblocks/isw_raid.c, ddf_raid.c.
+var external = map[string]string{"isw_raid_member": "Intel's firmware (IMSM)", "ddf_raid_member": "a controller (DDF)"}
 
 // look mounts one file system, reads its signs and unmounts it. Only an engine
 // that does not unmount is an error.
