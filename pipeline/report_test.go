@@ -134,7 +134,8 @@ func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
 		Topology: guest.Topology{
 			Disks: []guest.Disk{{Name: "disk0", Partitions: []guest.Partition{{Name: "disk0p1"}}}, {Name: "disk1"}},
 			Volumes: []guest.Volume{{Name: "vg/root", On: []string{"disk1"}}, {Name: "vg/swap", On: []string{"disk0p1"}},
-				{Name: "vg/data", On: []string{"disk0p1", "disk1"}}},
+				{Name: "vg/data", On: []string{"disk0p1", "disk1"}}, {Name: "vg/mail", On: []string{"md/0"}},
+				{Name: "md/0", On: []string{"disk0p1", "md/1"}, Array: &guest.Array{}}, {Name: "md/1", On: []string{"disk1"}, Array: &guest.Array{}}},
 		},
 		Mounts: []inspect.Mount{{Device: "vg/root", Path: "/"}, {Device: "vg/data", Path: "/srv"}, {Device: "vg/swap", Path: "none", Type: "swap"}},
 	}
@@ -142,10 +143,32 @@ func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
 	if e.Root != "second" || !slices.Equal(e.Mounts, []testers.Mount{{Path: "/srv"}}) || e.Swaps != 1 {
 		t.Errorf("expectations = %+v", e)
 	}
-	for i := range 2 {
-		if !onDisk(f, "vg/data", i) {
-			t.Errorf("vg/data is not on disk%d", i)
+	for _, device := range []string{"vg/data", "vg/mail", "md/0"} {
+		if !onDisk(f, device, 0) || !onDisk(f, device, 1) {
+			t.Errorf("%s is not on both disks", device)
 		}
+	}
+}
+
+func TestAnArraysStateIsTold(t *testing.T) {
+	for want, v := range map[string]guest.Volume{
+		"vg/root on disk0p1, disk1p1, 2 MiB":                                                                {Name: "vg/root"},
+		"md/0 on disk0p1, disk1p1, 2 MiB, raid1, md 1.2":                                                    {Name: "md/0", Array: &guest.Array{Kind: "raid1", Version: "1.2"}},
+		"md/0 on disk0p1, disk1p1, 2 MiB, raid1, md 0.90, lacks 1 members, fallen out disk2, not shut down": {Name: "md/0", Array: &guest.Array{Kind: "raid1", Version: "0.90", Lacks: 1, Stale: []string{"disk2"}, Dirty: true}},
+		"vg/root on disk0p1, disk1p1, 2 MiB: a snapshot of x":                                               {Name: "vg/root", Problem: "a snapshot of x"},
+		"vg/root on disk0p1, disk1p1, 2 MiB: left to md":                                                    {Name: "vg/root", Unsupported: "left to md"},
+	} {
+		v.On, v.Size = []string{"disk0p1", "disk1p1"}, 2<<20
+		if got := volumeText(v); got != want {
+			t.Errorf("volumeText = %q, want %q", got, want)
+		}
+	}
+}
+
+func TestWhatTheDirectEngineDoesNotOpenIsToldFirst(t *testing.T) {
+	g := tree.NewGuest(guest.Topology{Volumes: []guest.Volume{{Name: "md/five", Unsupported: "left to md"}}}, nil)
+	if why, err := closedToDirect(g); why != "md/five: left to md" || err != nil {
+		t.Errorf("closedToDirect = %q, %v", why, err)
 	}
 }
 

@@ -83,6 +83,27 @@ func systemName(f *inspect.Facts) string {
 	return fmt.Sprintf("%s %s (%s, %s, read from %s)", f.OS.Name, f.OS.Arch, f.Firmware.Used, f.Init.Value, f.OS.Source)
 }
 
+// volumeText tells of an array's state too.
+func volumeText(v guest.Volume) string {
+	text := fmt.Sprintf("%s on %s, %d MiB", v.Name, strings.Join(v.On, ", "), v.Size>>20)
+	if a := v.Array; a != nil {
+		text += fmt.Sprintf(", %s, md %s", a.Kind, a.Version)
+		if a.Lacks > 0 {
+			text += fmt.Sprintf(", lacks %d members", a.Lacks)
+		}
+		if len(a.Stale) > 0 {
+			text += ", fallen out " + strings.Join(a.Stale, ", ")
+		}
+		if a.Dirty {
+			text += ", not shut down"
+		}
+	}
+	if why := cmp.Or(v.Problem, v.Unsupported); why != "" {
+		text += ": " + why
+	}
+	return text
+}
+
 // filesystemText tells of a replayed journal too: no plan lists it.
 func filesystemText(f guest.Filesystem) string {
 	text := fmt.Sprintf("%s %s %s %q", f.Device, f.Type, f.UUID, f.Label) + subvolumesText(f.Subvolumes)
@@ -140,7 +161,7 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 	line("firmware", string(f.Firmware.Used), f.Firmware.Source)
 	line("init", f.Init.Value, f.Init.Source)
 	for _, v := range f.Topology.Volumes {
-		line("volume", fmt.Sprintf("%s on %s, %d MiB %s", v.Name, strings.Join(v.On, ", "), v.Size>>20, v.Problem), "")
+		line("volume", volumeText(v), "")
 	}
 	for _, v := range f.Topology.Filesystems {
 		line("filesystem", filesystemText(v), "")

@@ -21,6 +21,7 @@ type Facts struct {
 	OS          OS             `json:"os"`
 	Firmware    Firmware       `json:"firmware"`
 	Topology    guest.Topology `json:"topology"`
+	Aliases     []Alias        `json:"aliases,omitempty"`
 	Mounts      []Mount        `json:"mounts"`      // in the order in which they are mounted
 	Bootloaders []Bootloader   `json:"bootloaders"` // all that were found
 	Kernels     []Kernel       `json:"kernels"`     // every one on offer
@@ -32,6 +33,13 @@ type Facts struct {
 	// Problems are what could not be read or mounted, and where it was met.
 	// None of them stopped the inspection.
 	Problems []Found `json:"problems,omitempty"`
+}
+
+// Alias is a name that the guest's own configuration gives to a volume.
+type Alias struct {
+	Name   string `json:"name"`   // /dev/md0
+	Device string `json:"device"` // the topology's name
+	Source string `json:"source"` // "/etc/mdadm/mdadm.conf:3"
 }
 
 // Found is one finding and where it was read.

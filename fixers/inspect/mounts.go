@@ -61,8 +61,10 @@ func (t *files) mount(f Facts, m machine.Machine, e FstabEntry) (Mount, bool) {
 	device, ok := f.Resolve(e.Spec, m)
 	if fs, holds := f.Filesystem(device); ok && holds {
 		t.setDevice(&mount, fs)
-	} else if v, found := f.volume(device); ok && found && v.Problem == "" { // one with a problem has its own line
-		t.problem(mount.Source, device+" is a logical volume that was not opened, or holds no file system that is known")
+	} else if v, found := f.volume(device); ok && found && v.Problem == "" && v.Unsupported == "" { // others have lines of their own
+		t.problem(mount.Source, device+" is a volume that was not opened, or holds no file system that is known")
+	} else if !ok && strings.HasPrefix(e.Spec, "/dev/md") && len(f.Topology.Volumes) > 0 {
+		t.problem(mount.Source, fmt.Sprintf("which array %s is, could not be told", e.Spec))
 	}
 	return mount, true
 }

@@ -65,7 +65,7 @@ func survey(ctx context.Context, g guest.Guest, f Facts, m machine.Machine) ([]s
 		seen = append(seen, more...)
 	}
 	for _, v := range f.Topology.Volumes {
-		if v.Problem != "" {
+		if v.Problem != "" || v.Unsupported != "" {
 			seen = append(seen, sight{device: v.Name, note: unopened(v)})
 		}
 	}
@@ -74,7 +74,9 @@ func survey(ctx context.Context, g guest.Guest, f Facts, m machine.Machine) ([]s
 
 // held says of a file system that was not looked into what it is.
 func (f Facts) held(fs guest.Filesystem) string {
-	if fs.Type == guest.LVMMember && f.assembled(fs.Device) {
+	if volume, ok := f.within(fs.Device); ok && fs.Type == guest.ArrayMember {
+		return fs.Type + " of " + volume
+	} else if ok {
 		return fs.Type
 	}
 	return container(fs.Type)
@@ -85,11 +87,19 @@ func container(fsType string) string {
 	switch {
 	case fsType == "crypto_LUKS" || fsType == "BitLocker":
 		return fsType + ", encrypted and not opened"
+	case external[fsType] != "":
+		return fmt.Sprintf("%s, RAID of %s, which is not assembled", fsType, external[fsType])
 	case strings.HasSuffix(fsType, "_member"):
 		return fsType + ", not assembled"
 	}
 	return fsType
 }
+
+// external are members of arrays whose metadata md leaves to the firmware of a RAID
+// controller, by blkid's names.
+//
+// Source: mdadm(8), --metadata; libblkid src/superblocks/isw_raid.c, ddf_raid.c.
+var external = map[string]string{"isw_raid_member": "Intel's firmware (IMSM)", "ddf_raid_member": "a controller (DDF)"}
 
 // look mounts one file system, reads its signs, and if they are of use the menus of
 // boot loaders, and unmounts it. Only an engine that does not unmount is an error.

@@ -10,8 +10,10 @@
 // may take for ever: one that crashes or does not answer is ended, and with them goes
 // all that was mounted and attached.
 //
-// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs on one device
-// and FAT, on partitions, whole disks and logical volumes. A volume that lies in several pieces takes the kernel's device-mapper, all else its loop devices.
+// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs on one device and
+// FAT, on partitions, whole disks, logical volumes and md's arrays that are linear,
+// RAID 0 or RAID 1. A volume that lies in several pieces, or in several copies, takes
+// the kernel's device-mapper, all else its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
 package direct

@@ -28,7 +28,7 @@ func readDisks(ctx context.Context, disks []*os.File, log *slog.Logger) (*engine
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
 	}
-	if err := g.openVolumes(ctx); err != nil {
+	if err := g.topology.ReadVolumes(g.reader, func(v *guest.Volume) error { return g.openVolume(ctx, *v) }); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	if err := errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader)); err != nil {

@@ -161,9 +161,10 @@ func TestATableSaysWhereAVolumeLies(t *testing.T) {
 		{Size: 8 << 20, On: []guest.Place{{Device: "disk1", Start: 25 << 20}}},
 		{Size: 16 << 20, Chunk: 64 << 10, On: []guest.Place{{Device: "disk0p1", Start: 65 << 20}, {Device: "disk1", Start: 17 << 20}}},
 		{Size: 4 << 20, On: []guest.Place{{Device: "disk0p1", Start: 9 << 20}}},
+		{Size: 64 << 10, Copies: true, On: []guest.Place{{Device: "disk0p1", Start: 80 << 20}, {Device: "disk1", Start: 70 << 20}}},
 	}}
 	spans := spansOf(v)
-	want := map[string]span{"disk0p1": {start: 9 << 20, end: 73 << 20}, "disk1": {start: 17 << 20, end: 33 << 20}}
+	want := map[string]span{"disk0p1": {start: 9 << 20, end: 80<<20 + 64<<10}, "disk1": {start: 17 << 20, end: 70<<20 + 64<<10}}
 	if diff := cmp.Diff(want, spans, cmp.AllowUnexported(span{})); diff != "" {
 		t.Error("spansOf (-want +got):\n", diff)
 	}
@@ -173,6 +174,7 @@ func TestATableSaysWhereAVolumeLies(t *testing.T) {
 		{0, 16384, "linear", "7:4 16384"},
 		{16384, 32768, "striped", "2 128 7:3 114688 7:4 0"},
 		{49152, 8192, "linear", "7:3 0"},
+		{57344, 128, "mirror", "core 2 128 nosync 2 7:3 145408 7:4 108544"},
 	}
 	if got := tableOf(v, spans); !slices.Equal(got, table) {
 		t.Errorf("tableOf = %v, want %v", got, table)

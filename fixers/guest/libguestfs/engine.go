@@ -29,8 +29,10 @@ type engine struct {
 	topology guest.Topology
 	devices  map[string]string // of libguestfs, by the topology's names
 	labelled map[string]string // the same, as programs inside the appliance know them
-	mounts   []guest.Mounted
-	log      *slog.Logger
+	// activated is how many physical volumes there were when LVM last activated.
+	activated int
+	mounts    []guest.Mounted
+	log       *slog.Logger
 }
 
 // pin keeps the calling goroutine on its thread until the returned function is
@@ -74,6 +76,10 @@ func (g *engine) start(ctx context.Context, disks []Export, opts Options) error 
 
 func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 	if err := handle.Set_backend("direct"); err != nil { // no libvirt between us and QEMU
+		return err
+	}
+	read := readOnly
+	if err := handle.Set_append(&read); err != nil {
 		return err
 	}
 	if opts.TCG {
@@ -196,7 +202,7 @@ func (g *engine) UnmountAll() error {
 // error means that writes may be missing.
 func (g *engine) Close() error {
 	defer pin(g.handle)()
-	err := errors.Join(g.UnmountAll(), g.handle.Shutdown())
+	err := errors.Join(g.UnmountAll(), g.closeVolumes(), g.handle.Shutdown())
 	if closed := g.handle.Close(); closed != nil { // a *GuestfsError: nil must not become an error
 		err = errors.Join(err, closed)
 	}

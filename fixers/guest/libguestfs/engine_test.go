@@ -136,6 +136,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	disks = append(disks, guesttest.Btrfs(t))
 	firstLarger := len(disks)
 	disks = append(disks, guesttest.Larger(t)...)
+	firstArray := len(disks)
+	disks = append(disks, guesttest.Arrays(t)...)
 	reference := directly(t, disks)
 	wantTopology, want := reference.Topology(), mountAll(t, reference)
 	must(t, reference.Close())
@@ -153,10 +155,11 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 
 	t.Run("OnTheTopology", func(t *testing.T) {
-		if diff := cmp.Diff(wantTopology, g.Topology()); diff != "" {
+		if diff := cmp.Diff(wantTopology, withoutMd(t, g.Topology())); diff != "" {
 			t.Error("direct says -, libguestfs says +:\n", diff)
 		}
 	})
+	t.Run("OnArrays", func(t *testing.T) { opensArrays(t, g) })
 	t.Run("OnVolumes", func(t *testing.T) { opensVolumes(t, g) })
 	t.Run("AndPartedWithThem", func(t *testing.T) {
 		for i, device := range []string{"/dev/sda", "/dev/sdb"} {
@@ -219,7 +222,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 	closed = true
 	must(t, g.Close())
-	guesttest.Grown(t, disks[firstLarger:])
+	guesttest.Grown(t, disks[firstLarger:firstArray])
 
 	after := directly(t, disks)
 	for _, device := range []string{"disk3", "disk4"} {
@@ -230,6 +233,8 @@ func TestTheEnginesAgree(t *testing.T) {
 		must(t, after.UnmountAll())
 	}
 	must(t, after.Close())
+
+	arraysAreClean(t, disks[firstArray:])
 
 	// The first extent of the volume group's first disk, behind a partition table.
 	root := filepath.Join(t.TempDir(), "root.raw")
@@ -242,7 +247,9 @@ func TestTheEnginesAgree(t *testing.T) {
 	must(t, volume.Close())
 }
 
-func onVolume(f guest.Filesystem) bool { return strings.Contains(f.Device, "/") }
+func onVolume(f guest.Filesystem) bool {
+	return strings.Contains(f.Device, "/") && !strings.HasPrefix(f.Device, "md") // those of guesttest.Arrays
+}
 
 // opensVolumes looks into the logical volumes of guesttest.Volumes.
 func opensVolumes(t *testing.T, g guest.Guest) {
