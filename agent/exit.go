@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
@@ -96,6 +97,9 @@ func sentence(err error) string {
 	}
 	if errors.Is(err, source.ErrBadInput) && errors.Is(err, fs.ErrPermission) {
 		text += "; give this user the right to read it, or run hyper2kvm as root"
+	}
+	if errors.Is(err, direct.ErrBroken) {
+		text += "; give the same command again, and if it happens again with --engine libguestfs into another folder"
 	}
 	return pipeline.Line(text) // a guest may have a say in it
 }

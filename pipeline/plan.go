@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
@@ -40,7 +41,7 @@ func (r *Run) makePlan(ctx context.Context, facts inspect.Facts, from func(machi
 		return fixers.Plan{}, err
 	}
 	plan, err := fixers.Make(ctx, r.fixers(), r.guest, fixer.Input{Facts: facts, Machine: r.Machine}, r.log)
-	if err != nil {
+	if err := errors.Join(err, r.guest.Err()); err != nil {
 		return fixers.Plan{}, err
 	}
 	plan.Resizes = r.resizes(&facts, from)

@@ -110,6 +110,9 @@ func filesystemText(f guest.Filesystem) string {
 	if f.Replayed {
 		text += ", its journal was replayed on the overlay"
 	}
+	if f.Unclean {
+		text += ", hibernated or not shut down by Windows, so that it cannot be written"
+	}
 	return text
 }
 

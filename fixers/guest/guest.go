@@ -67,7 +67,7 @@ type FS interface {
 	// SetMeta sets owner, mode, extended attributes (exactly these) and
 	// modification time of name itself. A symbolic link's mode and time may
 	// stay as they are. An engine that cannot store an attribute's value
-	// changes nothing; its error wraps errors.ErrUnsupported. On FAT all files
+	// changes nothing; its error wraps errors.ErrUnsupported. On FAT and NTFS all files
 	// are root's and stay so, with mode 0644, and folders with 0755: what a View
 	// gives to new ones.
 	SetMeta(name string, m Meta) error
@@ -224,6 +224,9 @@ type Filesystem struct {
 	// Replayed tells that a mount has replayed the journal on the overlay, as far as
 	// the engine knows: the one change that no plan lists.
 	Replayed bool `json:"replayed,omitempty"`
+	// Unclean tells of an NTFS that Windows has hibernated, or was not shut down: it is
+	// shown as it was last written, and cannot be written. A mount finds that out.
+	Unclean bool `json:"unclean,omitempty"`
 }
 
 // Subvolume is a tree of files of its own in a btrfs, and a folder of another one.
@@ -258,6 +261,9 @@ type Guest interface {
 	// check that finds it whole. Nothing may be mounted meanwhile. The topology is
 	// the new one afterwards; after an error the overlay is to be thrown away.
 	Grow(ctx context.Context, r Resize) error
+	// Err tells whether the engine still works: after one that has crashed or hangs
+	// every call fails, and what could not be read is not absent.
+	Err() error
 	// Close writes everything through to the overlay and lets go of it.
 	// Its error means that writes may be missing.
 	Close() error

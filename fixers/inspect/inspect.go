@@ -32,6 +32,10 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 	if err != nil {
 		return Facts{}, err
 	}
+	if err := g.Err(); err != nil {
+		return Facts{}, err
+	}
+	f.Topology = g.Topology() // with what the mounts have shown
 	root, err := choose(f, m, seen)
 	if err != nil {
 		return Facts{}, err
@@ -55,6 +59,9 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 			return Facts{}, err
 		}
 		t.arguments(f, m)
+	}
+	if err := g.Err(); err != nil {
+		return Facts{}, err
 	}
 	f.Firmware = t.firmware(f, m, seen)
 	f.Problems = t.problems

@@ -177,3 +177,42 @@ func TestUnreadableFilesAreProblemsNotErrors(t *testing.T) {
 		t.Errorf("problems %v, kernels %+v: the unreadable files are not told of", f.Problems, f.Kernels)
 	}
 }
+
+// brokenGuest is one whose engine breaks down after some files were read.
+type brokenGuest struct {
+	guest.Guest
+	left int
+}
+
+var errBroken = errors.New("the engine broke down")
+
+func (b *brokenGuest) ReadFile(name string, limit int64) ([]byte, error) {
+	if b.left--; b.left < 0 {
+		return nil, errBroken
+	}
+	return b.Guest.ReadFile(name, limit)
+}
+
+func (b *brokenGuest) Err() error {
+	if b.left < 0 {
+		return errBroken
+	}
+	return nil
+}
+
+func TestAnEngineThatBreaksDownIsNoMissingFile(t *testing.T) {
+	for left := range 1000 {
+		g, m := load(t, "testdata/debian-12-bios-bypath.txtar")
+		b := &brokenGuest{g, left}
+		_, err := Inspect(t.Context(), b, m, slog.New(slog.DiscardHandler))
+		if b.left >= 0 {
+			if err != nil || left < 20 {
+				t.Errorf("with %d files: %v", left, err)
+			}
+			return
+		}
+		if !errors.Is(err, errBroken) {
+			t.Errorf("after %d files: error %v, want that of the engine", left, err)
+		}
+	}
+}

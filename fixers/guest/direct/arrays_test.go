@@ -113,8 +113,9 @@ func TestMdFindsItsArraysAsItLeftThem(t *testing.T) {
 		must(t, g.UnmountAll())
 		written = append(written, device)
 	}
+	after := superblocks(t, disks)
 	for name, before := range heads {
-		if !bytes.Equal(before, superblocks(t, disks)[name]) {
+		if !bytes.Equal(before, after[name]) {
 			t.Errorf("the superblock on %s was written to", name)
 		}
 	}

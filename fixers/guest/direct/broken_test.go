@@ -21,7 +21,10 @@ import (
 )
 
 // filesPid is the process that has a guest's files.
-func filesPid(t *testing.T, g *shown) int {
+func filesPid(t *testing.T, g *shown) int { return childOf(t, g, files.Part) }
+
+// childOf is a process of the mounter's that runs a program.
+func childOf(t *testing.T, g *shown, program string) int {
 	t.Helper()
 	children, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", g.mounter.Pid()))
 	must(t, err)
@@ -31,12 +34,13 @@ func filesPid(t *testing.T, g *shown) int {
 		for word := range strings.FieldsSeq(string(list)) {
 			pid, err := strconv.Atoi(word)
 			must(t, err)
-			if argv, err := os.ReadFile("/proc/" + word + "/cmdline"); err == nil && strings.HasPrefix(string(argv), files.Part) {
+			argv, err := os.ReadFile("/proc/" + word + "/cmdline")
+			if first, _, _ := strings.Cut(string(argv), "\x00"); err == nil && filepath.Base(first) == program {
 				return pid
 			}
 		}
 	}
-	t.Fatal("there is no process that has the files")
+	t.Fatalf("the mounter does not run %s", program)
 	return 0
 }
 
@@ -51,11 +55,14 @@ func requireBroken(t *testing.T, g *shown, disks []string, err error, words stri
 		t.Errorf("the error is more than one line: %v", err)
 	}
 	for name, again := range map[string]error{
-		"Mount": g.Mount("disk0", "/"), "WriteFile": g.WriteFile("/x", 0, []byte("x")), "Close": g.Close(),
+		"Mount": g.Mount("disk0", "/"), "WriteFile": g.WriteFile("/x", 0, []byte("x")), "Err": g.Err(),
 	} {
 		if fmt.Sprint(again) != fmt.Sprint(err) {
 			t.Errorf("%s: error %v, want %v as before", name, again, err)
 		}
+	}
+	if err := g.Close(); !errors.Is(err, ErrBroken) {
+		t.Errorf("Close: error %v, want ErrBroken", err)
 	}
 	g.broken = nil // so that the test's end finds nothing more
 	requireNothingLeft(t, disks)

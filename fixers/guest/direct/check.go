@@ -32,7 +32,7 @@ func (g *engine) Check(ctx context.Context, device string) (guest.Health, error)
 		h.Text = fmt.Sprintf("%s is %v", found.Type, ErrUnsupported)
 		return h, nil
 	}
-	mounted := g.Mount(device, "/")
+	mounted := g.Mount(ctx, device, "/")
 	if err := g.UnmountAll(); err != nil {
 		return h, err
 	}

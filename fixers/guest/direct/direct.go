@@ -174,6 +174,9 @@ func (g *shown) Space(name string) (guest.Space, error) {
 	return s, nil
 }
 
+// Err is ErrBroken once a process has crashed, or did not answer.
+func (g *shown) Err() error { return g.broken }
+
 // UnmountAll writes everything through and unmounts.
 func (g *shown) UnmountAll() error {
 	if !g.mounted {
@@ -211,8 +214,11 @@ func (g *shown) Grow(ctx context.Context, r guest.Resize) error {
 // returns when the kernel has detached every device. Its error means that
 // writes may be missing. Closing twice is harmless.
 func (g *shown) Close() error {
-	if g.closed {
-		return g.broken
+	switch {
+	case g.broken != nil:
+		return ErrBroken // why was said before
+	case g.closed:
+		return nil
 	}
 	err := g.UnmountAll()
 	if err == nil {

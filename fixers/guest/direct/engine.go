@@ -46,8 +46,8 @@ func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
 }
 
 // Mount mounts what a file system shows by default.
-func (g *engine) Mount(device, at string) error {
-	_, err := g.mount(mountArgs{Device: device, At: at})
+func (g *engine) Mount(ctx context.Context, device, at string) error {
+	_, err := g.mount(ctx, mountArgs{Device: device, At: at})
 	return err
 }
 
@@ -55,7 +55,7 @@ func (g *engine) Mount(device, at string) error {
 // it cannot be done here but may be done elsewhere, the error wraps ErrUnsupported.
 //
 // Source: btrfs(5), subvolid=.
-func (g *engine) mount(args mountArgs) (id string, err error) {
+func (g *engine) mount(ctx context.Context, args mountArgs) (id string, err error) {
 	device, option := args.Device, ""
 	found, ok := g.filesystem(device)
 	if !ok {
@@ -74,22 +74,29 @@ func (g *engine) mount(args mountArgs) (id string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("mount %s: %w", device, err)
 	}
-	id, replay, err := g.mounts.mount(d, found.Type, option, args.At)
+	id, replay, err := g.mounts.mount(ctx, d, found.Type, option, args.At)
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
 	}
 	if replay {
 		g.log.Info("a journal was replayed on the overlay", "device", device)
-		g.setReplayed(device)
+		g.note(device, func(f *guest.Filesystem) { f.Replayed = true })
+	}
+	if found.Type == "ntfs" {
+		unclean, err := g.mounts.readOnly()
+		if err != nil {
+			return "", fmt.Errorf("mount %s: %w", device, err)
+		}
+		g.note(device, func(f *guest.Filesystem) { f.Unclean = unclean })
 	}
 	return id, nil
 }
 
-// setReplayed keeps with the topology what a mount has changed.
-func (g *engine) setReplayed(device string) {
+// note keeps with the topology what a mount has shown.
+func (g *engine) note(device string, set func(*guest.Filesystem)) {
 	for i := range g.topology.Filesystems {
 		if f := &g.topology.Filesystems[i]; f.Device == device {
-			f.Replayed = true
+			set(f)
 		}
 	}
 }

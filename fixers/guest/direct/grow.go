@@ -46,7 +46,7 @@ func (g *engine) growFilesystem(ctx context.Context, device string) error {
 	case !ok:
 		return fs.ErrNotExist
 	case f.Type == "xfs":
-		return g.growXFS(f)
+		return g.growXFS(ctx, f)
 	}
 	d, err := g.attach(f)
 	if err != nil {
@@ -58,12 +58,12 @@ func (g *engine) growFilesystem(ctx context.Context, device string) error {
 
 // growXFS mounts an XFS and asks the kernel to grow it. That is all that
 // xfs_growfs does; it would look for the mount where ours is not seen.
-func (g *engine) growXFS(f guest.Filesystem) error {
+func (g *engine) growXFS(ctx context.Context, f guest.Filesystem) error {
 	head := make([]byte, xfsHead)
 	if _, err := g.reader(f.Device).ReadAt(head, 0); err != nil {
 		return err
 	}
-	if err := g.Mount(f.Device, "/"); err != nil {
+	if err := g.Mount(ctx, f.Device, "/"); err != nil {
 		return err
 	}
 	return errors.Join(growMounted(g.mounts.list[0].folder, f.Size, head), g.UnmountAll())

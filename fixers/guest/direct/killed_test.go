@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hyper2kvm/fixers/guest/guesttest"
 )
 
@@ -43,8 +45,12 @@ func requireNothingLeft(t *testing.T, disks []string) {
 // attached are the loop devices over these disks.
 func attached(t *testing.T, disks []string) []string {
 	t.Helper()
-	known, err := disksOf(opened(t, disks))
-	must(t, err)
+	var known []file
+	for _, name := range disks {
+		var st unix.Stat_t
+		must(t, unix.Stat(name, &st))
+		known = append(known, file{st.Dev, st.Ino})
+	}
 	found, err := attachedTo(known)
 	must(t, err)
 	return found
@@ -60,6 +66,23 @@ func opened(t *testing.T, disks []string) (files []*os.File) {
 		files = append(files, f)
 	}
 	return files
+}
+
+// sweep does what the next agent does, until nothing is left to do: the killed one's
+// processes are told of its end by the kernel, each in turn.
+func sweep(t *testing.T, disks []string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+		control, err := openMapper()
+		if err != nil {
+			return // the kernel has no device-mapper
+		}
+		names, err := listMapped(control)
+		must(t, errors.Join(err, control.Close()))
+		if len(names) == 0 && len(attached(t, disks)) == 0 {
+			return
+		}
+	}
 }
 
 // victimDisks names the environment variable that makes the test binary open
@@ -184,9 +207,7 @@ func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 		victim := startVictim(t, "TestBusyVictim", disks)
 		<-time.After(time.Duration(i) * step)
 		kill(t, victim)
-		if control, err := openMapper(); err == nil { // the next agent sweeps
-			must(t, control.Close())
-		}
+		sweep(t, disks)
 		requireNothingLeft(t, disks)
 	}
 	requireShown(t, disks)

@@ -50,11 +50,13 @@ func Serve() (status int, played bool) {
 const maxMemory = 160 << 20
 
 // mayMount are the capabilities that the mounter keeps: those that mounting takes, and
-// those that it hands on. It cannot load modules, trace, or use the network's.
+// those that it hands on: to the process with the files, and to the program that shows
+// NTFS, which becomes another user. It cannot load modules, trace, or use the network's.
 //
 // Source: capabilities(7).
 var mayMount = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYSLOG, unix.CAP_SETPCAP, unix.CAP_SYS_CHROOT, unix.CAP_SYS_RESOURCE,
-	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETFCAP}
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETFCAP,
+	unix.CAP_SETUID, unix.CAP_SETGID}
 
 // mounterService is the process that serveMounter is. It is handed its own end of a
 // socket, the other process's, that one's window, and the disks. Its mounts are its own.
@@ -107,8 +109,8 @@ func serveMounter(args []string) error {
 	}
 	m := &mounter{server: call.NewServer(ErrUnsupported), theirs: []*os.File{proc.Handed(1, "names"), proc.Handed(2, "window")}}
 	call.Handle(m.server, "open", m.open)
-	call.Handle(m.server, "mount", func(_ context.Context, a mountArgs) (mountReply, error) {
-		id, err := m.mount(a)
+	call.Handle(m.server, "mount", func(ctx context.Context, a mountArgs) (mountReply, error) {
+		id, err := m.mount(ctx, a)
 		return mountReply{m.topology, id, rootFolder}, err
 	})
 	call.Handle(m.server, "unmount", func(context.Context, call.None) (call.None, error) { return call.None{}, m.UnmountAll() })

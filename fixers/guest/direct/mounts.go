@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct/files"
+	"hyper2kvm/pipeline/proc"
 )
 
 // mounts are file systems mounted where only this process sees them, in a mount
@@ -30,6 +33,7 @@ type mounted struct {
 	folder *os.File
 	device *shared
 	id     string
+	shows  *proc.Server // the program that shows it; nil for the kernel
 }
 
 // rootFolder is where in base a guest's root is mounted.
@@ -78,6 +82,7 @@ var options = map[string]string{
 	"xfs":   "nouuid",
 	"btrfs": "skip_balance",
 	"vfat":  "errors=remount-ro,fmask=0133,dmask=0022,quiet,tz=UTC",
+	"ntfs":  guest.NTFSOptions,
 }
 
 // Knows tells whether this engine mounts file systems of a type, if the kernel
@@ -111,26 +116,30 @@ func refused(fstype string, err error, said []line) error {
 // mount puts a device at a folder of the guest, with an option more; the first at
 // "/". It tells the mount's number, and whether a journal was replayed, as far as the
 // kernel shows its log.
-func (m *mounts) mount(d *shared, fstype, option, at string) (id string, replay bool, err error) {
+func (m *mounts) mount(ctx context.Context, d *shared, fstype, option, at string) (id string, replay bool, err error) {
 	target, err := m.target(at)
 	if err != nil {
 		return "", false, err
 	}
 	log := openKernelLog()
+	if fstype == "ntfs" {
+		id, err = m.mountNTFS(ctx, d, target)
+		return id, false, err
+	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
 	err = unix.Mount(d.node(), target, fstype, flags, options[fstype]+option)
 	said := log.about(d.node())
 	if err != nil {
 		return "", false, refused(fstype, err, said)
 	}
-	if id, err = m.add(target, d); err != nil {
+	if id, err = m.add(target, d, nil); err != nil {
 		return "", false, errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
 	}
 	return id, replayed(said), nil
 }
 
 // add keeps what was mounted.
-func (m *mounts) add(target string, d *shared) (id string, err error) {
+func (m *mounts) add(target string, d *shared, shows *proc.Server) (id string, err error) {
 	folder, err := os.Open(target)
 	if err != nil {
 		return "", err
@@ -140,8 +149,27 @@ func (m *mounts) add(target string, d *shared) (id string, err error) {
 		return "", errors.Join(err, folder.Close())
 	}
 	m.ids.Store(id, true)
-	m.list = append(m.list, mounted{target, folder, d, id})
+	m.list = append(m.list, mounted{target, folder, d, id, shows})
 	return id, nil
+}
+
+// mountNTFS is mount of NTFS.
+func (m *mounts) mountNTFS(ctx context.Context, d *shared, target string) (id string, err error) {
+	s, err := mountNTFS(ctx, d.node(), target)
+	if err != nil {
+		return "", err
+	}
+	if id, err = m.add(target, d, s); err != nil {
+		return "", errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW), ended(s))
+	}
+	return id, nil
+}
+
+// readOnly tells whether the last that was mounted cannot be written.
+func (m *mounts) readOnly() (bool, error) {
+	var s unix.Statfs_t
+	err := unix.Fstatfs(int(m.list[len(m.list)-1].folder.Fd()), &s)
+	return s.Flags&unix.ST_RDONLY != 0, err
 }
 
 // target finds the folder to mount at, resolved inside the guest.
@@ -177,7 +205,11 @@ func (m *mounts) unmountAll() error {
 		if err := unix.Syncfs(int(last.folder.Fd())); err != nil {
 			errs = append(errs, fmt.Errorf("sync: %w", err))
 		}
-		errs = append(errs, last.folder.Close(), unmount(last.path), last.device.detach())
+		errs = append(errs, last.folder.Close(), unmount(last.path))
+		if last.shows != nil {
+			errs = append(errs, ended(last.shows))
+		}
+		errs = append(errs, last.device.detach())
 		m.list = m.list[:len(m.list)-1]
 	}
 	return errors.Join(errs...)

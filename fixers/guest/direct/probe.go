@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/proc"
 )
 
 // probeImage is an empty ext4 file system:
@@ -87,7 +88,12 @@ func known(fstype string) error {
 // reason. Guests that need it are unsupported.
 func Lacks() (names []string) {
 	for _, fstype := range slices.Sorted(maps.Keys(options)) {
-		if err := known(fstype); err != nil {
+		err := known(fstype)
+		if fstype == "ntfs" {
+			_, missing := proc.Look(guest.NTFSProgram)
+			err = errors.Join(known("fuseblk"), missing)
+		}
+		if err != nil {
 			names = append(names, fmt.Sprintf("%s (%v)", fstype, err))
 		}
 	}

@@ -116,8 +116,8 @@ func sparse(t testing.TB, name string, size int64) {
 	}
 }
 
-// Make makes a file system alone on a disk. For btrfs and vfat it takes the program
-// mkfs.btrfs or mkfs.vfat.
+// Make makes a file system alone on a disk. For btrfs, vfat and ntfs it takes the
+// program mkfs.btrfs, mkfs.vfat or mkfs.ntfs.
 func Make(t testing.TB, name, fstype string, size int64) {
 	t.Helper()
 	sparse(t, name, size)
@@ -126,6 +126,8 @@ func Make(t testing.TB, name, fstype string, size int64) {
 		run(t, "", "mkfs."+fstype, "-q", name)
 	case "vfat":
 		run(t, "", "mkfs.vfat", "-F", "32", name)
+	case "ntfs":
+		run(t, "", "mkfs.ntfs", "-q", "-F", "-f", name)
 	default:
 		run(t, "", "mke2fs", "-q", "-F", "-t", fstype, "-I", "256", name)
 	}

@@ -11,16 +11,42 @@ import (
 )
 
 // FAT holds an engine to what guest.FS promises of FAT, which has neither owners,
-// modes nor attributes, and names in any case: plans are made, applied and undone.
+// modes nor attributes, and names in any case.
 func FAT(t *testing.T, g guest.FS) {
+	undo := modeless(t, g)
+	if data, err := g.ReadFile("/efi/boot/bootx64.efi", 4<<20); err != nil || len(data) != 2<<20 {
+		t.Errorf("ReadFile in another case = %d bytes, %v", len(data), err)
+	}
+	wantError(t, "Mkdir in another case", g.Mkdir("/efi", 0o755), fs.ErrExist)
+	if err := g.Symlink("/file", "/link"); err == nil || errors.Is(err, fs.ErrExist) {
+		t.Errorf("Symlink: error %v, want that FAT has none", err)
+	}
+	undo()
+}
+
+// NTFS holds an engine to what guest.FS promises of NTFS: as of FAT, but names are
+// told apart by case, as they are for Linux, and none is made that Windows could not
+// open.
+func NTFS(t *testing.T, g guest.FS) {
+	undo := modeless(t, g)
+	_, err := g.ReadFile("/efi/boot/bootx64.efi", 4<<20)
+	wantError(t, "ReadFile in another case", err, fs.ErrNotExist)
+	for _, name := range []string{"/a:b", "/CON", "/end."} {
+		if err := g.WriteFile(name, 0, []byte("x")); err == nil {
+			t.Errorf("WriteFile made %s", name)
+		}
+	}
+	undo()
+}
+
+// modeless makes, applies and returns how to undo a plan on a file system that has no
+// modes.
+func modeless(t *testing.T, g guest.FS) (undo func()) {
 	write(t, g, "/file", "content\n")
 	before, err := tree.Read(g)
 	must(t, err)
 	inverse, err := guest.Apply(g, planFAT(t, g))
 	must(t, err)
-	if data, err := g.ReadFile("/efi/boot/bootx64.efi", 4<<20); err != nil || len(data) != 2<<20 {
-		t.Errorf("ReadFile in another case = %d bytes, %v", len(data), err)
-	}
 	if again := planFAT(t, g); len(again) > 0 {
 		t.Errorf("planning again gives %d changes, the first %s", len(again), again[0].Path)
 	}
@@ -31,19 +57,17 @@ func FAT(t *testing.T, g guest.FS) {
 	wantError(t, "ReadFile of an absent file", err, fs.ErrNotExist)
 	_, err = g.ReadFile("/EFI", 10)
 	wantError(t, "ReadFile of a folder", err, guest.ErrNotRegular)
-	wantError(t, "Mkdir in another case", g.Mkdir("/efi", 0o755), fs.ErrExist)
-	if err := g.Symlink("/file", "/link"); err == nil || errors.Is(err, fs.ErrExist) {
-		t.Errorf("Symlink: error %v, want that FAT has none", err)
-	}
 	if s, err := g.Space("/EFI"); err != nil || s.Free < 1<<20 {
 		t.Errorf("Space = %+v, %v", s, err)
 	}
-	_, err = guest.Apply(g, inverse)
-	must(t, err)
-	after, err := tree.Read(g)
-	must(t, err)
-	if diff := tree.DiffFiles(before, after); diff != "" {
-		t.Error("undo left a difference:\n", diff)
+	return func() {
+		_, err := guest.Apply(g, inverse)
+		must(t, err)
+		after, err := tree.Read(g)
+		must(t, err)
+		if diff := tree.DiffFiles(before, after); diff != "" {
+			t.Error("undo left a difference:\n", diff)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"libguestfs.org/guestfs"
 
 	"hyper2kvm/fixers/guest"
@@ -128,7 +129,7 @@ func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
 // options beyond those of every mount: clones have equal UUIDs, and the kernel
 // shall not fill the overlay with empty inode tables. FAT has no modes: all files
 // have that of a new one, and nobody hears that they cannot have another.
-var options = map[string]string{"xfs": ",nouuid", "ext4": ",noinit_itable", "vfat": ",fmask=0133,dmask=0022,quiet"}
+var options = map[string]string{"xfs": ",nouuid", "ext4": ",noinit_itable", "vfat": ",fmask=0133,dmask=0022,quiet", "ntfs": "," + guest.NTFSOptions}
 
 // Mount mounts a file system inside the virtual machine. libguestfs resolves
 // the folder outside of the guest's root, so links are followed here.
@@ -170,6 +171,25 @@ func (g *engine) mount(device, option, at string) error {
 		return fmt.Errorf("mount %s: %s", device, reason(err, g.devices[device]))
 	}
 	g.mounts = append(g.mounts, guest.Mounted{Device: device, At: path.Clean(at)})
+	if found.Type == "ntfs" {
+		return g.noteUnclean(device, at)
+	}
+	return nil
+}
+
+// noteUnclean keeps with the topology whether an NTFS is shown as it was, and cannot be
+// written.
+func (g *engine) noteUnclean(device, at string) error {
+	s, err := g.handle.Statvfs(at)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", device, err)
+	}
+	g.topology.Filesystems = slices.Clone(g.topology.Filesystems) // others may have the old list
+	for i := range g.topology.Filesystems {
+		if f := &g.topology.Filesystems[i]; f.Device == device {
+			f.Unclean = s.Flag&unix.ST_RDONLY != 0
+		}
+	}
 	return nil
 }
 
@@ -190,6 +210,15 @@ func reason(err error, device string) string {
 // kernelName is a disk's or a partition's in the appliance's kernel, which may be
 // that of another in the library.
 var kernelName = regexp.MustCompile(`/dev/sd[a-z]+[0-9]*`)
+
+// Err asks the virtual machine whether it is still there.
+func (g *engine) Err() error {
+	defer pin(g.handle)()
+	if err := g.handle.Ping_daemon(); err != nil {
+		return fmt.Errorf("the virtual machine that has the guest's disks broke down: %w", err)
+	}
+	return nil
+}
 
 // UnmountAll writes everything through and unmounts.
 func (g *engine) UnmountAll() error {

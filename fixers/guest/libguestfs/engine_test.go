@@ -300,6 +300,19 @@ func growsBeneathVolumes(t *testing.T, g *engine) {
 	must(t, g.UnmountAll())
 }
 
+// hibernates makes of an NTFS that is mounted one that Windows has hibernated.
+func hibernates(t *testing.T, g *engine, device string) {
+	must(t, g.WriteFile("/hiberfil.sys", 0, append([]byte("HIBR"), make([]byte, 8<<10)...)))
+	must(t, g.UnmountAll())
+	must(t, g.Mount(device, "/"))
+	if f, _ := g.filesystem(device); !f.Unclean {
+		t.Errorf("%+v, though it was hibernated", f)
+	}
+	if err := g.WriteFile("/file", 0, nil); err == nil {
+		t.Error("a file system is written that Windows has hibernated")
+	}
+}
+
 // checksMore lets file systems be checked that not every kernel shows to the direct
 // engine, on the partitions of a blank disk: whole, and damaged afterwards.
 func checksMore(t *testing.T, g *engine, disk string) {
@@ -318,15 +331,17 @@ func checksMore(t *testing.T, g *engine, disk string) {
 		if found, err := g.identify(name, guesttest.BlankSize); !found || err != nil {
 			t.Fatalf("%s: identify = %v, %v", c.fstype, found, err)
 		}
-		if c.want == guest.Clean {
-			must(t, g.Mount(name, "/"))
-			if c.fstype == "vfat" {
-				guesttest.FAT(t, g)
-			} else {
-				must(t, g.WriteFile("/file", 0, []byte("content\n")))
-			}
-			must(t, g.UnmountAll())
+		must(t, g.Mount(name, "/"))
+		switch c.fstype {
+		case "vfat":
+			guesttest.FAT(t, g)
+		case "ntfs":
+			guesttest.NTFS(t, g)
+			hibernates(t, g, name)
+		default:
+			must(t, g.WriteFile("/file", 0, []byte("content\n")))
 		}
+		must(t, g.UnmountAll())
 		if h, err := g.Check(t.Context(), name); err != nil || h.State != c.want {
 			t.Errorf("Check of %s = %+v, %v, want %s", c.fstype, h, err, c.want)
 		}

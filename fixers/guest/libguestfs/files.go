@@ -151,7 +151,7 @@ func (g *engine) Readlink(name string) (string, error) {
 func (g *engine) Xattrs(name string) (map[string][]byte, error) {
 	defer pin(g.handle)()
 	list, err := g.handle.Lgetxattrs(cmp.Or(name, "/"))
-	if errors.Is(failed("listxattr", name, err), syscall.ENOTSUP) { // FAT
+	if why := failed("listxattr", name, err); errors.Is(why, syscall.ENOTSUP) || errors.Is(why, syscall.EINVAL) { // FAT, NTFS
 		return nil, nil
 	}
 	if err != nil {

@@ -53,6 +53,9 @@ func (f *FS) mount(device, subvolume, at string) error {
 	return nil
 }
 
+// Err is nil: a tree always works.
+func (f *FS) Err() error { return nil }
+
 // UnmountAll undoes every Mount.
 func (f *FS) UnmountAll() error {
 	for _, n := range f.covered {

@@ -67,7 +67,7 @@ const maxXattrs = 16 << 20
 
 func (r *Root) xattrsOf(fd int) (map[string][]byte, error) {
 	names, err := r.attrs.List(fd)
-	if errors.Is(err, unix.ENOTSUP) {
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) { // EINVAL: ntfs-3g, which was told to show none
 		return nil, nil
 	}
 	if err != nil {
