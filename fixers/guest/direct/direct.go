@@ -6,8 +6,9 @@
 //
 // Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
 // subvolume) and FAT, on partitions, whole disks, logical volumes and md's arrays that
-// are linear, RAID 0 or RAID 1. A volume that lies in several pieces, or in several
-// copies, takes the kernel's device-mapper, all else its loop devices.
+// are linear, RAID 0 or RAID 1, and on what LUKS has encrypted. A volume that lies in
+// several pieces, or in several copies, or encrypted takes the kernel's device-mapper,
+// all else its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
 package direct
@@ -31,6 +32,7 @@ var ErrUnsupported = errors.New("not supported by the direct engine")
 // engine is an opened guest. It implements guest.Guest.
 type engine struct {
 	disks    []*os.File
+	opened   []openedVolume // what is encrypted, and has a device
 	topology guest.Topology
 	mounts   *mounts
 	log      *slog.Logger
@@ -39,15 +41,16 @@ type engine struct {
 // Open reads what lies on a guest's disks, raw files in the machine's order:
 // in production, what the overlays' daemon exports through FUSE. The files are
 // opened for writing; nothing is written before Mount, which may replay a
-// journal. ctx bounds Open alone.
-func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, error) {
+// journal. What is encrypted is opened as far as there are keys for it. ctx bounds
+// Open alone.
+func Open(ctx context.Context, disks []string, keys *guest.Keyring, log *slog.Logger) (guest.Guest, error) {
 	g := &engine{log: log}
 	for i, path := range disks {
 		if err := g.openDisk(ctx, fmt.Sprintf("disk%d", i), path); err != nil {
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
 	}
-	if err := g.topology.ReadVolumes(g.reader, func(v *guest.Volume) error { return g.openVolume(ctx, *v) }); err != nil {
+	if err := g.topology.ReadVolumes(ctx, keys, g.reader, func(v *guest.Volume) error { return g.openVolume(ctx, v) }); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	if err := g.topology.ReadSpans(g.reader); err != nil {
@@ -119,7 +122,7 @@ func (g *engine) UnmountAll() error { return g.mounts.unmountAll() }
 func (g *engine) Close() error { return errors.Join(g.mounts.close(), g.closeDisks()) }
 
 func (g *engine) closeDisks() error {
-	var errs []error
+	errs := []error{g.closeOpened()}
 	for _, f := range g.disks {
 		errs = append(errs, f.Sync(), f.Close())
 	}

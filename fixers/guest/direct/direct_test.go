@@ -37,7 +37,7 @@ func (d disk) Pipe(name string) error {
 
 func openDisks(t testing.TB, disks ...string) *engine {
 	t.Helper()
-	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
+	g, err := Open(t.Context(), disks, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("operator")
 	cancel(why)
-	if _, err := Open(ctx, []string{name}, slog.New(slog.DiscardHandler)); !errors.Is(err, why) {
+	if _, err := Open(ctx, []string{name}, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, why) {
 		t.Errorf("Open: error %v, want the cause", err)
 	}
 }
