@@ -15,6 +15,7 @@ require (
 	github.com/ulikunitz/xz v0.5.15
 	github.com/zeebo/blake3 v0.2.4
 	go.yaml.in/yaml/v4 v4.0.0
+	golang.org/x/crypto v0.45.0
 	golang.org/x/sync v0.19.0
 	golang.org/x/sys v0.45.0
 	golang.org/x/term v0.41.0

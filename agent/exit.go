@@ -48,7 +48,7 @@ var (
 
 // badInput are the errors that the operator ends by giving something else.
 var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
-	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, libvirt.ErrEmitted}
+	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted}
 
 func exitStatus(err error) int {
 	switch {
@@ -93,7 +93,7 @@ func sentence(err error) string {
 		}
 	}
 	if errors.Is(err, inspect.ErrNoOS) && !errors.Is(err, errFull) {
-		text += "; give the disk that the guest boots from, not encrypted"
+		text += "; give the disk that the guest boots from, and --key for what is encrypted"
 	}
 	if errors.Is(err, source.ErrBadInput) && errors.Is(err, fs.ErrPermission) {
 		text += "; give this user the right to read it, or run hyper2kvm as root"

@@ -27,7 +27,7 @@ type flags struct {
 	noTest             bool
 	plan               string
 	folders            []string
-	grow               []string
+	grow, keys         []string
 	with, connect      string
 }
 

@@ -31,6 +31,7 @@ func (a *app) inspect() *cobra.Command {
 	}
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addKeys(c)
 	f.addOutput(c)
 	return c
 }
@@ -52,6 +53,7 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 	}
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addKeys(c)
 	f.addGrow(c)
 	f.addOutput(c)
 	return c
@@ -74,12 +76,16 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err != nil {
 		return err
 	}
+	keys, err := f.keyring(a)
+	if err != nil {
+		return err
+	}
 	folder, err := os.MkdirTemp("", "hyper2kvm-"+stage+"-*")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log()},
+	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log(), Keys: keys},
 		pipeline.Options{Source: absolute, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // app is what all sub-commands share.
 type app struct {
 	stdout, stderr io.Writer
+	stdin          *bufio.Reader // nil until a line of it is asked for
 	verbose        bool
 }
 

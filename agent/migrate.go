@@ -38,6 +38,7 @@ on where it was when the same command is given again.`,
 	f.addTarget(c)
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addKeys(c)
 	f.addGrow(c)
 	f.addTester(c, "test-with")
 	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
@@ -59,6 +60,7 @@ the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addKeys(c)
 	f.addGrow(c)
 	f.addTester(c, "test-with")
 	return c
@@ -82,6 +84,7 @@ Disks grow as the plan says; --grow may only say the same.`,
 	f.addTarget(c)
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addKeys(c)
 	f.addGrow(c)
 	f.addTester(c, "test-with")
 	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
@@ -143,8 +146,12 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if err != nil {
 		return err
 	}
+	keys, err := f.keyring(a)
+	if err != nil {
+		return err
+	}
 	_, before := os.Lstat(folder)
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Limits: limits}, o)
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Keys: keys, Limits: limits}, o)
 	if errors.Is(err, transfer.ErrTarget) {
 		return ifFull(f.to, fmt.Errorf("%w: %w", errFolder, err))
 	}

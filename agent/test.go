@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/pipeline"
-	"hyper2kvm/pipeline/transfer"
 )
 
 func (a *app) test() *cobra.Command {
@@ -55,12 +54,13 @@ throwaway disks and networks that lead nowhere.`,
 	c.Flags().StringVar(&hardware, "hardware", "kvm", "kvm or vmware")
 	f.addEngine(c)
 	f.addFolders(c)
+	f.addKeys(c)
 	f.addTester(c, "with")
 	return c
 }
 
 func (a *app) retest(ctx context.Context, f flags, folder string) error {
-	return a.reopen(folder, nil, func(r *pipeline.Run) error {
+	return a.reopen(folder, f, func(r *pipeline.Run) error {
 		with, connect := f.tester()
 		err := r.Retest(ctx, with, connect)
 		err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
@@ -70,12 +70,13 @@ func (a *app) retest(ctx context.Context, f flags, folder string) error {
 }
 
 func (a *app) undo() *cobra.Command {
-	return &cobra.Command{
+	var f flags
+	c := &cobra.Command{
 		Use: "undo FOLDER", Short: "Take the changes back on a migration's converted disks", Args: oneArg("FOLDER"),
 		Long: `Restore content, owner, mode, attributes and times of every file that the
 migration changed, on its converted disks. The source was never changed.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.reopen(args[0], nil, func(r *pipeline.Run) error {
+			return a.reopen(args[0], f, func(r *pipeline.Run) error {
 				if err := r.UndoAll(c.Context()); err != nil {
 					return err
 				}
@@ -90,16 +91,26 @@ migration changed, on its converted disks. The source was never changed.`,
 			})
 		},
 	}
+	f.addKeys(c)
+	return c
 }
 
-// reopen works on the finished migration in a folder, and reads disks no faster
-// than limits say.
-func (a *app) reopen(folder string, limits []transfer.Limit, work func(*pipeline.Run) error) (err error) {
+// reopen works on the finished migration in a folder, with the keys and the limits
+// of flags.
+func (a *app) reopen(folder string, f flags, work func(*pipeline.Run) error) (err error) {
 	folder, err = filepath.Abs(folder)
 	if err != nil {
 		return err
 	}
-	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Limits: limits})
+	limits, err := f.speed()
+	if err != nil {
+		return err
+	}
+	keys, err := f.keyring(a)
+	if err != nil {
+		return err
+	}
+	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Keys: keys, Limits: limits})
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,7 @@ before that.`,
 			if err := f.check(); err != nil {
 				return err
 			}
-			limits, err := f.speed()
-			if err != nil {
-				return err
-			}
-			return a.reopen(args[0], limits, func(r *pipeline.Run) error {
+			return a.reopen(args[0], f, func(r *pipeline.Run) error {
 				list, err := r.Verify(c.Context(), source)
 				return errors.Join(err, a.verified(f.output, list))
 			})

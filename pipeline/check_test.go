@@ -111,7 +111,7 @@ func (s sick) Check(ctx context.Context, device string) (guest.Health, error) {
 func sickening(from int) engineFunc {
 	checks := 0
 	return func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error) {
-		g, err := openEngine(ctx, name, s, c, log)
+		g, err := openEngine(ctx, name, s, c, nil, log)
 		return sick{g, &checks, from}, err
 	}
 }

@@ -69,8 +69,14 @@ func (r *Run) openGuest(ctx context.Context) error {
 	return nil
 }
 
-// openEngine opens the guest on a storage's disks.
-func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.Choice, log *slog.Logger) (guest.Guest, error) {
+// withKeys opens the guest on a storage's disks, and what is encrypted there with keys.
+func withKeys(keys *guest.Keyring) engineFunc {
+	return func(ctx context.Context, name string, s *disk.Storage, choice accel.Choice, log *slog.Logger) (guest.Guest, error) {
+		return openEngine(ctx, name, s, choice, keys, log)
+	}
+}
+
+func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.Choice, keys *guest.Keyring, log *slog.Logger) (guest.Guest, error) {
 	if name == Direct {
 		var files []string
 		for i := range s.Disks() {
@@ -80,7 +86,7 @@ func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.
 			}
 			files = append(files, file)
 		}
-		return direct.Open(ctx, files, log)
+		return direct.Open(ctx, files, keys, log)
 	}
 	var exports []libguestfs.Export
 	for i := range s.Disks() {
@@ -90,7 +96,7 @@ func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.
 		}
 		exports = append(exports, libguestfs.Export{Socket: e.Socket, Name: e.Name})
 	}
-	return libguestfs.Open(ctx, exports, libguestfs.Options{TCG: choice.Name == accel.TCG}, log)
+	return libguestfs.Open(ctx, exports, libguestfs.Options{TCG: choice.Name == accel.TCG, Keys: keys}, log)
 }
 
 // closedToDirect is why the direct engine shows less of a guest than the guest

@@ -14,6 +14,9 @@ import (
 // grow has its new size already: zeroes are read behind the source's end.
 func (r *Run) flatten(ctx context.Context) error {
 	for i, s := range r.sources {
+		if err := r.mayEnlarge(ctx, i, s); err != nil {
+			return err
+		}
 		if err := disk.CreateOverlay(ctx, r.overlay(i), r.enlarge(i, s.Size)); err != nil {
 			return err
 		}

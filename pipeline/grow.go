@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
@@ -94,6 +97,31 @@ func (r *Run) mayGrow() error {
 	}
 	return nil
 }
+
+// mayEnlarge refuses a disk whose end is where it is looked for: an array would lose
+// its member.
+func (r *Run) mayEnlarge(ctx context.Context, i int, s *disk.Source) (err error) {
+	if larger, asked := r.larger(i, s.Size); !asked || larger == s.Size {
+		return nil
+	}
+	c, err := nbd.Dial(ctx, nbd.Options{Socket: s.Export.Socket, Export: s.Export.Name})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	read := func(p []byte, off int64) (int, error) { return len(p), c.Read(ctx, p, off) }
+	member, err := guest.MemberAtEnd(readAt(read), s.Size)
+	if member {
+		err = fmt.Errorf("%w: disk %d as a whole is a member of an array, whose superblock is at the disk's end, and would not be found on a larger disk; leave its size as it is", source.ErrBadInput, i)
+	}
+	return err
+}
+
+// readAt is a function that reads at an offset.
+type readAt func(p []byte, off int64) (int, error)
+
+// ReadAt calls it.
+func (f readAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
 
 // enlarge notes the size that a disk has from here on, and returns it: what the
 // source has, unless it is to grow.

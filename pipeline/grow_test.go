@@ -16,6 +16,7 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
@@ -72,6 +73,25 @@ func TestADiskIsNeverMadeSmaller(t *testing.T) {
 		if test.err == "" && err != nil || test.err != "" && (!errors.Is(err, source.ErrBadInput) || !strings.Contains(err.Error(), test.err)) {
 			t.Errorf("%s: error %v, want %q", test.name, err, test.err)
 		}
+	}
+}
+
+func TestADiskWhoseEndIsLookedForDoesNotGrow(t *testing.T) {
+	guesttest.Need(t, slices.Concat(guesttest.Programs, []string{"qemu-storage-daemon"})...)
+	name := guesttest.Arrays(t)[4] // a member as a whole
+	r, err := open(t, filepath.Join(t.TempDir(), "whole"), name, func(o *Options) {
+		noTest(o)
+		o.Grow = []Growth{{Disk: 0, Size: 1 << 20, More: true}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Go(t.Context())
+	if !errors.Is(err, source.ErrBadInput) || !strings.Contains(err.Error(), "disk 0 as a whole is a member of an array") {
+		t.Errorf("Go = %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -62,7 +62,7 @@ func lookInto(t *testing.T, path string, look func(guest.Guest)) {
 		t.Fatal(err)
 	}
 	defer storage.Close(t.Context())
-	g, err := openEngine(t.Context(), Direct, storage, accel.Choice{}, slog.New(slog.DiscardHandler))
+	g, err := openEngine(t.Context(), Direct, storage, accel.Choice{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,9 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"strings"
 
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
 )
@@ -18,6 +20,9 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 		return err
 	}
 	if err := r.reconsider(ctx); err != nil {
+		return err
+	}
+	if err := r.keys.Check(r.guest.Topology()); err != nil {
 		return err
 	}
 	facts, err := r.look(ctx)
@@ -62,7 +67,18 @@ func (r *Run) mount(ctx context.Context) error {
 	if err := r.openGuest(ctx); err != nil {
 		return err
 	}
-	return inspect.Remount(ctx, r.guest, *r.Facts)
+	return r.remount(ctx, r.guest, *r.Facts)
+}
+
+// remount mounts a guest as INSPECT did, for which what was encrypted then must be
+// open again.
+func (r *Run) remount(ctx context.Context, g guest.Guest, f inspect.Facts) error {
+	for _, v := range g.Topology().Volumes {
+		if _, opened := f.Filesystem(v.Name); v.Crypt != nil && v.Problem != "" && opened {
+			return fmt.Errorf("%w: what is encrypted on %s was open when this guest was inspected: give its key again with --key (%s)", guest.ErrKey, strings.Join(v.On, ", "), v.Problem)
+		}
+	}
+	return inspect.Remount(ctx, g, f)
 }
 
 // maxNICs is how many NICs a virtual machine of VMware has at most.

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/libguestfs"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
@@ -30,6 +31,9 @@ type Config struct {
 	Version string // of the program
 	Log     *slog.Logger
 	Tell    func(Event) // called from one goroutine at a time; may be nil
+	// Keys open what is encrypted. They are in no record: whoever goes on with a
+	// migration, tests or undoes it, gives them again. Close wipes them.
+	Keys *guest.Keyring
 	// Limits are those of the speed at which sources are read.
 	Limits []transfer.Limit
 }
@@ -130,7 +134,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: openEngine, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}

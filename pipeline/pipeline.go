@@ -88,6 +88,7 @@ type Run struct {
 	copier   transfer.Copier
 	reader   transfer.Parallel // that verifies
 	engine   engineFunc
+	keys     *guest.Keyring
 	packaged bool // libguestfs is in this build
 	machines map[string]hypervisor
 	accel    func(context.Context) (accel.Choice, error)
@@ -209,7 +210,10 @@ func (r *Run) release(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// Close lets other processes work on the migration.
-func (r *Run) Close() error { return r.lock.Close() }
+// Close lets other processes work on the migration, and forgets the keys.
+func (r *Run) Close() error {
+	r.keys.Wipe()
+	return r.lock.Close()
+}
 
 func (r *Run) work(name string) string { return filepath.Join(r.Folder, workFolder, name) }

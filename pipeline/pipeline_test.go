@@ -520,7 +520,7 @@ func TestAnEmptyDiskIsNotLookedAtTwice(t *testing.T) {
 		if name != Direct {
 			t.Errorf("engine %s was asked", name)
 		}
-		return openEngine(ctx, Direct, s, c, log)
+		return openEngine(ctx, Direct, s, c, nil, log)
 	}
 	if err := r.Go(t.Context()); !errors.Is(err, inspect.ErrNoOS) {
 		t.Errorf("Go = %v, want %v", err, inspect.ErrNoOS)

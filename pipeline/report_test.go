@@ -108,7 +108,7 @@ func TestTheEngineThatShowsAllIsTakenAtOnce(t *testing.T) {
 		{"an EFI system partition is not shown", closed("disk0p1", why, "vfat"), Auto, true, Libguestfs, "mount disk0p1: no mapper"},
 		{"a file system is broken", closed("vg/root", broken), Auto, true, Direct, "chosen first"},
 		{"FAT elsewhere is not shown", closed("disk0p2", why, "ext4", "vfat"), Auto, true, Direct, "chosen first"},
-		{"neither may know it", closed("disk0p1", why, "ntfs", "swap"), Auto, true, Direct, "chosen first"},
+		{"neither may know it", closed("disk0p1", why, "jfs", "swap"), Auto, true, Direct, "chosen first"},
 		{"the direct engine is asked for", closed("vg/root", why), Direct, true, Direct, "chosen first"},
 		{"no other is in the build", closed("vg/root", why), Auto, false, Direct, "chosen first"},
 	} {
@@ -156,6 +156,7 @@ func TestAnArraysStateIsTold(t *testing.T) {
 		"md/0 on disk0p1, disk1p1, 2 MiB, raid1, md 1.2":                                                    {Name: "md/0", Array: &guest.Array{Kind: "raid1", Version: "1.2"}},
 		"md/0 on disk0p1, disk1p1, 2 MiB, raid1, md 0.90, lacks 1 members, fallen out disk2, not shut down": {Name: "md/0", Array: &guest.Array{Kind: "raid1", Version: "0.90", Lacks: 1, Stale: []string{"disk2"}, Dirty: true}},
 		"vg/root on disk0p1, disk1p1, 2 MiB: a snapshot of x":                                               {Name: "vg/root", Problem: "a snapshot of x"},
+		"luks/u on disk0p1, disk1p1, 2 MiB, LUKS 2, aes-xts-plain64: no key":                                {Name: "luks/u", Crypt: &guest.Crypt{Version: 2, Cipher: "aes-xts-plain64"}, Problem: "no key"},
 		"vg/root on disk0p1, disk1p1, 2 MiB: left to md":                                                    {Name: "vg/root", Unsupported: "left to md"},
 	} {
 		v.On, v.Size = []string{"disk0p1", "disk1p1"}, 2<<20
@@ -169,6 +170,20 @@ func TestWhatTheDirectEngineDoesNotOpenIsToldFirst(t *testing.T) {
 	g := tree.NewGuest(guest.Topology{Volumes: []guest.Volume{{Name: "md/five", Unsupported: "left to md"}}}, nil)
 	if why, err := closedToDirect(g); why != "md/five: left to md" || err != nil {
 		t.Errorf("closedToDirect = %q, %v", why, err)
+	}
+}
+
+func TestAKeyIsAskedForAgain(t *testing.T) {
+	now := guest.Topology{Volumes: []guest.Volume{{Name: "luks/u", On: []string{"disk0p3"}, Crypt: &guest.Crypt{}, Problem: "no key"}}}
+	g := tree.NewGuest(now, nil)
+	open := inspect.Facts{Topology: guest.Topology{Volumes: now.Volumes, Filesystems: []guest.Filesystem{{Device: "luks/u", Type: "ext4"}}}}
+	err := (&Run{}).remount(t.Context(), g, open)
+	if !errors.Is(err, guest.ErrKey) || !strings.Contains(err.Error(), "disk0p3") || !strings.Contains(err.Error(), "--key") {
+		t.Errorf("remount = %v", err)
+	}
+	closed := inspect.Facts{Topology: now}
+	if err := (&Run{}).remount(t.Context(), g, closed); errors.Is(err, guest.ErrKey) {
+		t.Errorf("remount of what was closed before = %v", err)
 	}
 }
 

@@ -83,7 +83,7 @@ func systemName(f *inspect.Facts) string {
 	return fmt.Sprintf("%s %s (%s, %s, read from %s)", f.OS.Name, f.OS.Arch, f.Firmware.Used, f.Init.Value, f.OS.Source)
 }
 
-// volumeText tells of an array's state too.
+// volumeText tells of an array's state, and of an encryption, too.
 func volumeText(v guest.Volume) string {
 	text := fmt.Sprintf("%s on %s, %d MiB", v.Name, strings.Join(v.On, ", "), v.Size>>20)
 	if a := v.Array; a != nil {
@@ -97,6 +97,9 @@ func volumeText(v guest.Volume) string {
 		if a.Dirty {
 			text += ", not shut down"
 		}
+	}
+	if v.Crypt != nil {
+		text += fmt.Sprintf(", LUKS %d, %s", v.Crypt.Version, v.Crypt.Cipher)
 	}
 	if why := cmp.Or(v.Problem, v.Unsupported); why != "" {
 		text += ": " + why

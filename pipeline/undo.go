@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
 )
 
@@ -163,7 +162,7 @@ func (r *Run) inGuest(ctx context.Context, s *disk.Storage, unmounted, do func(c
 	if err := unmounted(ctx, g); err != nil {
 		return errors.Join(err, g.Close())
 	}
-	if err := inspect.Remount(ctx, g, r.facts()); err != nil {
+	if err := r.remount(ctx, g, r.facts()); err != nil {
 		return errors.Join(err, g.Close())
 	}
 	return errors.Join(do(ctx, g), g.Close())

@@ -41,6 +41,7 @@ var known = []knownText{
 	{"root-not-found", true, regexp.MustCompile(`ALERT! .*does not exist.*Dropping to a shell`)},                              // initramfs-tools, scripts/local
 	{"initramfs-shell", true, regexp.MustCompile(`^\(initramfs\)`)},                                                           // busybox in initramfs-tools
 	{"dracut-shell", true, regexp.MustCompile(`^dracut:/# |Entering emergency mode`)},                                         // dracut, emergency.service
+	{"passphrase-prompt", true, regexp.MustCompile(`Please unlock disk |nter passphrase for (disk |/dev/)`)},                  // initramfs-tools' cryptroot; systemd-cryptsetup; cryptsetup
 	{"maintenance-prompt", true, regexp.MustCompile(`Give root password for maintenance|\(or press Control-D to continue\)`)}, // sulogin
 	{"emergency-mode", true, regexp.MustCompile(`You are in (emergency|rescue) mode`)},                                        // systemd, sulogin-shell
 	{"grub-rescue", true, regexp.MustCompile(`^grub rescue>`)},                                                                // GRUB, kern/rescue_reader.c

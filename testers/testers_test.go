@@ -227,6 +227,9 @@ func TestSigns(t *testing.T) {
 	}{
 		{"[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", "kernel-panic root-not-mounted", true},
 		{"ALERT!  UUID=3f0e does not exist.  Dropping to a shell!\n\n(initramfs) ", "root-not-found initramfs-shell", true},
+		{"Please unlock disk sda3_crypt: ", "passphrase-prompt", true},
+		{"\U0001f510 Please enter passphrase for disk QEMU_HARDDISK (data): (press TAB for no echo) ", "passphrase-prompt", true},
+		{"Enter passphrase for /dev/vda2: ", "passphrase-prompt", true},
 		{"Give root password for maintenance\n(or press Control-D to continue): ", "maintenance-prompt", true},
 		{"\x1b[=3h\x1b[0;1;39mYou are in emergency mode. After logging in, type", "emergency-mode", true},
 		{"dracut-initqueue[312]: Warning: dracut-initqueue timeout - starting timeout scripts", "dracut-timeout", false},

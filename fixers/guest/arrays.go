@@ -72,20 +72,35 @@ func (r *volumeReader) partitioned(v *Volume) error {
 }
 
 // withoutArrays takes the partition table from a disk that is a member of an array
-// as a whole: that is the array's then, which begins where the disk does, and its
-// partitions end in front of the superblock. One inside of a partition is the
-// partition's, where version 0.90 does not tell them apart, or is old.
+// as a whole: that is the array's then, which begins where the disk does.
+func (d Disk) withoutArrays(r io.ReaderAt) (Disk, error) {
+	member, err := d.memberAtEnd(r)
+	if member {
+		d.Table, d.ID, d.Partitions, d.Usable, d.Backup = "", "", nil, 0, 0
+	}
+	return d, err
+}
+
+// memberAtEnd tells whether a disk as a whole is a member of an array whose superblock
+// is at its end. Partitions of the array end in front of it. One inside of a partition
+// is the partition's, where version 0.90 does not tell them apart, or is old.
 //
 // Source: md(4), "MD SUPER BLOCK".
-func (d Disk) withoutArrays(r io.ReaderAt) (Disk, error) {
+func (d Disk) memberAtEnd(r io.ReaderAt) (bool, error) {
 	m, err := md.Read(r, d.Size)
 	if errors.Is(err, md.ErrSuperblock) {
-		return d, nil
+		return false, nil
 	}
 	over := func(p Partition) bool { return p.Start <= m.At && m.At < p.End() }
-	if err != nil || m.Start > 0 || slices.ContainsFunc(d.Partitions, over) {
-		return d, err
+	return err == nil && m.Start == 0 && !slices.ContainsFunc(d.Partitions, over), err
+}
+
+// MemberAtEnd tells whether a disk of size bytes as a whole is a member of an array
+// whose superblock is at its end: a larger disk would hide it.
+func MemberAtEnd(r io.ReaderAt, size int64) (bool, error) {
+	d, err := readTable(r, size)
+	if err != nil && !errors.Is(err, ErrTable) {
+		return false, err
 	}
-	d.Table, d.ID, d.Partitions, d.Usable, d.Backup = "", "", nil, 0, 0
-	return d, nil
+	return d.memberAtEnd(r)
 }

@@ -104,7 +104,8 @@ func (m Meta) sameAs(o Meta) bool {
 // Topology is what lies on a guest's disks.
 type Topology struct {
 	Disks []Disk `json:"disks"`
-	// Volumes are arrays of md's and volumes of LVM's, opened or not, by name.
+	// Volumes are arrays of md's, volumes of LVM's and what LUKS has encrypted, opened
+	// or not, by name.
 	Volumes     []Volume     `json:"volumes,omitempty"`
 	Filesystems []Filesystem `json:"filesystems"`
 	// Problems are what could not be read of it.
@@ -142,20 +143,21 @@ type Partition struct {
 	Label  string `json:"label,omitempty"`
 }
 
-// Volume is a device that the guest makes of others: a logical volume of LVM, or
-// an array of Linux's software RAID. Its name is stable: it is kept with the
-// volume's content, and no other device's name has a slash.
+// Volume is a device that the guest makes of others: a logical volume of LVM, an
+// array of Linux's software RAID, or what LUKS has encrypted. Its name is stable: it
+// is kept with the volume's content, and no other device's name has a slash.
 type Volume struct {
-	// Name is group/volume, for the guest's /dev/group/volume, or md/name, for its
-	// /dev/md/name or /dev/mdN.
+	// Name is group/volume, for the guest's /dev/group/volume; md/name, for its
+	// /dev/md/name or /dev/mdN; or luks/UUID, for what its crypttab names.
 	Name  string   `json:"name"`
-	UUID  string   `json:"uuid"`            // as LVM or mdadm prints it
+	UUID  string   `json:"uuid"`            // as LVM, mdadm or cryptsetup prints it
 	Group string   `json:"group,omitempty"` // UUID of its volume group
 	Array *Array   `json:"array,omitempty"` // of an array alone
+	Crypt *Crypt   `json:"crypt,omitempty"` // of what is encrypted alone
 	Size  int64    `json:"size"`            // bytes
 	On    []string `json:"on"`              // the devices that it lies on: disk0p3
-	// Segments are where its bytes lie, in order; of a volume that any engine opens,
-	// in the topology of an opened guest alone.
+	// Segments are where its bytes lie, in order; of a volume that any engine opens
+	// and that is not encrypted, in the topology of an opened guest alone.
 	Segments []Segment `json:"-"`
 	// Problem is why the volume is not opened; "" if an engine may. Two volumes
 	// of one name have one.
@@ -200,10 +202,15 @@ func (v Volume) Find(off int64) (at Place, size int64) {
 	return Place{}, 0
 }
 
-// Mapped is a volume's name under /dev/mapper.
+// Mapped is a volume's name under /dev/mapper; what is encrypted has this one if the
+// guest's crypttab gives it no other.
 //
-// Source: lvm(8), "VALID NAMES"; LVM2 libdm/libdm-string.c, dm_build_dm_name.
+// Source: lvm(8), "VALID NAMES"; LVM2 libdm/libdm-string.c, dm_build_dm_name;
+// dracut.cmdline(7), rd.luks.uuid=; systemd-cryptsetup-generator(8).
 func (v Volume) Mapped() string {
+	if v.Crypt != nil {
+		return "luks-" + v.UUID
+	}
 	return strings.ReplaceAll(strings.ReplaceAll(v.Name, "-", "--"), "/", "-")
 }
 

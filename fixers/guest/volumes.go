@@ -2,6 +2,7 @@ package guest
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,11 +27,12 @@ const maxLayers = 4
 // made of some of them, by what those say; then what is made of these, and so on.
 // Both engines use it, so that they name volumes alike. read reads a device of the
 // topology. open is asked to open a volume without a problem, as far as the engine
-// can, and to add to the file systems what it holds.
-func (t *Topology) ReadVolumes(read func(device string) io.ReaderAt, open func(*Volume) error) error {
-	r := volumeReader{read: read, topology: t, known: map[string]bool{}, opened: map[string]bool{}, lvm: newAssembly()}
+// can, and to add to the file systems what it holds. What is encrypted is such a
+// volume if one of the keys is for it.
+func (t *Topology) ReadVolumes(ctx context.Context, keys *Keyring, read func(device string) io.ReaderAt, open func(*Volume) error) error {
+	r := volumeReader{read: read, topology: t, keys: keys, known: map[string]bool{}, opened: map[string]bool{}, lvm: newAssembly()}
 	for range maxLayers {
-		more, err := r.readMembers()
+		more, err := r.readMembers(ctx)
 		if err != nil {
 			return err
 		}
@@ -62,13 +64,15 @@ type volumeReader struct {
 	read     func(device string) io.ReaderAt
 	known    map[string]bool // devices that were read
 	opened   map[string]bool // volumes that the engine was asked to open, by name
+	keys     *Keyring
 	members  []md.Device
 	lvm      assembly
+	locked   []Volume
 }
 
 // readMembers reads what is new among the file systems, and tells whether that is
 // a part of a volume.
-func (r *volumeReader) readMembers() (more bool, err error) {
+func (r *volumeReader) readMembers(ctx context.Context) (more bool, err error) {
 	for _, f := range r.topology.Filesystems {
 		if r.known[f.Device] {
 			continue
@@ -79,6 +83,8 @@ func (r *volumeReader) readMembers() (more bool, err error) {
 			more, err = true, r.readArray(f)
 		case LVMMember:
 			more, err = true, r.readGroup(f)
+		case LUKSContainer:
+			more, err = true, r.readLUKS(ctx, f)
 		}
 		if err != nil {
 			return more, fmt.Errorf("%s: %w", f.Device, err)
@@ -112,7 +118,7 @@ func (r *volumeReader) readGroup(f Filesystem) error {
 // opened stays as it is.
 func (r *volumeReader) volumes() []Volume {
 	all := slices.DeleteFunc(slices.Clone(r.topology.Volumes), func(v Volume) bool { return !r.opened[v.Name] })
-	for _, v := range slices.Concat(r.arrays(), r.lvm.volumes()) {
+	for _, v := range slices.Concat(r.arrays(), r.locked, r.lvm.volumes()) {
 		if !r.opened[v.Name] {
 			all = append(all, v)
 		}

@@ -50,7 +50,7 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 		f.OS = OS{Family: Windows, Source: root.evidence}
 		f.Mounts = []Mount{{Device: root.device, Path: "/", Type: "ntfs", Source: root.evidence}}
 	} else {
-		f.Aliases = t.aliases(f)
+		f.Aliases = t.crypttab(f, m, t.aliases(f))
 		f.Mounts = t.mounts(f, m, root)
 		if err := t.mountAll(ctx, g, f); err != nil {
 			return Facts{}, err

@@ -49,7 +49,7 @@ func (l MdadmLine) Is(keyword string) bool {
 	return len(l.Keyword) >= 3 && len(l.Keyword) <= len(keyword) && strings.EqualFold(l.Keyword, keyword[:len(l.Keyword)])
 }
 
-// aliases are the names that the guest's configuration gives to volumes.
+// aliases are the names that mdadm's settings give to arrays.
 func (t *files) aliases(f Facts) []Alias {
 	var all []Alias
 	for _, file := range MdadmConfigs {

@@ -225,6 +225,24 @@ func TestDuplicateTagsResolveToNothing(t *testing.T) {
 	}
 }
 
+func TestAnArrayOfSystemPartitionsIsOne(t *testing.T) {
+	f := Facts{Topology: guest.Topology{
+		Disks: []guest.Disk{
+			{Name: "disk0", Partitions: []guest.Partition{{Name: "disk0p1", Type: espGUID}, {Name: "disk0p2", Type: "fd"}}},
+			{Name: "disk1", Partitions: []guest.Partition{{Name: "disk1p1", Type: espByte}, {Name: "disk1p2", Type: "fd"}}},
+		},
+		Volumes: []guest.Volume{
+			{Name: "md/0", On: []string{"disk0p1", "disk1p1"}, Array: &guest.Array{}}, {Name: "md/1", On: []string{"disk0p2", "disk1p2"}, Array: &guest.Array{}},
+			{Name: "vg/lv", On: []string{"disk0p1"}},
+		},
+	}}
+	for device, want := range map[string]bool{"disk0p1": true, "disk1p1": true, "md/0": true, "md/1": false, "disk0p2": false, "vg/lv": false, "disk0": false} {
+		if got := f.IsESP(device); got != want {
+			t.Errorf("IsESP(%s) = %v", device, got)
+		}
+	}
+}
+
 func TestUnstableNamesAreToldFromStableOnes(t *testing.T) {
 	for spec, want := range map[string]bool{
 		"/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1": true,

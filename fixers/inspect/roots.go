@@ -45,7 +45,7 @@ func survey(ctx context.Context, g guest.Guest, f Facts, m machine.Machine) ([]s
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		isESP := f.IsESP(fs.Device)
+		isESP := f.IsESP(fs.Device) && fs.Type != guest.ArrayMember
 		if !isESP && !slices.Contains(rootTypes, fs.Type) {
 			seen = append(seen, sight{device: fs.Device, note: f.held(fs)})
 			continue
@@ -74,7 +74,7 @@ func survey(ctx context.Context, g guest.Guest, f Facts, m machine.Machine) ([]s
 
 // held says of a file system that was not looked into what it is.
 func (f Facts) held(fs guest.Filesystem) string {
-	if volume, ok := f.within(fs.Device); ok && fs.Type == guest.ArrayMember {
+	if volume, ok := f.within(fs.Device); ok && fs.Type != guest.LVMMember {
 		return fs.Type + " of " + volume
 	} else if ok {
 		return fs.Type
@@ -255,12 +255,18 @@ func describe(seen []sight) string {
 	return strings.Join(parts, "; ")
 }
 
-// IsESP tells whether a device is an EFI system partition by its type.
+// IsESP tells whether a device is an EFI system partition by its type, or an array of
+// such: the firmware takes a member of a RAID 1 with its superblock at the end for a
+// file system.
 func (f Facts) IsESP(device string) bool {
+	on := []string{device}
+	if v, ok := f.volume(device); ok && v.Array != nil {
+		on = v.On
+	}
 	for _, d := range f.Topology.Disks {
 		for _, p := range d.Partitions {
-			if p.Name == device {
-				return p.Type == espGUID || p.Type == espByte
+			if slices.Contains(on, p.Name) && (p.Type == espGUID || p.Type == espByte) {
+				return true
 			}
 		}
 	}

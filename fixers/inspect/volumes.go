@@ -19,8 +19,11 @@ func (f Facts) named(name string) []string {
 	var found []string
 	for _, v := range f.Topology.Volumes {
 		names := lvmNames(v)
-		if v.Array != nil {
+		switch {
+		case v.Array != nil:
 			names = arrayNames(v)
+		case v.Crypt != nil:
+			names = []string{"mapper/" + v.Mapped(), "disk/by-id/dm-name-" + v.Mapped()}
 		}
 		if slices.Contains(names, name) {
 			found = append(found, v.Name)

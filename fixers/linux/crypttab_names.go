@@ -26,10 +26,41 @@ var crypttabNames = fixer.Fixer{
 	Plan: func(_ context.Context, g *guest.View, in fixer.Input) (concerns []fixer.Concern, err error) {
 		err = g.Edit("/etc/crypttab", func(old []byte) (now []byte, err error) {
 			now, concerns = renameCrypttab(old, in)
+			concerns = append(concerns, typed(old, in)...)
 			return now, nil
 		})
 		return concerns, err
 	},
+}
+
+// typed tells of passphrases that somebody types when the guest starts, which no
+// test does.
+func typed(crypttab []byte, in fixer.Input) (concerns []fixer.Concern) {
+	for _, e := range inspect.ParseCrypttab(crypttab) {
+		if !e.Asks() || !neededAtBoot(in, e) {
+			continue
+		}
+		concerns = append(concerns, fixer.Concern{
+			Level: fixer.Warning,
+			Code:  "linux/asks-for-passphrase",
+			Text:  fmt.Sprintf("/etc/crypttab:%d: the guest asks for the passphrase of %s when it starts: the boot test types none, so this guest cannot be proved", e.Line, e.Name),
+			Try:   "see it start once on its console with the passphrase at hand, or unlock it by a key file or a token, and test it again",
+		})
+	}
+	return concerns
+}
+
+// neededAtBoot tells whether something that the guest mounts by itself is on what an
+// entry opens.
+func neededAtBoot(in fixer.Input, e inspect.CrypttabEntry) bool {
+	alias, ok := in.Facts.Resolve("/dev/mapper/"+e.Name, in.Machine)
+	return slices.ContainsFunc(in.Facts.Mounts, func(m inspect.Mount) bool {
+		options := inspect.FstabEntry{Options: m.Options}
+		if options.Has("noauto") || options.Has("nofail") {
+			return false
+		}
+		return m.Spec == "/dev/mapper/"+e.Name || ok && slices.ContainsFunc(in.Facts.Encrypted(m.Device), func(v guest.Volume) bool { return v.Name == alias })
+	})
 }
 
 func renameCrypttab(old []byte, in fixer.Input) ([]byte, []fixer.Concern) {

@@ -98,7 +98,7 @@ func openDisk(t *testing.T, path string) (g guest.Guest, closed func()) {
 	opened(err, func() error { return storage.Close(t.Context()) })
 	raw, err := storage.Raw(t.Context(), 0)
 	opened(err, func() error { return nil })
-	g, err = direct.Open(t.Context(), []string{raw}, testLog(t))
+	g, err = direct.Open(t.Context(), []string{raw}, nil, testLog(t))
 	opened(err, func() error { return g.Close() })
 	if err := g.Mount("disk0p1", "/"); err != nil {
 		closed()

@@ -144,7 +144,7 @@ func holds(g guest.Guest, device string) (guest.Filesystem, bool) {
 // superblocks are the bytes of all members where their data are not.
 func superblocks(t *testing.T, disks []string) map[string][]byte {
 	t.Helper()
-	g, err := readDisks(t.Context(), opened(t, disks), slog.New(slog.DiscardHandler))
+	g, err := readDisks(t.Context(), opened(t, disks), nil, slog.New(slog.DiscardHandler))
 	must(t, err)
 	defer g.closeDisks()
 	found := map[string][]byte{}

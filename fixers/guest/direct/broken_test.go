@@ -165,7 +165,7 @@ func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
 	must(t, err)
 	daemon, err := strconv.Atoi(strings.Split(name, "/")[2])
 	must(t, err)
-	g, err := Open(t.Context(), []string{name}, slog.New(slog.DiscardHandler))
+	g, err := Open(t.Context(), []string{name}, nil, slog.New(slog.DiscardHandler))
 	must(t, err)
 	shown := g.(*shown)
 	shown.limits = limits{mount: 300 * time.Millisecond, end: time.Second}
@@ -190,10 +190,10 @@ func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
 func TestAGuestThatWasNeverServedIsRefused(t *testing.T) {
 	serves = false
 	defer func() { serves = true }()
-	if _, err := Open(t.Context(), nil, slog.New(slog.DiscardHandler)); !errors.Is(err, errServe) {
+	if _, err := Open(t.Context(), nil, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, errServe) {
 		t.Errorf("Open: error %v, want errServe", err)
 	}
-	if _, err := Open(t.Context(), []string{"/nowhere"}, slog.New(slog.DiscardHandler)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Open(t.Context(), []string{"/nowhere"}, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open of nothing: %v", err)
 	}
 }

@@ -39,6 +39,9 @@ func (g *engine) attachVolume(v guest.Volume) (device, error) {
 	if v.Unsupported != "" {
 		return nil, fmt.Errorf("%w: %s", ErrUnsupported, v.Unsupported)
 	}
+	if m, ok := g.openedVolume(v.Name); ok {
+		return lent{m}, nil
+	}
 	if disk, start, ok := g.onePiece(v); ok {
 		return attach(disk, start, v.Size)
 	}

@@ -12,8 +12,9 @@
 //
 // Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs on one device and
 // FAT, on partitions, whole disks, logical volumes and md's arrays that are linear,
-// RAID 0 or RAID 1. A volume that lies in several pieces, or in several copies, takes
-// the kernel's device-mapper, all else its loop devices.
+// RAID 0 or RAID 1, and on what LUKS has encrypted. A volume that lies in several
+// pieces, in several copies, or encrypted takes the kernel's device-mapper, all else
+// its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
 package direct
@@ -59,16 +60,17 @@ type shown struct {
 // limits are how long calls may take. Those that mount, write through or grow read
 // and write what a source far away has, a replayed journal or a file system's tables,
 // of hundreds of MiB at most; a call on files moves a piece of one, or lists a folder
-// of guest.MaxEntries; open reads least. What hangs is given up after end.
+// of guest.MaxEntries; open reads least, and may make keys of passphrases. What hangs is given up after end.
 type limits struct{ open, mount, file, end time.Duration }
 
-var usual = limits{open: 5 * time.Minute, mount: 20 * time.Minute, file: 5 * time.Minute, end: 30 * time.Second}
+var usual = limits{open: 20 * time.Minute, mount: 20 * time.Minute, file: 5 * time.Minute, end: 30 * time.Second}
 
 // Open reads what lies on a guest's disks, raw files in the machine's order:
 // in production, what the overlays' daemon exports through FUSE. The files are
 // opened for writing; nothing is written before Mount, which may replay a
-// journal. ctx bounds Open alone.
-func Open(ctx context.Context, disks []string, log *slog.Logger) (_ guest.Guest, err error) {
+// journal. What is encrypted is opened as far as there are keys for it; what was found
+// out about these is kept with them. ctx bounds Open alone.
+func Open(ctx context.Context, disks []string, keys *guest.Keyring, log *slog.Logger) (_ guest.Guest, err error) {
 	var opened []*os.File
 	defer func() {
 		for _, f := range opened { // the mounter has them
@@ -82,19 +84,23 @@ func Open(ctx context.Context, disks []string, log *slog.Logger) (_ guest.Guest,
 		}
 		opened = append(opened, f)
 	}
-	g, err := start(ctx, opened, log)
+	g, err := start(ctx, opened, keys != nil, log)
 	if err != nil {
 		return nil, err
 	}
-	g.topology, err = ask[guest.Topology](ctx, g, "open", len(disks), g.limits.open)
+	seen, err := ask[openReply](ctx, g, "open", openArgs{len(disks), keys}, g.limits.open)
 	if err != nil {
 		return nil, errors.Join(err, g.end())
 	}
+	if keys != nil && seen.Keys != nil {
+		*keys = *seen.Keys
+	}
+	g.topology = seen.Topology
 	return g, nil
 }
 
 // start starts the mounter; it starts the other process itself.
-func start(ctx context.Context, disks []*os.File, log *slog.Logger) (*shown, error) {
+func start(ctx context.Context, disks []*os.File, locked bool, log *slog.Logger) (*shown, error) {
 	if !serves {
 		return nil, errServe
 	}
@@ -119,7 +125,7 @@ func start(ctx context.Context, disks []*os.File, log *slog.Logger) (*shown, err
 	defer shared.Close()
 	g := &shown{disks: known, limits: usual, on: map[string]string{}, calls: call.NewCaller(calls, log, ErrUnsupported)}
 	g.Client = files.Client{Caller: call.NewCaller(names, log), Window: window, Limit: usual.file, Gone: g.breakDown}
-	if g.mounter, err = proc.Start(ctx, mounterService(slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks)...)); err != nil {
+	if g.mounter, err = proc.Start(ctx, mounterService(locked, slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks))); err != nil {
 		return nil, errors.Join(err, g.hangUp())
 	}
 	return g, nil

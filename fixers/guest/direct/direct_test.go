@@ -34,7 +34,7 @@ func (d suite) Pipe(name string) error { return unix.Mkfifo(d.path(name), 0o600)
 
 func openDisks(t testing.TB, disks ...string) *shown {
 	t.Helper()
-	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
+	g, err := Open(t.Context(), disks, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("operator")
 	cancel(why)
-	if _, err := Open(ctx, []string{name}, slog.New(slog.DiscardHandler)); !errors.Is(err, why) {
+	if _, err := Open(ctx, []string{name}, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, why) {
 		t.Errorf("Open: error %v, want the cause", err)
 	}
 }

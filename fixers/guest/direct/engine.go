@@ -15,20 +15,22 @@ import (
 // engine is the mounter's half of an opened guest: all but its files.
 type engine struct {
 	disks    []*os.File
+	opened   []openedVolume // what is encrypted, and has a device
 	topology guest.Topology
 	mounts   *mounts
 	log      *slog.Logger
 }
 
-// readDisks reads what lies on a guest's disks. Nothing can be mounted yet.
-func readDisks(ctx context.Context, disks []*os.File, log *slog.Logger) (*engine, error) {
+// readDisks reads what lies on a guest's disks, and opens what is encrypted as far as
+// there are keys for it. Nothing can be mounted yet.
+func readDisks(ctx context.Context, disks []*os.File, keys *guest.Keyring, log *slog.Logger) (*engine, error) {
 	g := &engine{disks: disks, log: log}
 	for i, f := range disks {
 		if err := g.openDisk(ctx, fmt.Sprintf("disk%d", i), f); err != nil {
 			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
 		}
 	}
-	if err := g.topology.ReadVolumes(g.reader, func(v *guest.Volume) error { return g.openVolume(ctx, *v) }); err != nil {
+	if err := g.topology.ReadVolumes(ctx, keys, g.reader, func(v *guest.Volume) error { return g.openVolume(ctx, v) }); err != nil {
 		return nil, errors.Join(err, g.closeDisks())
 	}
 	if err := errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader)); err != nil {
@@ -109,7 +111,7 @@ func (g *engine) UnmountAll() error { return g.mounts.unmountAll() }
 func (g *engine) Close() error { return errors.Join(g.mounts.unmountAll(), g.closeDisks()) }
 
 func (g *engine) closeDisks() error {
-	var errs []error
+	errs := []error{g.closeOpened()}
 	for _, f := range g.disks {
 		errs = append(errs, f.Sync(), f.Close())
 	}

@@ -101,7 +101,7 @@ func needVictim(t *testing.T) []string {
 // mountVictim mounts file systems on every kind of device and writes to them.
 func mountVictim(t *testing.T, disks []string) *shown {
 	t.Helper()
-	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
+	g, err := Open(t.Context(), disks, nil, slog.New(slog.DiscardHandler))
 	must(t, err)
 	must(t, g.Mount("disk0p1", "/"))
 	for _, m := range [][2]string{{guesttest.XFSDevice, "/data"}, {"web-vg/root", "/volume"}, {"web-vg/both", "/pieces"}} {

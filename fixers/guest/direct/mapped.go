@@ -47,6 +47,12 @@ func namespace() (uint64, error) {
 
 // make makes the device by its table.
 func (m *mapped) make(table []target) error {
+	m.copies = slices.ContainsFunc(table, func(t target) bool { return t.kind == mirror })
+	return m.makeOf(len(table), encodeTable(table))
+}
+
+// makeOf makes the device by a table of so many targets.
+func (m *mapped) makeOf(count int, table []byte) error {
 	space, err := namespace()
 	if err != nil {
 		return err
@@ -57,8 +63,7 @@ func (m *mapped) make(table []target) error {
 		return err
 	}
 	m.path, m.dev = fmt.Sprintf("/dev/dm-%d", unix.Minor(dev)), fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	m.copies = slices.ContainsFunc(table, func(t target) bool { return t.kind == mirror })
-	err = loadMapped(m.control, m.name, table)
+	err = loadMapped(m.control, m.name, count, table)
 	if err == nil {
 		m.file, err = os.OpenFile(m.path, os.O_RDWR, 0)
 	}

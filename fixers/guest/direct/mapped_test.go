@@ -72,7 +72,7 @@ func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
 
 // readPieces puts the volumes together by our own reader, and reads them as disks.
 func readPieces(t *testing.T, disks []string, want []byte) {
-	g, err := readDisks(t.Context(), opened(t, disks), slog.New(slog.DiscardHandler))
+	g, err := readDisks(t.Context(), opened(t, disks), nil, slog.New(slog.DiscardHandler))
 	must(t, err)
 	for _, name := range []string{"web-vg/both", "web-vg/grown"} {
 		v, _ := g.volume(name)

@@ -29,6 +29,7 @@ const mapperBuffer = 256 << 10
 // an answer in its place.
 func mapperCall(control *os.File, call uintptr, name string, prepare func(*unix.DmIoctl), data []byte) (unix.DmIoctl, []byte, error) {
 	buffer := make([]byte, max(unix.SizeofDmIoctl+len(data), mapperBuffer))
+	defer clear(buffer[unix.SizeofDmIoctl:][:len(data)]) // it may be a key
 	head := (*unix.DmIoctl)(unsafe.Pointer(unsafe.SliceData(buffer)))
 	*head = unix.DmIoctl{Version: [3]uint32{unix.DM_VERSION_MAJOR}, Data_size: uint32(len(buffer)), Data_start: unix.SizeofDmIoctl}
 	copy(head.Name[:len(head.Name)-1], name)
@@ -54,10 +55,11 @@ func createMapped(control *os.File, name string) (dev uint64, err error) {
 	return head.Dev, nil
 }
 
-// loadMapped gives a device its table, and lets it be used.
-func loadMapped(control *os.File, name string, table []target) error {
-	count := func(h *unix.DmIoctl) { h.Target_count = uint32(len(table)) }
-	if _, _, err := mapperCall(control, unix.DM_TABLE_LOAD, name, count, encodeTable(table)); err != nil {
+// loadMapped gives a device its table of so many targets, and lets it be used. There
+// may be a key in it: the kernel wipes its copy.
+func loadMapped(control *os.File, name string, count int, data []byte) error {
+	load := func(h *unix.DmIoctl) { h.Target_count, h.Flags = uint32(count), unix.DM_SECURE_DATA_FLAG }
+	if _, _, err := mapperCall(control, unix.DM_TABLE_LOAD, name, load, data); err != nil {
 		return fmt.Errorf("device-mapper: load the table of %s: %w", name, err)
 	}
 	quiet := func(h *unix.DmIoctl) { h.Event_nr = quietUdev } // no flag: resume
@@ -67,23 +69,27 @@ func loadMapped(control *os.File, name string, table []target) error {
 	return nil
 }
 
-// encodeTable writes a table as struct dm_target_spec, each with its parameters
-// behind it and padded to 8 bytes.
+// encodeTable writes a table as the kernel reads it.
 func encodeTable(table []target) (data []byte) {
 	for _, t := range table {
-		params := append([]byte(t.params), 0)
-		for len(params)%8 != 0 {
-			params = append(params, 0)
-		}
-		data = binary.NativeEndian.AppendUint64(data, uint64(t.start))
-		data = binary.NativeEndian.AppendUint64(data, uint64(t.size))
-		data = binary.NativeEndian.AppendUint32(data, 0) // status
-		data = binary.NativeEndian.AppendUint32(data, uint32(unix.SizeofDmTargetSpec+len(params)))
-		kind := [16]byte{}
-		copy(kind[:], t.kind)
-		data = append(append(data, kind[:]...), params...)
+		data = append(data, encodeTarget(t, []byte(t.params))...)
 	}
 	return data
+}
+
+// encodeTarget writes struct dm_target_spec, with parameters behind it and padded to
+// 8 bytes.
+func encodeTarget(t target, params []byte) []byte {
+	padded := (len(params) + 1 + 7) &^ 7
+	data := make([]byte, 0, unix.SizeofDmTargetSpec+padded)
+	data = binary.NativeEndian.AppendUint64(data, uint64(t.start))
+	data = binary.NativeEndian.AppendUint64(data, uint64(t.size))
+	data = binary.NativeEndian.AppendUint32(data, 0) // status
+	data = binary.NativeEndian.AppendUint32(data, uint32(unix.SizeofDmTargetSpec+padded))
+	kind := [16]byte{}
+	copy(kind[:], t.kind)
+	data = append(append(data, kind[:]...), params...)
+	return data[:cap(data)]
 }
 
 // statusMapped is what each mirror of a device says of itself.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct/call"
 	"hyper2kvm/fixers/guest/direct/files"
+	"hyper2kvm/fixers/guest/luks"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -46,7 +48,7 @@ func Serve() (status int, played bool) {
 }
 
 // maxMemory is what the mounter may have. What it reads of tables and metadata is
-// bounded by much less.
+// bounded by much less. To make a key of a passphrase may take more, if there is one.
 const maxMemory = 160 << 20
 
 // mayMount are the capabilities that the mounter keeps: those that mounting takes, and
@@ -60,9 +62,13 @@ var mayMount = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYSLOG, unix.CAP_SETPCAP, 
 
 // mounterService is the process that serveMounter is. It is handed its own end of a
 // socket, the other process's, that one's window, and the disks. Its mounts are its own.
-func mounterService(handed ...*os.File) proc.Service {
+func mounterService(locked bool, handed []*os.File) proc.Service {
+	memory := int64(maxMemory)
+	if locked {
+		memory += luks.MaxMemory
+	}
 	return proc.Service{
-		Command:       proc.Command{Name: mounterPart, Memory: maxMemory},
+		Command:       proc.Command{Name: mounterPart, Memory: memory},
 		Part:          true,
 		NoSocket:      true,
 		PrivateMounts: true,
@@ -72,6 +78,14 @@ func mounterService(handed ...*os.File) proc.Service {
 }
 
 type (
+	openArgs struct {
+		Disks int
+		Keys  *guest.Keyring
+	}
+	openReply struct {
+		Topology guest.Topology
+		Keys     *guest.Keyring // with what was found out about them
+	}
 	mountArgs struct {
 		Device, At string
 		ByID       bool // it is a subvolume of a btrfs, not what that shows by default
@@ -111,37 +125,50 @@ func serveMounter(args []string) error {
 	call.Handle(m.server, "open", m.open)
 	call.Handle(m.server, "mount", func(ctx context.Context, a mountArgs) (mountReply, error) {
 		id, err := m.mount(ctx, a)
-		return mountReply{m.topology, id, rootFolder}, err
+		return mountReply{withoutKeys(m.topology), id, rootFolder}, err
 	})
 	call.Handle(m.server, "unmount", func(context.Context, call.None) (call.None, error) { return call.None{}, m.UnmountAll() })
 	call.Handle(m.server, "check", func(ctx context.Context, device string) (checkReply, error) {
 		health, err := m.Check(ctx, device)
-		return checkReply{health, m.topology}, err
+		return checkReply{health, withoutKeys(m.topology)}, err
 	})
 	call.Handle(m.server, "grow", func(ctx context.Context, r guest.Resize) (guest.Topology, error) {
 		err := m.Grow(ctx, r)
-		return m.topology, err
+		return withoutKeys(m.topology), err
 	})
 	call.Handle(m.server, "close", func(context.Context, call.None) (call.None, error) { return call.None{}, m.Close() })
 	return m.server.Serve(proc.WithLogger(context.Background(), m.server.Log()), socket)
 }
 
 // open opens the disks, and starts the other process.
-func (m *mounter) open(ctx context.Context, n int) (_ guest.Topology, err error) {
+func (m *mounter) open(ctx context.Context, a openArgs) (_ openReply, err error) {
 	var disks []*os.File
-	for i := range n {
+	for i := range a.Disks {
 		disks = append(disks, proc.Handed(handedDisks+i, fmt.Sprintf("disk%d", i)))
 	}
-	if m.engine, err = readDisks(ctx, disks, m.server.Log()); err != nil {
-		return guest.Topology{}, err
+	if m.engine, err = readDisks(ctx, disks, a.Keys, m.server.Log()); err != nil {
+		return openReply{}, err
 	}
 	if m.mounts, err = newMounts(); err == nil {
 		err = m.startFiles(ctx)
 	}
 	if err != nil {
-		return guest.Topology{}, errors.Join(err, m.closeDisks())
+		return openReply{}, errors.Join(err, m.closeDisks())
 	}
-	return m.topology, nil
+	return openReply{withoutKeys(m.topology), a.Keys}, nil
+}
+
+// withoutKeys is a topology without the keys of its volumes: nobody else needs them.
+func withoutKeys(t guest.Topology) guest.Topology {
+	t.Volumes = slices.Clone(t.Volumes)
+	for i, v := range t.Volumes {
+		if v.Crypt != nil {
+			c := *v.Crypt
+			c.Key = nil
+			t.Volumes[i].Crypt = &c
+		}
+	}
+	return t
 }
 
 // startFiles starts the other process. The end of either is the end of both.

@@ -41,7 +41,7 @@ func Probe(ctx context.Context) (err error) {
 	if _, err := io.Copy(f, unzipped); err != nil {
 		return err
 	}
-	g, err := Open(ctx, []string{f.Name()}, slog.New(slog.DiscardHandler))
+	g, err := Open(ctx, []string{f.Name()}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

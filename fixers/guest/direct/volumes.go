@@ -19,14 +19,17 @@ import (
 // device-mapper makes one, by a table of ours.
 
 // openVolume adds what a volume holds to the topology.
-func (g *engine) openVolume(ctx context.Context, v guest.Volume) error {
-	if v.Unsupported != "" {
+func (g *engine) openVolume(ctx context.Context, v *guest.Volume) error {
+	switch {
+	case v.Unsupported != "":
 		return nil
+	case v.Crypt != nil:
+		return g.openCrypt(ctx, v)
 	}
-	if disk, start, ok := g.onePiece(v); ok {
+	if disk, start, ok := g.onePiece(*v); ok {
 		return g.identify(ctx, v.Name, disk, start, v.Size)
 	}
-	ends, err := g.ends(v)
+	ends, err := g.ends(*v)
 	if err != nil {
 		return err
 	}
@@ -107,6 +110,9 @@ func (p pieces) ReadAt(b []byte, off int64) (n int, err error) {
 
 // reader reads the bytes of any device of the topology.
 func (g *engine) reader(device string) io.ReaderAt {
+	if m, ok := g.openedVolume(device); ok {
+		return m.file
+	}
 	if v, ok := g.volume(device); ok {
 		return pieces{g, v}
 	}

@@ -53,7 +53,7 @@ func ManySubvolumes(t testing.TB, n int) string {
 	return btrfs(t, func(top string) error {
 		var errs []error
 		for i := range n {
-			errs = append(errs, named(createCall, fmt.Sprintf("%s/%d", top, i)))
+			errs = append(errs, onSubvolume(createCall, fmt.Sprintf("%s/%d", top, i)))
 		}
 		return errors.Join(errs...)
 	})
@@ -116,11 +116,11 @@ func makeSubvolume(top string, s guest.Subvolume) error {
 		return snapshot(top+"/@rootfs", at, s.ReadOnly)
 	}
 	if s.ID == removedSubvolume+1 {
-		if err := errors.Join(named(createCall, top+"/removed"), named(removeCall, top+"/removed")); err != nil {
+		if err := errors.Join(onSubvolume(createCall, top+"/removed"), onSubvolume(removeCall, top+"/removed")); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(named(createCall, at), where(at, s.Path)); err != nil || !s.Default {
+	if err := errors.Join(onSubvolume(createCall, at), where(at, s.Path)); err != nil || !s.Default {
 		return err
 	}
 	return call(defaultCall, top, binary.LittleEndian.AppendUint64(nil, s.ID))
@@ -145,7 +145,7 @@ const (
 )
 
 // named makes or removes the subvolume of a name.
-func named(number uintptr, at string) error {
+func onSubvolume(number uintptr, at string) error {
 	return call(number, filepath.Dir(at), append(make([]byte, 8), filepath.Base(at)...))
 }
 

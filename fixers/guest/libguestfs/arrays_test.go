@@ -3,7 +3,9 @@
 package libguestfs
 
 import (
+	"bytes"
 	"flag"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -74,4 +76,26 @@ func arraysAreClean(t *testing.T, disks []string) {
 		}
 	}
 	must(t, g.Close())
+}
+
+// TestWhatIsEncryptedIsOpenedWithItsKey launches for itself: this machine's kernel may
+// have no device-mapper for the engine to agree with.
+func TestWhatIsEncryptedIsOpenedWithItsKey(t *testing.T) {
+	needVMs(t)
+	guesttest.Need(t, guesttest.LockedPrograms...)
+	disks, keys := guesttest.Locked(t), guesttest.Keys()
+	g, err := Open(t.Context(), serve(t, disks), Options{TCG: true, Keys: keys}, quiet)
+	must(t, err)
+	t.Run("AsItIsPromised", func(t *testing.T) { guesttest.Unlocked(t, g) })
+	t.Run("AndReadAgain", func(t *testing.T) { guesttest.UnlockedBefore(t, g) })
+	must(t, keys.Check(g.Topology()))
+	must(t, g.Close())
+	arraysAreClean(t, disks)
+	for _, disk := range disks {
+		data, err := os.ReadFile(disk)
+		must(t, err)
+		if bytes.Contains(data, []byte("written to")) {
+			t.Errorf("what was written can be read on %s", disk)
+		}
+	}
 }

@@ -32,6 +32,7 @@ type engine struct {
 	labelled map[string]string // the same, as programs inside the appliance know them
 	// activated is how many physical volumes there were when LVM last activated.
 	activated int
+	crypts    []string // names of what is encrypted, in /dev/mapper
 	mounts    []guest.Mounted
 	log       *slog.Logger
 }
@@ -69,7 +70,7 @@ func (g *engine) start(ctx context.Context, disks []Export, opts Options) error 
 		return err
 	}
 	g.log.Info("libguestfs is up", "took", time.Since(began), "emulated", opts.TCG)
-	if err := g.readTopology(); err != nil {
+	if err := g.readTopology(ctx, opts.Keys); err != nil {
 		return fmt.Errorf("topology: %w", err)
 	}
 	return nil

@@ -92,7 +92,7 @@ func mountAll(t *testing.T, g guest.Guest) map[string]tree.File {
 
 func directly(t *testing.T, disks []string) guest.Guest {
 	t.Helper()
-	g, err := direct.Open(t.Context(), disks, quiet)
+	g, err := direct.Open(t.Context(), disks, nil, quiet)
 	must(t, err)
 	return g
 }

@@ -30,6 +30,7 @@ type Options struct {
 	TCG      bool          // emulate: the probe found no working KVM
 	Memory   int64         // bytes; libguestfs's own choice if zero
 	Deadline time.Duration // for the launch; 2 minutes, 10 with TCG, if zero
+	Keys     *guest.Keyring
 }
 
 // Open launches the virtual machine with a guest's disks in the machine's

@@ -3,6 +3,7 @@
 package libguestfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,7 @@ import (
 )
 
 // readTopology asks the appliance what lies on the disks.
-func (g *engine) readTopology() error {
+func (g *engine) readTopology(ctx context.Context, keys *guest.Keyring) error {
 	devices, err := g.handle.List_devices()
 	if err != nil {
 		return err
@@ -26,7 +27,7 @@ func (g *engine) readTopology() error {
 		}
 		g.topology.Disks = append(g.topology.Disks, disk)
 	}
-	if err := g.topology.ReadVolumes(g.reader, g.openVolume); err != nil {
+	if err := g.topology.ReadVolumes(ctx, keys, g.reader, g.openVolume); err != nil {
 		return err
 	}
 	return errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"hyper2kvm/fixers/guest"
 )
@@ -22,8 +23,11 @@ const readOnly = "md_mod.start_ro=1"
 // it holds. The appliance assembles arrays, and activates the groups on them that are
 // whole, when it starts.
 func (g *engine) openVolume(v *guest.Volume) error {
-	if v.Array != nil {
+	switch {
+	case v.Array != nil:
 		return g.openArray(v)
+	case v.Crypt != nil:
+		return g.openCrypt(v)
 	}
 	if err := g.activate(); err != nil {
 		return err
@@ -94,6 +98,52 @@ func (g *engine) openArray(v *guest.Volume) error {
 	return nil
 }
 
+// openCrypt has cryptsetup map what is encrypted, by the key of the volume: it takes
+// no passphrase, whose derivation may need more memory than the appliance has.
+func (g *engine) openCrypt(v *guest.Volume) error {
+	name := fmt.Sprintf("hyper2kvm-%d", len(g.crypts))
+	if _, err := g.handle.Debug("sh", []string{cryptScript(v.Crypt.Key, g.labelled[v.On[0]], name)}); err != nil {
+		g.log.Warn("cryptsetup does not map what is encrypted", "device", v.On[0], "err", err)
+		v.Problem = "cryptsetup could not map it"
+		return nil
+	}
+	g.crypts = append(g.crypts, name)
+	return g.openDevice(v, "/dev/mapper/"+name)
+}
+
+// cryptScript writes a key to the appliance's memory for as long as cryptsetup reads it.
+//
+// Source: cryptsetup-open(8), --volume-key-file, which was --master-key-file before 2.5
+// and still is.
+func cryptScript(key guest.Secret, device, name string) string {
+	var octal strings.Builder
+	for _, b := range key {
+		fmt.Fprintf(&octal, `\%03o`, b)
+	}
+	return fmt.Sprintf("umask 077; printf '%s' > /run/key; cryptsetup open --type luks --batch-mode --master-key-file /run/key '%s' %s; s=$?; rm /run/key; udevadm settle; exit $s", octal.String(), device, name)
+}
+
+// closeCrypts lets go of what is encrypted, and of LVM's volumes, whichever lies on
+// the other.
+func (g *engine) closeCrypts() error {
+	var err error
+	for range len(g.crypts) + 1 {
+		err = g.handle.Vg_activate_all(false)
+		for _, name := range slices.Backward(g.crypts) {
+			err = errors.Join(err, g.closeCrypt(name))
+		}
+		if err == nil {
+			break
+		}
+	}
+	return err
+}
+
+func (g *engine) closeCrypt(name string) error {
+	_, err := g.handle.Debug("sh", []string{fmt.Sprintf("test ! -e /dev/mapper/%[1]s || cryptsetup close %[1]s", name)})
+	return err
+}
+
 // closeVolumes has md note in its superblocks that arrays are clean, as it does when
 // they are stopped, which those beneath volumes of LVM's cannot be.
 func (g *engine) closeVolumes() error {
@@ -101,7 +151,7 @@ func (g *engine) closeVolumes() error {
 	if len(arrays) == 0 {
 		return nil
 	}
-	if err := g.handle.Vg_activate_all(false); err != nil {
+	if err := g.closeCrypts(); err != nil {
 		return err
 	}
 	for _, v := range arrays {
