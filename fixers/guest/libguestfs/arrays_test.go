@@ -84,6 +84,7 @@ func TestWhatIsEncryptedIsOpenedWithItsKey(t *testing.T) {
 	needVMs(t)
 	guesttest.Need(t, guesttest.LockedPrograms...)
 	disks, keys := guesttest.Locked(t), guesttest.Keys()
+	worn := memberOfWorn(t, disks)
 	g, err := Open(t.Context(), serve(t, disks), Options{TCG: true, Keys: keys}, quiet)
 	must(t, err)
 	t.Run("AsItIsPromised", func(t *testing.T) { guesttest.Unlocked(t, g) })
@@ -91,6 +92,9 @@ func TestWhatIsEncryptedIsOpenedWithItsKey(t *testing.T) {
 	must(t, keys.Check(g.Topology()))
 	must(t, g.Close())
 	arraysAreClean(t, disks)
+	if !bytes.Equal(worn, memberOfWorn(t, disks)) {
+		t.Error("an array that was only looked at has changed")
+	}
 	for _, disk := range disks {
 		data, err := os.ReadFile(disk)
 		must(t, err)
@@ -98,4 +102,13 @@ func TestWhatIsEncryptedIsOpenedWithItsKey(t *testing.T) {
 			t.Errorf("what was written can be read on %s", disk)
 		}
 	}
+}
+
+// memberOfWorn is the member of md/worn, which md would count up as soon as it starts
+// an array that lacks one.
+func memberOfWorn(t *testing.T, disks []string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(disks[1])
+	must(t, err)
+	return data[93<<20 : 105<<20]
 }
