@@ -84,10 +84,11 @@ test-matrix: guest-binaries ## also every variant of tests of which test-vms sta
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)
 
-bench: build ## run every benchmark, and whole migrations beside virt-v2v's kept run
+bench: build ## run every benchmark, and whole migrations beside virt-v2v's kept run, into bench/README.md
 	@build/setup --bench
-	go test -run '^$$' -bench . -benchmem ./...
-	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench
+	@mkdir -p bench $(CACHE)/bench
+	go test -run '^$$' -bench . -benchmem ./... | tee $(CACHE)/bench/go.txt
+	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench table $(CACHE)/bench/go.txt bench/README.md
 
 bench-virt-v2v: build ## run virt-v2v on the same guest and keep what it took: minutes to an hour without KVM
 	@build/setup --bench

@@ -4,6 +4,7 @@ go 1.26
 
 require (
 	github.com/anchore/go-lzo v0.1.0
+	github.com/elastic/go-seccomp-bpf v1.6.0
 	github.com/google/go-cmp v0.7.0
 	github.com/gopacket/gopacket v1.5.0
 	github.com/klauspost/compress v1.19.1
@@ -31,6 +32,7 @@ require (
 	github.com/klauspost/cpuid/v2 v2.0.12 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
+	golang.org/x/net v0.47.0 // indirect
 )
 
 replace libguestfs.org/guestfs => ./third_party/guestfs

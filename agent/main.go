@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -22,6 +23,9 @@ import (
 var version = "unversioned"
 
 func main() {
+	if status, played := direct.Serve(); played {
+		os.Exit(status)
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

@@ -14,10 +14,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline/proc"
 )
 
 func TestMain(m *testing.M) {
+	if status, played := direct.Serve(); played {
+		os.Exit(status)
+	}
 	testscript.Main(m, map[string]func(){"hyper2kvm": main})
 }
 

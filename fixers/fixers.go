@@ -84,6 +84,7 @@ func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.
 		}
 	}
 	plan.Changes = append(plan.Changes, view.Changes()...)
+	plan.Concerns = append(plan.Concerns, readOnly(in.Facts, plan.Changes)...)
 	short, err := guest.Shortages(files, plan.Changes)
 	if err != nil {
 		log.Warn("room for the changes not known", "err", err)
@@ -92,6 +93,24 @@ func Make(ctx context.Context, list []fixer.Fixer, files guest.Reader, in fixer.
 		plan.Concerns = append(plan.Concerns, noRoom(s))
 	}
 	return plan, nil
+}
+
+// readOnly is the blocker where changes would be in a subvolume that the guest keeps
+// read-only, as a system does that is updated as a whole: such ones are never
+// written to.
+func readOnly(f inspect.Facts, changes []guest.Change) []fixer.Concern {
+	for _, c := range changes {
+		m, _ := f.MountOf(c.Path)
+		if s, ok := f.SubvolumeOf(m); ok && s.ReadOnly {
+			return []fixer.Concern{{
+				Level: fixer.Blocker,
+				Code:  "guest/read-only",
+				Text:  fmt.Sprintf("%s is in the subvolume %s of %s, which is read-only", c.Path, s.Path, m.Device),
+				Try:   "make it writable in the guest (btrfs property set / ro false), and migrate again",
+			}}
+		}
+	}
+	return nil
 }
 
 func noRoom(s guest.Shortage) fixer.Concern {

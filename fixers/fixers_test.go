@@ -193,3 +193,21 @@ func TestAGuestWithoutAnythingToDoGivesAnEmptyPlan(t *testing.T) {
 		t.Errorf("plan of an empty guest: %+v", plan)
 	}
 }
+
+func TestAReadOnlySubvolumeIsNotPlannedFor(t *testing.T) {
+	f := inspect.Facts{
+		OS:       inspect.OS{Family: inspect.Linux},
+		Topology: guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk0p1", Type: "btrfs", Subvolumes: []guest.Subvolume{{ID: 260, Path: "/@/.snapshots/1/snapshot", ReadOnly: true}, {ID: 256, Path: "/@/var"}}}}},
+		Mounts:   []inspect.Mount{{Device: "disk0p1", Path: "/", Subvolume: 260}, {Device: "disk0p1", Path: "/var", Subvolume: 256}},
+	}
+	for name, want := range map[string]bool{"/etc/x": true, "/var/x": false} {
+		writes := fixer.Fixer{Name: "test/writes", Applies: func(fixer.Input) bool { return true },
+			Plan: func(_ context.Context, v *guest.View, _ fixer.Input) ([]fixer.Concern, error) {
+				return nil, v.Write(name, []byte("x"))
+			}}
+		plan := makePlan(t, []fixer.Fixer{writes}, tree.New(), fixer.Input{Facts: f})
+		if plan.Blocked() != want || want && (plan.Concerns[0].Code != "guest/read-only" || !strings.Contains(plan.Concerns[0].Text, "/@/.snapshots/1/snapshot of disk0p1")) {
+			t.Errorf("%s: concerns %+v", name, plan.Concerns)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 
 // mended are inspection's trees of guests whose every kernel can be made to
 // start on KVM.
-var mended = []string{"fedora-40-bls", "sles-16-grub2-bls", "debian-12-systemd-boot", "pop-22.04-kernelstub"}
+var mended = []string{"fedora-40-bls", "fedora-40-btrfs", "sles-16-grub2-bls", "debian-12-systemd-boot", "pop-22.04-kernelstub"}
 
 var oldRoot = regexp.MustCompile(`root=/dev/(sd|disk/by-path)`)
 

@@ -39,15 +39,9 @@ func mounted(f inspect.Facts) []string {
 func writtenTo(f inspect.Facts, changes []guest.Change) []string {
 	var devices []string
 	for _, c := range changes {
-		best := inspect.Mount{}
-		for _, m := range f.Mounts {
-			within := m.Path == "/" || c.Path == m.Path || strings.HasPrefix(c.Path, m.Path+"/")
-			if m.Device != "" && within && len(m.Path) > len(best.Path) {
-				best = m
-			}
-		}
-		if best.Device != "" && !slices.Contains(devices, best.Device) {
-			devices = append(devices, best.Device)
+		m, _ := f.MountOf(c.Path)
+		if m.Device != "" && !slices.Contains(devices, m.Device) {
+			devices = append(devices, m.Device)
 		}
 	}
 	return devices

@@ -98,6 +98,11 @@ func openEngine(ctx context.Context, name string, s *disk.Storage, choice accel.
 // alone: what this kernel has, and what this guest needs, are seen in no other way.
 func closedToDirect(g guest.Guest) (why string, err error) {
 	t := g.Topology()
+	for _, v := range t.Volumes {
+		if v.Unsupported != "" {
+			return v.Name + ": " + v.Unsupported, nil
+		}
+	}
 	for _, f := range t.Filesystems {
 		if !wanted(t, f) {
 			continue

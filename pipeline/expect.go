@@ -18,7 +18,8 @@ func expectations(found, fixed inspect.Facts, m machine.Machine) testers.Expect 
 	e := testers.Expect{Hostname: found.OS.Hostname, MachineID: found.OS.MachineID}
 	root, ok := found.MountAt("/")
 	if ok {
-		e.RootUUID, e.ReadOnly = mountOf(found, root).UUID, mountOf(found, root).ReadOnly
+		at := mountOf(found, root)
+		e.RootUUID, e.RootSubvolume, e.ReadOnly = at.UUID, at.Subvolume, at.ReadOnly
 	}
 	for i, d := range m.Disks {
 		e.Disks = append(e.Disks, testers.Disk{Serial: d.Serial, Size: d.Size})
@@ -71,8 +72,9 @@ var neverWritable = []string{"cramfs", "erofs", "iso9660", "squashfs"}
 func mountOf(f inspect.Facts, m inspect.Mount) testers.Mount {
 	entry := inspect.FstabEntry{Options: m.Options}
 	filesystem, _ := f.Filesystem(m.Device)
-	return testers.Mount{Path: m.Path, UUID: filesystem.UUID,
-		ReadOnly: entry.Has("ro") || slices.Contains(neverWritable, filesystem.Type)}
+	subvolume, _ := f.SubvolumeOf(m)
+	return testers.Mount{Path: m.Path, UUID: filesystem.UUID, Subvolume: m.Subvolume,
+		ReadOnly: subvolume.ReadOnly || entry.Has("ro") || slices.Contains(neverWritable, filesystem.Type)}
 }
 
 // onDisk tells whether a device of the topology, or a part of a logical volume,

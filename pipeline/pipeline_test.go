@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
@@ -230,6 +231,9 @@ func TestARunGoesOnWhereItFailed(t *testing.T) {
 const childEnv = "HYPER2KVM_TEST_MIGRATE"
 
 func TestMain(m *testing.M) {
+	if status, played := direct.Serve(); played {
+		os.Exit(status)
+	}
 	if spec := os.Getenv(childEnv); spec != "" {
 		os.Exit(child(spec))
 	}

@@ -134,7 +134,8 @@ func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
 		Topology: guest.Topology{
 			Disks: []guest.Disk{{Name: "disk0", Partitions: []guest.Partition{{Name: "disk0p1"}}}, {Name: "disk1"}},
 			Volumes: []guest.Volume{{Name: "vg/root", On: []string{"disk1"}}, {Name: "vg/swap", On: []string{"disk0p1"}},
-				{Name: "vg/data", On: []string{"disk0p1", "disk1"}}},
+				{Name: "vg/data", On: []string{"disk0p1", "disk1"}}, {Name: "vg/mail", On: []string{"md/0"}},
+				{Name: "md/0", On: []string{"disk0p1", "md/1"}, Array: &guest.Array{}}, {Name: "md/1", On: []string{"disk1"}, Array: &guest.Array{}}},
 		},
 		Mounts: []inspect.Mount{{Device: "vg/root", Path: "/"}, {Device: "vg/data", Path: "/srv"}, {Device: "vg/swap", Path: "none", Type: "swap"}},
 	}
@@ -142,10 +143,32 @@ func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
 	if e.Root != "second" || !slices.Equal(e.Mounts, []testers.Mount{{Path: "/srv"}}) || e.Swaps != 1 {
 		t.Errorf("expectations = %+v", e)
 	}
-	for i := range 2 {
-		if !onDisk(f, "vg/data", i) {
-			t.Errorf("vg/data is not on disk%d", i)
+	for _, device := range []string{"vg/data", "vg/mail", "md/0"} {
+		if !onDisk(f, device, 0) || !onDisk(f, device, 1) {
+			t.Errorf("%s is not on both disks", device)
 		}
+	}
+}
+
+func TestAnArraysStateIsTold(t *testing.T) {
+	for want, v := range map[string]guest.Volume{
+		"vg/root on disk0p1, disk1p1, 2 MiB":                                                                {Name: "vg/root"},
+		"md/0 on disk0p1, disk1p1, 2 MiB, raid1, md 1.2":                                                    {Name: "md/0", Array: &guest.Array{Kind: "raid1", Version: "1.2"}},
+		"md/0 on disk0p1, disk1p1, 2 MiB, raid1, md 0.90, lacks 1 members, fallen out disk2, not shut down": {Name: "md/0", Array: &guest.Array{Kind: "raid1", Version: "0.90", Lacks: 1, Stale: []string{"disk2"}, Dirty: true}},
+		"vg/root on disk0p1, disk1p1, 2 MiB: a snapshot of x":                                               {Name: "vg/root", Problem: "a snapshot of x"},
+		"vg/root on disk0p1, disk1p1, 2 MiB: left to md":                                                    {Name: "vg/root", Unsupported: "left to md"},
+	} {
+		v.On, v.Size = []string{"disk0p1", "disk1p1"}, 2<<20
+		if got := volumeText(v); got != want {
+			t.Errorf("volumeText = %q, want %q", got, want)
+		}
+	}
+}
+
+func TestWhatTheDirectEngineDoesNotOpenIsToldFirst(t *testing.T) {
+	g := tree.NewGuest(guest.Topology{Volumes: []guest.Volume{{Name: "md/five", Unsupported: "left to md"}}}, nil)
+	if why, err := closedToDirect(g); why != "md/five: left to md" || err != nil {
+		t.Errorf("closedToDirect = %q, %v", why, err)
 	}
 }
 
@@ -318,6 +341,39 @@ func TestAProofAsksForWhatFstabMounts(t *testing.T) {
 	e := expectations(f, f, machine.Machine{})
 	if !slices.Equal(e.Mounts, want) || e.Swaps != 1 {
 		t.Errorf("mounts = %+v, %d swaps, want %+v and 1", e.Mounts, e.Swaps, want)
+	}
+}
+
+// onSubvolumes is a guest on a btrfs with a snapshot, mounted thrice.
+func onSubvolumes() inspect.Facts {
+	return inspect.Facts{
+		Topology: guest.Topology{Disks: []guest.Disk{{Name: "disk0"}}, Filesystems: []guest.Filesystem{{Device: "disk0", Type: "btrfs", UUID: "u1", Subvolumes: []guest.Subvolume{
+			{ID: 5, Path: "/", Default: true}, {ID: 256, Path: "/@"}, {ID: 257, Path: "/@home"}, {ID: 258, Path: "/@old", ReadOnly: true}}}}},
+		Mounts: []inspect.Mount{{Device: "disk0", Path: "/", Subvolume: 256}, {Device: "disk0", Path: "/home", Subvolume: 257}, {Device: "disk0", Path: "/old", Subvolume: 258}},
+	}
+}
+
+func TestAProofAsksForTheSubvolumesThatAreMounted(t *testing.T) {
+	f := onSubvolumes()
+	e := expectations(f, f, machine.Machine{})
+	want := []testers.Mount{{Path: "/home", UUID: "u1", Subvolume: 257}, {Path: "/old", UUID: "u1", Subvolume: 258, ReadOnly: true}}
+	if e.RootUUID != "u1" || e.RootSubvolume != 256 || e.ReadOnly || !slices.Equal(e.Mounts, want) {
+		t.Errorf("expectations = %+v", e)
+	}
+	if got := mounted(f); !slices.Equal(got, []string{"disk0"}) {
+		t.Errorf("mounted = %q: a file system is checked once", got)
+	}
+	if got := writtenTo(f, []guest.Change{{Path: "/etc/fstab"}, {Path: "/home/x"}}); !slices.Equal(got, []string{"disk0"}) {
+		t.Errorf("writtenTo = %q", got)
+	}
+}
+
+func TestSubvolumesAreAmongTheFacts(t *testing.T) {
+	text := FactsText(onSubvolumes(), machine.Machine{})
+	for _, want := range []string{`disk0 btrfs u1 "", 4 subvolumes (1 read-only, / by default)`, "disk0[/@home] on /home", "disk0[/@] on / "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("FactsText lacks %q:\n%s", want, text)
+		}
 	}
 }
 

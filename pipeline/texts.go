@@ -83,13 +83,60 @@ func systemName(f *inspect.Facts) string {
 	return fmt.Sprintf("%s %s (%s, %s, read from %s)", f.OS.Name, f.OS.Arch, f.Firmware.Used, f.Init.Value, f.OS.Source)
 }
 
+// volumeText tells of an array's state too.
+func volumeText(v guest.Volume) string {
+	text := fmt.Sprintf("%s on %s, %d MiB", v.Name, strings.Join(v.On, ", "), v.Size>>20)
+	if a := v.Array; a != nil {
+		text += fmt.Sprintf(", %s, md %s", a.Kind, a.Version)
+		if a.Lacks > 0 {
+			text += fmt.Sprintf(", lacks %d members", a.Lacks)
+		}
+		if len(a.Stale) > 0 {
+			text += ", fallen out " + strings.Join(a.Stale, ", ")
+		}
+		if a.Dirty {
+			text += ", not shut down"
+		}
+	}
+	if why := cmp.Or(v.Problem, v.Unsupported); why != "" {
+		text += ": " + why
+	}
+	return text
+}
+
 // filesystemText tells of a replayed journal too: no plan lists it.
 func filesystemText(f guest.Filesystem) string {
-	text := fmt.Sprintf("%s %s %s %q", f.Device, f.Type, f.UUID, f.Label)
+	text := fmt.Sprintf("%s %s %s %q", f.Device, f.Type, f.UUID, f.Label) + subvolumesText(f.Subvolumes)
 	if f.Replayed {
 		text += ", its journal was replayed on the overlay"
 	}
 	return text
+}
+
+// subvolumesText tells of subvolumes beside the one that every btrfs has.
+func subvolumesText(all []guest.Subvolume) string {
+	if len(all) < 2 {
+		return ""
+	}
+	kept, byDefault := 0, "none"
+	for _, s := range all {
+		if s.ReadOnly {
+			kept++
+		}
+		if s.Default {
+			byDefault = s.Path
+		}
+	}
+	return fmt.Sprintf(", %d subvolumes (%d read-only, %s by default)", len(all), kept, byDefault)
+}
+
+// mountText names what is mounted as findmnt does: disk0p1[/@home].
+func mountText(f inspect.Facts, m inspect.Mount) string {
+	device := m.Device
+	if s, ok := f.SubvolumeOf(m); ok {
+		device = fmt.Sprintf("%s[%s]", device, s.Path)
+	}
+	return fmt.Sprintf("%s on %s (%s)", device, m.Path, m.Spec)
 }
 
 // FactsText is what inspection found, for people; every line ends with where
@@ -114,13 +161,13 @@ func FactsText(f inspect.Facts, m machine.Machine) string {
 	line("firmware", string(f.Firmware.Used), f.Firmware.Source)
 	line("init", f.Init.Value, f.Init.Source)
 	for _, v := range f.Topology.Volumes {
-		line("volume", fmt.Sprintf("%s on %s, %d MiB %s", v.Name, strings.Join(v.On, ", "), v.Size>>20, v.Problem), "")
+		line("volume", volumeText(v), "")
 	}
 	for _, v := range f.Topology.Filesystems {
 		line("filesystem", filesystemText(v), "")
 	}
 	for _, v := range f.Mounts {
-		line("mount", fmt.Sprintf("%s on %s (%s)", v.Device, v.Path, v.Spec), v.Source)
+		line("mount", mountText(f, v), v.Source)
 	}
 	for _, v := range f.Bootloaders {
 		line("bootloader", v.Kind+" "+v.Config, v.Source)

@@ -68,6 +68,11 @@ var mutations = []mutation{
 	{"a root on a disk of nobody's", report(0, func(r *wire.Report) { r.Root.Disks = []string{"vdc"} }), []string{"root-on-expected-disk"}, "vdc"},
 	{"a root on the other disk", func(e *Expect, _, _ *Session) { e.Root = "web01-disk1" }, []string{"root-on-expected-disk"}, "not on the expected disk"},
 	{"a root that is another file system of the same disk", report(1, func(r *wire.Report) { r.Root.UUID = "u9" }), []string{"root-on-expected-disk"}, "u9"},
+	{"a root that is a snapshot of itself", func(e *Expect, p, _ *Session) {
+		e.RootSubvolume = 256
+		p.Boots[0].Reports[1].Root.Subvolume, p.Boots[1].Reports[1].Root.Subvolume = 256, 260
+	}, []string{"root-on-expected-disk"}, "the subvolume 260, not 256"},
+	{"a root whose kernel tells no subvolume", func(e *Expect, _, _ *Session) { e.RootSubvolume = 256 }, nil, ""},
 	{"a root of which udev knows nothing", report(1, func(r *wire.Report) { r.Root.UUID = "" }), nil, ""},
 
 	{"a data disk that is missing", report(1, func(r *wire.Report) { r.Disks = r.Disks[:1] }), []string{"all-disks-present"}, "web01-disk1 is missing"},
@@ -85,6 +90,10 @@ var mutations = []mutation{
 
 	{"a data disk that is there and not mounted", report(1, func(r *wire.Report) { r.Mounts = r.Mounts[:1] }), []string{"all-mounts-present"}, "nothing is mounted at /srv"},
 	{"another file system in the data's place", report(1, func(r *wire.Report) { r.Mounts[1].UUID = "u9" }), []string{"all-mounts-present"}, "u9"},
+	{"another subvolume in the data's place", func(e *Expect, p, _ *Session) {
+		e.Mounts[0].Subvolume = 257
+		p.Boots[0].Reports[1].Mounts[1].Subvolume, p.Boots[1].Reports[1].Mounts[1].Subvolume = 257, 256
+	}, []string{"all-mounts-present"}, "the subvolume 256, not 257"},
 	{"another file system over the data", report(1, func(r *wire.Report) {
 		r.Mounts = append(r.Mounts, wire.Mount{Path: "/srv", Source: "/dev/vdc", UUID: "u9"})
 	}), []string{"all-mounts-present"}, "/dev/vdc"},

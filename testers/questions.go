@@ -127,6 +127,9 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if isAnother(r.Root.UUID, e.RootUUID) {
 		return false, fmt.Sprintf("/ is %s, the file system %s, not %s", r.Root.Source, r.Root.UUID, e.RootUUID)
 	}
+	if isOther(r.Root.Subvolume, e.RootSubvolume) {
+		return false, fmt.Sprintf("/ is %s, the subvolume %d, not %d", r.Root.Source, r.Root.Subvolume, e.RootSubvolume)
+	}
 	var on []string
 	for _, d := range r.Disks {
 		if slices.Contains(r.Root.Disks, d.Name) && isExpectedRoot(e, d.Serial) {
@@ -136,12 +139,26 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if len(on) == 0 {
 		return false, fmt.Sprintf("/ is %s on %s, not on the expected disk", r.Root.Source, strings.Join(r.Root.Disks, ", "))
 	}
-	return true, fmt.Sprintf("/ is %s, %s, on %s", r.Root.Source, r.Root.Type, sentence(on))
+	return true, fmt.Sprintf("/ is %s, %s, on %s", r.Root.Source, kind(r.Root.Type, r.Root.Subvolume), sentence(on))
 }
 
 // isAnother compares the UUIDs of file systems, if both are known.
 func isAnother(seen, expected string) bool {
 	return seen != "" && expected != "" && !strings.EqualFold(seen, expected)
+}
+
+// kind tells of a file system what is seen of it.
+func kind(fstype string, subvolume uint64) string {
+	if subvolume == 0 {
+		return fstype
+	}
+	return fmt.Sprintf("%s subvolume %d", fstype, subvolume)
+}
+
+// isOther compares the IDs of subvolumes, likewise: kernels before Linux 4.2 do not
+// tell them.
+func isOther(seen, expected uint64) bool {
+	return seen != 0 && expected != 0 && seen != expected
 }
 
 func isExpectedRoot(e Expect, serial string) bool {
@@ -176,10 +193,12 @@ func mountsPresent(e Expect, _ Boot, r probe.Received) (bool, string) {
 			missing = append(missing, "nothing is mounted at "+want.Path)
 		case isAnother(m.UUID, want.UUID):
 			missing = append(missing, fmt.Sprintf("%s is %s, the file system %s, not %s", want.Path, m.Source, m.UUID, want.UUID))
+		case isOther(m.Subvolume, want.Subvolume):
+			missing = append(missing, fmt.Sprintf("%s is %s, the subvolume %d, not %d", want.Path, m.Source, m.Subvolume, want.Subvolume))
 		case m.ReadOnly && !want.ReadOnly:
 			missing = append(missing, fmt.Sprintf("%s, %s, cannot be written to", want.Path, m.Source))
 		default:
-			found = append(found, fmt.Sprintf("%s is %s, %s", want.Path, m.Source, m.Type))
+			found = append(found, fmt.Sprintf("%s is %s, %s", want.Path, m.Source, kind(m.Type, m.Subvolume)))
 		}
 	}
 	swaps := fmt.Sprintf("swap on %s, of %d expected", cmp.Or(strings.Join(r.Swaps, ", "), "no device"), e.Swaps)

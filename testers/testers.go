@@ -20,17 +20,18 @@ import (
 
 // Expect is what the guest should be once it has booted.
 type Expect struct {
-	Hostname  string       `json:"hostname,omitempty"`   // not compared if empty
-	MachineID string       `json:"machine_id,omitempty"` // not compared if empty
-	Root      string       `json:"root,omitempty"`       // serial of a disk that / lies on; any expected disk if empty
-	RootUUID  string       `json:"root_uuid,omitempty"`  // of the file system at /; not compared if empty
-	ReadOnly  bool         `json:"read_only,omitempty"`  // / is not meant to be written to
-	Disks     []Disk       `json:"disks"`
-	Mounts    []Mount      `json:"mounts,omitempty"` // but /
-	Swaps     int          `json:"swaps,omitempty"`  // least number of block devices that are swapped to
-	NICs      []lan.Expect `json:"nics"`
-	MayFail   []string     `json:"may_fail,omitempty"` // units whose failure was there before the migration
-	Damaged   []string     `json:"damaged,omitempty"`  // devices whose file systems were damaged before the migration
+	Hostname      string       `json:"hostname,omitempty"`       // not compared if empty
+	MachineID     string       `json:"machine_id,omitempty"`     // not compared if empty
+	Root          string       `json:"root,omitempty"`           // serial of a disk that / lies on; any expected disk if empty
+	RootUUID      string       `json:"root_uuid,omitempty"`      // of the file system at /; not compared if empty
+	RootSubvolume uint64       `json:"root_subvolume,omitempty"` // ID of the btrfs subvolume at /; not compared if zero
+	ReadOnly      bool         `json:"read_only,omitempty"`      // / is not meant to be written to
+	Disks         []Disk       `json:"disks"`
+	Mounts        []Mount      `json:"mounts,omitempty"` // but /
+	Swaps         int          `json:"swaps,omitempty"`  // least number of block devices that are swapped to
+	NICs          []lan.Expect `json:"nics"`
+	MayFail       []string     `json:"may_fail,omitempty"` // units whose failure was there before the migration
+	Damaged       []string     `json:"damaged,omitempty"`  // devices whose file systems were damaged before the migration
 }
 
 // Disk is a disk that the guest must find.
@@ -51,9 +52,10 @@ type Filesystem struct {
 
 // Mount is a file system of the disks that the guest must have mounted.
 type Mount struct {
-	Path     string `json:"path"`
-	UUID     string `json:"uuid,omitempty"`      // of the file system; not compared if empty
-	ReadOnly bool   `json:"read_only,omitempty"` // it is not meant to be written to
+	Path      string `json:"path"`
+	UUID      string `json:"uuid,omitempty"`      // of the file system; not compared if empty
+	Subvolume uint64 `json:"subvolume,omitempty"` // ID of a btrfs's; not compared if zero
+	ReadOnly  bool   `json:"read_only,omitempty"` // it is not meant to be written to
 }
 
 // End is how a session ended.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -63,10 +64,10 @@ func TestAProcessIsReadWhateverItIsCalled(t *testing.T) {
 
 func TestARatioThatIsLostIsAnError(t *testing.T) {
 	slow := Cost{Wall: 100 * time.Second, CPU: 100 * time.Second}
-	if err := (Cost{Wall: time.Second, CPU: time.Second}).against("x", slow, 20); err != nil {
+	if err := (Cost{Wall: time.Second, CPU: time.Second}).against(io.Discard, "x", slow, 20); err != nil {
 		t.Error(err)
 	}
-	if err := (Cost{Wall: time.Second, CPU: 10 * time.Second}).against("x", slow, 20); err == nil {
+	if err := (Cost{Wall: time.Second, CPU: 10 * time.Second}).against(io.Discard, "x", slow, 20); err == nil {
 		t.Error("ten times the CPU time passed for twenty")
 	}
 }
@@ -93,5 +94,13 @@ func TestAProcessHasItsOwnMemory(t *testing.T) {
 	}
 	if !borrows(os.Getpid(), os.Getpid()) {
 		t.Error("this process has not its own memory")
+	}
+}
+
+func TestBenchmarksBecomeATable(t *testing.T) {
+	got := goTable("goos: linux\nBenchmarkCopy/raw_to_raw-2   1\t 9 ns/op\t 1.2 cp-s\t 0.6 times\nPASS\nBenchmarkX-2 3\nok  \tx 1s\n")
+	want := "| benchmark | figures |\n|---|---|\n| Copy/raw_to_raw-2 | 9 ns/op, 1.2 cp-s, 0.6 times |\n"
+	if got != want {
+		t.Errorf("goTable = %q, want %q", got, want)
 	}
 }

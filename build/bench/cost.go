@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -30,13 +31,13 @@ type Phase struct {
 }
 
 // print shows a cost as a table.
-func (c Cost) print(title string) {
-	fmt.Printf("%s\n  %-44s %10s %10s\n", title, "phase", "wall", "CPU")
+func (c Cost) print(w io.Writer, title string) {
+	fmt.Fprintf(w, "%s\n\n| phase | wall | CPU |\n|---|---:|---:|\n", title)
 	for _, p := range c.Phases {
-		fmt.Printf("  %-44.44s %10s %10s\n", p.Name, tenths(p.Wall), tenths(p.CPU))
+		fmt.Fprintf(w, "| %.60s | %s | %s |\n", p.Name, tenths(p.Wall), tenths(p.CPU))
 	}
-	fmt.Printf("  %-44s %10s %10s\n", "total", tenths(c.Wall), tenths(c.CPU))
-	fmt.Printf("  anonymous memory at most: %d MiB (%s); virtual machines apart: %d MiB\n\n", c.Ours>>20, c.programs(), c.Machines>>20)
+	fmt.Fprintf(w, "| **total** | **%s** | **%s** |\n\n", tenths(c.Wall), tenths(c.CPU))
+	fmt.Fprintf(w, "Anonymous memory at most: %d MiB (%s); virtual machines apart: %d MiB.\n\n", c.Ours>>20, c.programs(), c.Machines>>20)
 }
 
 func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
@@ -53,9 +54,9 @@ func (c Cost) programs() string {
 
 // against prints how much less a run took than another, and is an error where
 // that is less than it must be.
-func (c Cost) against(who string, other Cost, least float64) error {
+func (c Cost) against(w io.Writer, who string, other Cost, least float64) error {
 	wall, cpu := ratio(other.Wall, c.Wall), ratio(other.CPU, c.CPU)
-	fmt.Printf("  virt-v2v takes %.0f times the wall time and %.0f times the CPU time\n\n", wall, cpu)
+	fmt.Fprintf(w, "virt-v2v takes %.0f times the wall time and %.0f times the CPU time.\n\n", wall, cpu)
 	if wall < least || cpu < least {
 		return fmt.Errorf("%s: virt-v2v takes %.1f times the wall time and %.1f times the CPU time, want at least %.0f", who, wall, cpu, least)
 	}

@@ -2,8 +2,9 @@
 // guest: by hyper2kvm with each of its engines, and by Debian's virt-v2v under
 // the same accelerator.
 //
-//	go run ./build/bench             hyper2kvm, beside the kept run of virt-v2v
-//	go run ./build/bench virt-v2v    run virt-v2v and keep what it took
+//	go run ./build/bench                   hyper2kvm, beside the kept run of virt-v2v
+//	go run ./build/bench table GO FILE     the same into a file, with what "go test -bench" wrote to GO
+//	go run ./build/bench virt-v2v          run virt-v2v and keep what it took
 //
 // virt-v2v takes minutes to an hour where the machine has no KVM, so its run is
 // kept, for the guest's digest and this machine, and compared with later runs of
@@ -17,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -49,7 +51,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	b := bench{scratch: scratch}
+	b := bench{scratch: scratch, out: os.Stdout}
 	if b.accel, err = accel.Probe(ctx); err != nil {
 		return err
 	}
@@ -62,10 +64,12 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 0:
 		return b.ours(ctx)
+	case len(args) == 3 && args[0] == "table":
+		return b.table(ctx, args[1], args[2])
 	case len(args) == 1 && args[0] == "virt-v2v":
 		return b.keepV2V(ctx)
 	}
-	return fmt.Errorf("usage: bench [virt-v2v]")
+	return errors.New("usage: bench [table GO FILE | virt-v2v]")
 }
 
 func build(ctx context.Context, name string) (guests.Guest, error) {
@@ -79,6 +83,7 @@ func build(ctx context.Context, name string) (guests.Guest, error) {
 // bench is what is measured, and with what.
 type bench struct {
 	scratch      string
+	out          io.Writer
 	accel        accel.Choice
 	sample, twin guests.Guest
 }
@@ -95,7 +100,7 @@ const most = 250 << 20
 // many disks and the sample with the quicker one, and compares the first with
 // virt-v2v's kept run.
 func (b bench) ours(ctx context.Context) error {
-	fmt.Printf("guest %s: %d bytes of VMDK, %s\naccelerator: %s (%s)\n\n", b.twin.Name, b.twin.Bytes, b.twin.Description, b.accel.Name, b.accel.Reason)
+	fmt.Fprintf(b.out, "Guest %s: %d bytes of VMDK, %s.\n\n", b.twin.Name, b.twin.Bytes, b.twin.Description)
 	kept, known, err := b.keptV2V()
 	if err != nil {
 		return err
@@ -106,10 +111,10 @@ func (b bench) ours(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.print("hyper2kvm, engine " + engine)
+		c.print(b.out, "### hyper2kvm, engine "+engine)
 		failed = errors.Join(failed, c.modest("engine "+engine))
 		if known {
-			failed = errors.Join(failed, c.against("engine "+engine, kept.Cost, least[engine]))
+			failed = errors.Join(failed, c.against(b.out, "engine "+engine, kept.Cost, least[engine]))
 		}
 	}
 	huge, err := b.onHugeDisk(ctx)
@@ -128,15 +133,15 @@ func (b bench) ours(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.print("hyper2kvm, engine direct, " + run.title)
+		c.print(b.out, "### hyper2kvm, engine direct, "+run.title)
 		failed = errors.Join(failed, c.modest(run.title))
 	}
 	if !known {
-		fmt.Println("virt-v2v: not run on this machine with this guest yet: make bench-virt-v2v")
+		fmt.Fprintln(b.out, "virt-v2v was not run on this machine with this guest yet: make bench-virt-v2v")
 		return failed
 	}
-	kept.Cost.print(fmt.Sprintf("%s, kept from %s", kept.Version, kept.When.Format("2006-01-02 15:04")))
-	fmt.Printf("virt-v2v of the guest with by-path names: %s\n", kept.Sample)
+	kept.Cost.print(b.out, fmt.Sprintf("### %s, kept from %s", kept.Version, kept.When.Format("2006-01-02 15:04")))
+	fmt.Fprintf(b.out, "virt-v2v of the guest with by-path names: %s\n", kept.Sample)
 	return failed
 }
 

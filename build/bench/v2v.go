@@ -37,7 +37,7 @@ func (b bench) keepV2V(ctx context.Context) error {
 		return err
 	}
 	r := v2vRun{Version: strings.TrimSpace(string(version)), When: time.Now().UTC(), Guest: b.twin.SHA256, Machine: thisMachine(b.accel)}
-	fmt.Printf("%s of %s; under emulation this takes minutes to an hour\n", r.Version, b.twin.Name)
+	fmt.Fprintf(b.out, "%s of %s; under emulation this takes minutes to an hour\n", r.Version, b.twin.Name)
 	if r.Cost, err = b.v2v(ctx, b.twin); err != nil {
 		return err
 	}
@@ -54,8 +54,8 @@ func (b bench) keepV2V(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Cost.print(r.Version)
-	fmt.Printf("of the guest with by-path names: %s\nkept in %s\n", r.Sample, file)
+	r.Cost.print(b.out, r.Version)
+	fmt.Fprintf(b.out, "of the guest with by-path names: %s\nkept in %s\n", r.Sample, file)
 	return save(file, r)
 }
 
@@ -135,7 +135,9 @@ func (b bench) keptFile() (string, error) {
 }
 
 // thisMachine names what a figure depends on: the CPU, and the accelerator.
-func thisMachine(c accel.Choice) string {
+func thisMachine(c accel.Choice) string { return cpuModel() + ", " + c.Name }
+
+func cpuModel() string {
 	model := "unknown CPU"
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		n := strings.Count(string(info), "\nprocessor") + 1
@@ -146,7 +148,7 @@ func thisMachine(c accel.Choice) string {
 			}
 		}
 	}
-	return model + ", " + c.Name
+	return model
 }
 
 // complaint is the line of virt-v2v's last words that tells why it failed.

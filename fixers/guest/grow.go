@@ -17,12 +17,13 @@ var ErrNotWhole = errors.New("the file system is not known to be whole")
 // Source: resize2fs(8); e2fsprogs resize/main.c, checkit.
 var GrowExt = []string{"resize2fs", "-f"}
 
-// Checked checks the file system that is to grow, just before it does.
-func (r Resize) Checked(ctx context.Context, g Guest) error {
+// Checked lets an engine's Check look at the file system that is to grow, just before
+// it does.
+func (r Resize) Checked(ctx context.Context, check func(context.Context, string) (Health, error)) error {
 	if r.Filesystem == nil {
 		return nil
 	}
-	h, err := g.Check(ctx, r.Filesystem.Device)
+	h, err := check(ctx, r.Filesystem.Device)
 	if err == nil && h.State != Clean {
 		err = fmt.Errorf("%w: %s is %s: %s", ErrNotWhole, h.Device, h.State, h.Text)
 	}

@@ -104,7 +104,7 @@ func (m Meta) sameAs(o Meta) bool {
 // Topology is what lies on a guest's disks.
 type Topology struct {
 	Disks []Disk `json:"disks"`
-	// Volumes are LVM's, opened or not, by name.
+	// Volumes are arrays of md's and volumes of LVM's, opened or not, by name.
 	Volumes     []Volume     `json:"volumes,omitempty"`
 	Filesystems []Filesystem `json:"filesystems"`
 	// Problems are what could not be read of it.
@@ -142,33 +142,62 @@ type Partition struct {
 	Label  string `json:"label,omitempty"`
 }
 
-// Volume is a logical volume of LVM. Its name is stable: it is kept with the
+// Volume is a device that the guest makes of others: a logical volume of LVM, or
+// an array of Linux's software RAID. Its name is stable: it is kept with the
 // volume's content, and no other device's name has a slash.
 type Volume struct {
-	Name  string   `json:"name"`  // group/volume, for the guest's /dev/group/volume
-	UUID  string   `json:"uuid"`  // as LVM prints it
-	Group string   `json:"group"` // UUID of its volume group
-	Size  int64    `json:"size"`  // bytes
-	On    []string `json:"on"`    // the devices that it lies on: disk0p3
-	// Segments are where its bytes lie, in order; of a volume without a problem, in
-	// the topology of an opened guest alone.
+	// Name is group/volume, for the guest's /dev/group/volume, or md/name, for its
+	// /dev/md/name or /dev/mdN.
+	Name  string   `json:"name"`
+	UUID  string   `json:"uuid"`            // as LVM or mdadm prints it
+	Group string   `json:"group,omitempty"` // UUID of its volume group
+	Array *Array   `json:"array,omitempty"` // of an array alone
+	Size  int64    `json:"size"`            // bytes
+	On    []string `json:"on"`              // the devices that it lies on: disk0p3
+	// Segments are where its bytes lie, in order; of a volume that any engine opens,
+	// in the topology of an opened guest alone.
 	Segments []Segment `json:"-"`
 	// Problem is why the volume is not opened; "" if an engine may. Two volumes
 	// of one name have one.
 	Problem string `json:"problem,omitempty"`
+	// Unsupported is why this engine has not opened the volume, though another may.
+	Unsupported string `json:"unsupported,omitempty"`
 }
 
-// Segment is a run of a volume's bytes, on one device or on several in turn.
+// Segment is a run of a volume's bytes, on one device or on several.
 type Segment struct {
-	Size  int64 // bytes
-	Chunk int64 // bytes that lie on one device before the next has its turn; 0 on a single one
-	On    []Place
+	Size   int64 // bytes
+	Chunk  int64 // bytes that lie on one device before the next has its turn; 0 where they do not take turns
+	Copies bool  // every device has all of the bytes; the first is the one to read
+	On     []Place
 }
 
-// Place is where on a disk or a partition something begins.
+// Place is where on a disk, a partition or another volume something begins.
 type Place struct {
 	Device string
 	Start  int64 // bytes
+}
+
+// Find is the device that a byte of the volume lies on, where it lies there, and
+// how many bytes follow it there; of copies it is the one to read. Behind the
+// volume's end there are no bytes.
+//
+// Source: dm-stripe, Linux drivers/md/dm-stripe.c.
+func (v Volume) Find(off int64) (at Place, size int64) {
+	for _, s := range v.Segments {
+		if off >= s.Size {
+			off -= s.Size
+			continue
+		}
+		if s.Chunk == 0 {
+			return Place{s.On[0].Device, s.On[0].Start + off}, s.Size - off
+		}
+		row, within := off/s.Chunk, off%s.Chunk
+		n := int64(len(s.On))
+		on := s.On[row%n]
+		return Place{on.Device, on.Start + row/n*s.Chunk + within}, s.Chunk - within
+	}
+	return Place{}, 0
 }
 
 // Mapped is a volume's name under /dev/mapper.
@@ -178,10 +207,10 @@ func (v Volume) Mapped() string {
 	return strings.ReplaceAll(strings.ReplaceAll(v.Name, "-", "--"), "/", "-")
 }
 
-// Filesystem is what a partition, a whole disk or a logical volume holds: a file
-// system, swap space, or a container that is not opened.
+// Filesystem is what a partition, a whole disk or a volume holds: a file system,
+// swap space, or what volumes are made of.
 type Filesystem struct {
-	Device string `json:"device"` // disk0p1, disk0 for a whole disk, or group/volume
+	Device string `json:"device"` // disk0p1, disk0 for a whole disk, or a volume's name
 	Type   string `json:"type"`   // blkid's name: ext4, xfs, swap, LVM2_member, crypto_LUKS …
 	UUID   string `json:"uuid,omitempty"`
 	Label  string `json:"label,omitempty"`
@@ -190,9 +219,20 @@ type Filesystem struct {
 	Span int64 `json:"span,omitempty"`
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
+	// Subvolumes are those of a btrfs, by their IDs.
+	Subvolumes []Subvolume `json:"subvolumes,omitempty"`
 	// Replayed tells that a mount has replayed the journal on the overlay, as far as
 	// the engine knows: the one change that no plan lists.
 	Replayed bool `json:"replayed,omitempty"`
+}
+
+// Subvolume is a tree of files of its own in a btrfs, and a folder of another one.
+// Its ID is kept with it, whatever its name is made of.
+type Subvolume struct {
+	ID       uint64 `json:"id"`
+	Path     string `json:"path"`                // from the top level, which is "/": /@home
+	ReadOnly bool   `json:"read_only,omitempty"` // as snapshots are that nobody shall write to
+	Default  bool   `json:"default,omitempty"`   // what a mount shows that asks for none
 }
 
 // Guest is an opened guest. One goroutine uses it at a time.
@@ -200,8 +240,12 @@ type Guest interface {
 	FS
 	Topology() Topology
 	// Mount puts a file system of the topology at a folder of the guest root;
-	// the first is mounted at "/". It may replay the journal on the overlay.
+	// the first is mounted at "/". It may replay the journal on the overlay. Of a
+	// btrfs it is the default subvolume.
 	Mount(device, at string) error
+	// MountSubvolume is Mount of a subvolume of the topology, by its ID. Several of
+	// one file system may be mounted. One that is read-only stays so.
+	MountSubvolume(device string, id uint64, at string) error
 	// UnmountAll undoes every Mount, so that another root can be tried.
 	UnmountAll() error
 	// Check lets a file system's own checker look at it, which changes nothing,

@@ -34,8 +34,17 @@ var ErrTable = errors.New("invalid partition table")
 
 // ReadTable reads a disk's size, boot code and partition table: GPT, or MBR with
 // logical partitions. A disk without a table has Table "", and so has one whose
-// error wraps ErrTable. Both engines use it, so that they cannot disagree.
+// error wraps ErrTable, and one that is a member of an array as a whole. Both
+// engines use it, so that they cannot disagree.
 func ReadTable(r io.ReaderAt, size int64) (Disk, error) {
+	disk, err := readTable(r, size)
+	if err != nil || len(disk.Partitions) == 0 {
+		return disk, err
+	}
+	return disk.withoutArrays(r)
+}
+
+func readTable(r io.ReaderAt, size int64) (Disk, error) {
 	disk := Disk{Size: size}
 	first := make([]byte, sector)
 	if size < 2*sector {

@@ -10,42 +10,133 @@ import (
 	"strings"
 
 	"hyper2kvm/fixers/guest/lvm"
+	"hyper2kvm/fixers/guest/md"
 )
 
-// maxVolumes bounds the logical volumes of one guest; some have a hundred.
+// maxVolumes bounds the volumes of one guest; some have a hundred.
 const maxVolumes = 1000
 
 // LVMMember is blkid's name of a physical volume of LVM.
 const LVMMember = "LVM2_member"
 
-// ReadVolumes adds the logical volumes to a topology whose file systems are
-// known, by what the physical volumes among them say. Both engines use it, so
-// that they name volumes alike; which of them they open is their own affair.
-// open reads a device of the topology.
-func (t *Topology) ReadVolumes(open func(device string) io.ReaderAt) error {
-	a := assembly{on: map[string][]string{}, sizes: map[string]int64{}, groups: map[string]*lvm.Group{}, named: map[string]int{}}
-	for _, f := range t.Filesystems {
-		if f.Type != LVMMember {
-			continue
+// maxLayers bounds how volumes lie on each other: LVM on an array is two layers.
+const maxLayers = 4
+
+// ReadVolumes adds to a topology whose file systems are known the volumes that are
+// made of some of them, by what those say; then what is made of these, and so on.
+// Both engines use it, so that they name volumes alike. read reads a device of the
+// topology. open is asked to open a volume without a problem, as far as the engine
+// can, and to add to the file systems what it holds.
+func (t *Topology) ReadVolumes(read func(device string) io.ReaderAt, open func(*Volume) error) error {
+	r := volumeReader{read: read, topology: t, known: map[string]bool{}, opened: map[string]bool{}, lvm: newAssembly()}
+	for range maxLayers {
+		more, err := r.readMembers()
+		if err != nil {
+			return err
 		}
-		m, err := lvm.Read(open(f.Device), f.Size)
-		if errors.Is(err, lvm.ErrMetadata) {
-			t.Problems = append(t.Problems, Problem{f.Device, err.Error()})
-		} else if err != nil {
-			return fmt.Errorf("%s: %w", f.Device, err)
+		if !more {
+			break
 		}
-		a.sizes[f.Device] = f.Size
-		a.add(f.Device, m)
-	}
-	for i := range t.Filesystems {
-		t.Filesystems[i].Group = a.groupOf(t.Filesystems[i].Device)
-	}
-	t.Volumes = a.volumes()
-	if n := len(t.Volumes); n > maxVolumes {
-		t.Problems = append(t.Problems, Problem{t.Volumes[maxVolumes].Name, fmt.Sprintf("of %d logical volumes the first %d are read", n, maxVolumes)})
-		t.Volumes = t.Volumes[:maxVolumes]
+		t.Volumes = r.volumes()
+		for i := range t.Volumes {
+			v := &t.Volumes[i]
+			if v.Problem != "" || v.Size == 0 || r.opened[v.Name] {
+				continue
+			}
+			r.opened[v.Name] = true
+			err := open(v)
+			if err == nil {
+				err = r.partitioned(v)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", v.Name, err)
+			}
+		}
 	}
 	return nil
+}
+
+// volumeReader has read what volumes are made of.
+type volumeReader struct {
+	topology *Topology
+	read     func(device string) io.ReaderAt
+	known    map[string]bool // devices that were read
+	opened   map[string]bool // volumes that the engine was asked to open, by name
+	members  []md.Device
+	lvm      assembly
+}
+
+// readMembers reads what is new among the file systems, and tells whether that is
+// a part of a volume.
+func (r *volumeReader) readMembers() (more bool, err error) {
+	for _, f := range r.topology.Filesystems {
+		if r.known[f.Device] {
+			continue
+		}
+		r.known[f.Device] = true
+		switch f.Type {
+		case ArrayMember:
+			more, err = true, r.readArray(f)
+		case LVMMember:
+			more, err = true, r.readGroup(f)
+		}
+		if err != nil {
+			return more, fmt.Errorf("%s: %w", f.Device, err)
+		}
+	}
+	for i := range r.topology.Filesystems {
+		f := &r.topology.Filesystems[i]
+		f.Group = r.lvm.groupOf(f.Device)
+	}
+	return more, nil
+}
+
+// problem notes what could not be read of a device.
+func (r *volumeReader) problem(device string, err error) {
+	r.topology.Problems = append(r.topology.Problems, Problem{device, err.Error()})
+}
+
+func (r *volumeReader) readGroup(f Filesystem) error {
+	m, err := lvm.Read(r.read(f.Device), f.Size)
+	if errors.Is(err, lvm.ErrMetadata) {
+		r.problem(f.Device, err)
+	} else if err != nil {
+		return err
+	}
+	r.lvm.sizes[f.Device] = f.Size
+	r.lvm.add(f.Device, m)
+	return nil
+}
+
+// volumes are all that is made of the members that were read, by name. What was
+// opened stays as it is.
+func (r *volumeReader) volumes() []Volume {
+	all := slices.DeleteFunc(slices.Clone(r.topology.Volumes), func(v Volume) bool { return !r.opened[v.Name] })
+	for _, v := range slices.Concat(r.arrays(), r.lvm.volumes()) {
+		if !r.opened[v.Name] {
+			all = append(all, v)
+		}
+	}
+	slices.SortStableFunc(all, func(x, y Volume) int { return cmp.Compare(x.Name, y.Name) })
+	closeNamesakes(all)
+	if n := len(all); n > maxVolumes {
+		r.topology.Problems = append(r.topology.Problems, Problem{all[maxVolumes].Name, fmt.Sprintf("of %d volumes the first %d are read", n, maxVolumes)})
+		all = all[:maxVolumes]
+	}
+	return all
+}
+
+// closeNamesakes gives to volumes of one name a problem.
+func closeNamesakes(all []Volume) {
+	named := map[string]int{}
+	for _, v := range all {
+		named[v.Name]++
+	}
+	for i := range all {
+		if v := &all[i]; named[v.Name] > 1 && v.Problem == "" {
+			v.Problem, v.Unsupported, v.Segments = fmt.Sprintf("%d volumes are named %s", named[v.Name], v.Name), "", nil
+		}
+	}
 }
 
 // assembly puts together what each physical volume says.
@@ -53,7 +144,10 @@ type assembly struct {
 	on     map[string][]string   // devices, by the UUID that a physical volume has
 	sizes  map[string]int64      // of the devices, bytes
 	groups map[string]*lvm.Group // the newest of each, by UUID
-	named  map[string]int        // how many groups have a name
+}
+
+func newAssembly() assembly {
+	return assembly{on: map[string][]string{}, sizes: map[string]int64{}, groups: map[string]*lvm.Group{}}
 }
 
 func (a *assembly) add(device string, m lvm.Member) {
@@ -82,21 +176,22 @@ func (a *assembly) groupOf(device string) string {
 }
 
 func (a *assembly) volumes() []Volume {
+	named := map[string]int{}
 	for _, g := range a.groups {
-		a.named[g.Name]++
+		named[g.Name]++
 	}
 	var all []Volume
 	for _, id := range slices.Sorted(maps.Keys(a.groups)) {
 		g := a.groups[id]
 		for _, v := range g.Volumes {
-			all = append(all, a.volume(g, v))
+			all = append(all, a.volume(g, v, named[g.Name]))
 		}
 	}
-	slices.SortStableFunc(all, func(x, y Volume) int { return cmp.Compare(x.Name, y.Name) })
 	return all
 }
 
-func (a *assembly) volume(g *lvm.Group, v lvm.Volume) Volume {
+// volume is one of a group whose name so many have.
+func (a *assembly) volume(g *lvm.Group, v lvm.Volume, named int) Volume {
 	out := Volume{Name: g.Name + "/" + v.Name, UUID: v.UUID, Group: g.UUID, Size: v.Size, On: []string{}, Problem: v.Problem}
 	for _, member := range v.On {
 		devices := a.on[member]
@@ -108,8 +203,8 @@ func (a *assembly) volume(g *lvm.Group, v lvm.Volume) Volume {
 			out.Problem = fmt.Sprintf("its physical volume %s is there %d times: on %s", member, len(devices), strings.Join(devices, ", "))
 		}
 	}
-	if n := a.named[g.Name]; n > 1 {
-		out.Problem = fmt.Sprintf("%d volume groups are named %s", n, g.Name)
+	if named > 1 {
+		out.Problem = fmt.Sprintf("%d volume groups are named %s", named, g.Name)
 	}
 	if out.Problem == "" {
 		out.Segments, out.Problem = a.segments(v)

@@ -9,7 +9,7 @@ import (
 )
 
 // arguments notes where the command line of a kernel that the boot loader starts
-// names another root than was found, or logical volumes that there are not: the
+// names another root than was found, another subvolume of it, or logical volumes that there are not: the
 // guest would not get that far.
 //
 // Source: Linux Documentation/admin-guide, root=; dracut.cmdline(7), rd.lvm.lv= and
@@ -26,6 +26,12 @@ func (t *files) arguments(f Facts, m machine.Machine) {
 			case "root":
 				if device, ok := f.Resolve(value, m); ok && device != root.Device {
 					t.problem(k.Source, fmt.Sprintf("root=%s is %s, but the root file system was found on %s", value, device, root.Device))
+				}
+			case "rootflags":
+				fs, _ := f.Filesystem(root.Device)
+				if s, ok := subvolumeOf(fs, value); len(fs.Subvolumes) > 0 && (!ok || s.ID != root.Subvolume) {
+					found, _ := f.SubvolumeOf(root)
+					t.problem(k.Source, fmt.Sprintf("rootflags=%s is not the subvolume %s, on which the root file system was found", value, found.Path))
 				}
 			case "rd.lvm.lv", "rd.lvm.vg":
 				if len(f.Topology.Volumes) > 0 && !f.hasVolume(value) {

@@ -21,6 +21,7 @@ type Facts struct {
 	OS          OS             `json:"os"`
 	Firmware    Firmware       `json:"firmware"`
 	Topology    guest.Topology `json:"topology"`
+	Aliases     []Alias        `json:"aliases,omitempty"`
 	Mounts      []Mount        `json:"mounts"`      // in the order in which they are mounted
 	Bootloaders []Bootloader   `json:"bootloaders"` // all that were found
 	Kernels     []Kernel       `json:"kernels"`     // every one on offer
@@ -32,6 +33,13 @@ type Facts struct {
 	// Problems are what could not be read or mounted, and where it was met.
 	// None of them stopped the inspection.
 	Problems []Found `json:"problems,omitempty"`
+}
+
+// Alias is a name that the guest's own configuration gives to a volume.
+type Alias struct {
+	Name   string `json:"name"`   // /dev/md0
+	Device string `json:"device"` // the topology's name
+	Source string `json:"source"` // "/etc/mdadm/mdadm.conf:3"
 }
 
 // Found is one finding and where it was read.
@@ -67,7 +75,10 @@ type Mount struct {
 	Spec    string `json:"spec"`   // as it stands in fstab
 	Type    string `json:"type"`
 	Options string `json:"options,omitempty"`
-	Source  string `json:"source"` // "/etc/fstab:3"
+	// Subvolume is the ID of that which is mounted of a btrfs; 0 where it has none, or
+	// none are known.
+	Subvolume uint64 `json:"subvolume,omitempty"`
+	Source    string `json:"source"` // "/etc/fstab:3"
 }
 
 // Bootloader is one installed boot loader.

@@ -28,7 +28,7 @@ var (
 // read or mounted and is not vital is in the facts' Problems.
 func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Logger) (Facts, error) {
 	f := Facts{Topology: g.Topology()}
-	seen, err := survey(ctx, g, f)
+	seen, err := survey(ctx, g, f, m)
 	if err != nil {
 		return Facts{}, err
 	}
@@ -36,8 +36,8 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 	if err != nil {
 		return Facts{}, err
 	}
-	log.Info("root file system found", "device", root.device, "family", root.family)
-	if err := g.Mount(root.device, "/"); err != nil {
+	log.Info("root file system found", "device", within(root.device, root.subvolume), "family", root.family)
+	if err := (Mount{Device: root.device, Subvolume: root.subvolume.ID}).put(g, "/"); err != nil {
 		return Facts{}, fmt.Errorf("%w: %s at /: %w", ErrMount, root.device, err)
 	}
 	t := openFiles(g)
@@ -46,6 +46,7 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 		f.OS = OS{Family: Windows, Source: root.evidence}
 		f.Mounts = []Mount{{Device: root.device, Path: "/", Type: "ntfs", Source: root.evidence}}
 	} else {
+		f.Aliases = t.aliases(f)
 		f.Mounts = t.mounts(f, m, root)
 		if err := t.mountAll(ctx, g, f); err != nil {
 			return Facts{}, err
@@ -68,7 +69,7 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 // could not be mounted then may fail again; the facts tell of it.
 func Remount(ctx context.Context, g guest.Guest, f Facts) error {
 	root, _ := f.MountAt("/")
-	if err := g.Mount(root.Device, "/"); err != nil {
+	if err := root.put(g, "/"); err != nil {
 		return fmt.Errorf("%w: %s at /: %w", ErrMount, root.Device, err)
 	}
 	return openFiles(g).mountAll(ctx, g, f)

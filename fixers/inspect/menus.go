@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -69,9 +70,10 @@ func (t *files) offers(f Facts, esps []string, b Bootloader) []offer {
 	if m.fs == "" {
 		m.fs = mountOf(f, b.Config)
 	}
+	named := func(name string) string { return f.fromTopLevel(b.Config, name) }
 	var offers []offer
 	for i, e := range m.entries[:min(len(m.entries), maxOffers)] {
-		o := t.offer(e, append([]string{m.fs, "/", "/boot"}, esps...))
+		o := t.offer(e.with(named), append([]string{m.fs, "/", "/boot"}, esps...))
 		o.source, o.chosen = m.sources[i], i == m.chosen
 		offers = append(offers, o)
 	}
@@ -80,13 +82,19 @@ func (t *files) offers(f Facts, esps []string, b Bootloader) []offer {
 
 // mountOf is the folder at which the file system that holds a file is mounted.
 func mountOf(f Facts, name string) string {
-	best := "/"
-	for _, m := range f.Mounts {
-		if len(m.Path) > len(best) && m.Device != "" && strings.HasPrefix(name, m.Path+"/") {
-			best = m.Path
-		}
+	m, _ := f.MountOf(name)
+	return cmp.Or(m.Path, "/")
+}
+
+// with is an entry whose files have other names.
+func (e BootEntry) with(named func(string) string) BootEntry {
+	e.Linux = named(e.Linux)
+	initrds := e.Initrds[:min(len(e.Initrds), maxInitrds)]
+	e.Initrds = nil
+	for _, name := range initrds {
+		e.Initrds = append(e.Initrds, named(name))
 	}
-	return best
+	return e
 }
 
 // offer finds the files of an entry.
@@ -114,18 +122,21 @@ func mainInitrds(names []string) []string {
 	})
 }
 
-// bootFile finds a file that a boot loader names. The loader's own device, in
-// brackets or as $root, and a subvolume in front are left out.
-func (t *files) bootFile(o *offer, name string, roots []string) string {
+// withoutDevice leaves out the loader's own device in front of a name, which is in
+// brackets.
+func withoutDevice(name string) string {
 	if strings.HasPrefix(name, "(") {
 		_, name, _ = strings.Cut(name, ")")
 	}
-	bare := strings.TrimPrefix(name, "/@")
+	return name
+}
+
+// bootFile finds a file that a boot loader names.
+func (t *files) bootFile(o *offer, name string, roots []string) string {
+	name = withoutDevice(name)
 	for _, root := range roots {
-		for _, n := range []string{name, bare} {
-			if at := path.Join(root, path.Clean("/"+n)); t.exists(at) {
-				return t.resolve(at)
-			}
+		if at := path.Join(root, path.Clean("/"+name)); t.exists(at) {
+			return t.resolve(at)
 		}
 	}
 	at := path.Join(roots[0], path.Clean("/"+name))

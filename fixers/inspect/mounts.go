@@ -59,12 +59,24 @@ func (t *files) mount(f Facts, m machine.Machine, e FstabEntry) (Mount, bool) {
 		return Mount{}, false
 	}
 	device, ok := f.Resolve(e.Spec, m)
-	if _, holds := f.Filesystem(device); ok && holds {
-		mount.Device = device
-	} else if v, found := f.volume(device); ok && found && v.Problem == "" { // one with a problem has its own line
-		t.problem(mount.Source, device+" is a logical volume that was not opened, or holds no file system that is known")
+	if fs, holds := f.Filesystem(device); ok && holds {
+		t.setDevice(&mount, fs)
+	} else if v, found := f.volume(device); ok && found && v.Problem == "" && v.Unsupported == "" { // others have lines of their own
+		t.problem(mount.Source, device+" is a volume that was not opened, or holds no file system that is known")
+	} else if !ok && strings.HasPrefix(e.Spec, "/dev/md") && len(f.Topology.Volumes) > 0 {
+		t.problem(mount.Source, fmt.Sprintf("which array %s is, could not be told", e.Spec))
 	}
 	return mount, true
+}
+
+// setDevice makes a mount one of a file system, if that has what its options name.
+func (t *files) setDevice(m *Mount, fs guest.Filesystem) {
+	s, ok := subvolumeOf(fs, m.Options)
+	if !ok && len(fs.Subvolumes) > 0 {
+		t.problem(m.Source, fmt.Sprintf("%s has no subvolume as in %q", fs.Device, m.Options))
+		return
+	}
+	m.Device, m.Subvolume = fs.Device, s.ID
 }
 
 // withRoot makes the file system that was found the one at /: inspection knows
@@ -73,12 +85,14 @@ func (t *files) withRoot(f Facts, mounts []Mount, root sight) []Mount {
 	i := slices.IndexFunc(mounts, func(m Mount) bool { return m.Path == "/" })
 	if i < 0 {
 		fs, _ := f.Filesystem(root.device)
-		return append([]Mount{{Device: root.device, Path: "/", Type: fs.Type, Source: root.evidence}}, mounts...)
+		return append([]Mount{{Device: root.device, Path: "/", Type: fs.Type, Subvolume: root.subvolume.ID, Source: root.evidence}}, mounts...)
 	}
-	if d := mounts[i].Device; d != root.device {
-		t.problem(mounts[i].Source, fmt.Sprintf("%s is %s, but the root file system was found on %s", mounts[i].Spec, cmp.Or(d, "not known"), root.device))
+	if m := mounts[i]; m.Device != root.device || m.Subvolume != root.subvolume.ID {
+		s, _ := f.SubvolumeOf(m)
+		is, found := cmp.Or(within(m.Device, s), "not known"), within(root.device, root.subvolume)
+		t.problem(m.Source, fmt.Sprintf("%s is %s, but the root file system was found on %s", m.Spec, is, found))
 	}
-	mounts[i].Device = root.device
+	mounts[i].Device, mounts[i].Subvolume = root.device, root.subvolume.ID
 	return mounts
 }
 
@@ -123,13 +137,13 @@ func (m Mount) left() bool {
 	return e.Has("noauto") && !e.Has("x-systemd.automount") && !slices.Contains(onDemand, m.Path)
 }
 
-// mountOne mounts what an engine can: a whole file system.
+// mountOne mounts what an engine can.
 func (t *files) mountOne(g guest.Guest, f Facts, m Mount) error {
 	if fs, ok := f.Filesystem(m.Device); ok && container(fs.Type) != fs.Type {
 		return fmt.Errorf("%s", container(fs.Type))
 	}
-	if e := (FstabEntry{Options: m.Options}); e.Has("subvol") || e.Has("subvolid") {
-		return fmt.Errorf("subvolumes are not mounted")
+	if e := (FstabEntry{Options: m.Options}); m.Subvolume == 0 && (e.Has("subvol") || e.Has("subvolid")) {
+		return fmt.Errorf("its subvolumes are not known")
 	}
-	return g.Mount(m.Device, m.Path)
+	return m.put(g, m.Path)
 }

@@ -11,11 +11,16 @@ import (
 	"hyper2kvm/pipeline/machine"
 )
 
-// Resolve finds the disk, partition or logical volume that a name in fstab or on
-// a kernel's command line means, as the guest saw it on the source's hardware m.
-// It is not ok when the name is of another kind (md, a network share), when
-// nothing has it, or when more than one thing could.
+// Resolve finds the disk, partition or volume that a name in fstab or on a kernel's
+// command line means, as the guest saw it on the source's hardware m. It is not ok
+// when the name is of another kind (a network share), when nothing has it, or when
+// more than one thing could.
 func (f Facts) Resolve(spec string, m machine.Machine) (device string, ok bool) {
+	for _, a := range f.Aliases {
+		if a.Name == spec {
+			return a.Device, true
+		}
+	}
 	if key, value, tagged := tag(spec); tagged {
 		return only(f.tagged(key, value))
 	}
@@ -23,7 +28,7 @@ func (f Facts) Resolve(spec string, m machine.Machine) (device string, ok bool) 
 	if !isDevice {
 		return "", false
 	}
-	if named := f.namedByLVM(name); len(named) > 0 {
+	if named := f.named(name); len(named) > 0 {
 		return only(named)
 	}
 	h := hardware{f.Topology.Disks, m.Disks, m.NICs}

@@ -22,20 +22,25 @@ const (
 	biosBootGUID = "21686148-6449-6e6f-744e-656564454649"
 )
 
-// sight is what was seen on one file system while it was mounted alone.
+// sight is what was seen on one file system, or on a subvolume of it, while it was
+// mounted alone.
 type sight struct {
-	device   string
-	note     string   // for people, when nothing usable was seen
-	family   string   // of the operating system installed on it, or ""
-	evidence string   // the file that tells so
-	fstab    []byte   // its /etc/fstab
-	listed   bool     // has an /etc/fstab
-	loaders  []string // EFI programs on an EFI system partition
+	device    string
+	subvolume guest.Subvolume // of a btrfs whose subvolumes are known
+	note      string          // for people, when nothing usable was seen
+	family    string          // of the operating system installed on it, or ""
+	evidence  string          // the file that tells so
+	fstab     []byte          // its /etc/fstab
+	listed    bool            // has an /etc/fstab
+	flags     string          // with which its boot loader has the root mounted
+	loaders   []string        // EFI programs on an EFI system partition
 }
 
-// survey mounts every file system alone and looks what it is.
-func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
+// survey mounts every file system alone and looks what it is. The subvolumes of a
+// btrfs are looked into unless the default one is a root by its own word.
+func survey(ctx context.Context, g guest.Guest, f Facts, m machine.Machine) ([]sight, error) {
 	var seen []sight
+	menus := slices.ContainsFunc(f.Topology.Filesystems, layered)
 	for _, fs := range f.Topology.Filesystems {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -45,14 +50,22 @@ func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
 			seen = append(seen, sight{device: fs.Device, note: f.held(fs)})
 			continue
 		}
-		s, err := look(g, fs, isESP)
+		s, err := look(g, fs, isESP, menus)
 		if err != nil {
 			return nil, err
 		}
 		seen = append(seen, s)
+		if !layered(fs) || f.namesItself(m, s) {
+			continue
+		}
+		more, err := beneath(g, fs)
+		if err != nil {
+			return nil, err
+		}
+		seen = append(seen, more...)
 	}
 	for _, v := range f.Topology.Volumes {
-		if v.Problem != "" {
+		if v.Problem != "" || v.Unsupported != "" {
 			seen = append(seen, sight{device: v.Name, note: unopened(v)})
 		}
 	}
@@ -61,7 +74,9 @@ func survey(ctx context.Context, g guest.Guest, f Facts) ([]sight, error) {
 
 // held says of a file system that was not looked into what it is.
 func (f Facts) held(fs guest.Filesystem) string {
-	if fs.Type == guest.LVMMember && f.assembled(fs.Device) {
+	if volume, ok := f.within(fs.Device); ok && fs.Type == guest.ArrayMember {
+		return fs.Type + " of " + volume
+	} else if ok {
 		return fs.Type
 	}
 	return container(fs.Type)
@@ -72,16 +87,25 @@ func container(fsType string) string {
 	switch {
 	case fsType == "crypto_LUKS" || fsType == "BitLocker":
 		return fsType + ", encrypted and not opened"
+	case external[fsType] != "":
+		return fmt.Sprintf("%s, RAID of %s, which is not assembled", fsType, external[fsType])
 	case strings.HasSuffix(fsType, "_member"):
 		return fsType + ", not assembled"
 	}
 	return fsType
 }
 
-// look mounts one file system, reads its signs and unmounts it. Only an engine
-// that does not unmount is an error.
-func look(g guest.Guest, fs guest.Filesystem, isESP bool) (s sight, err error) {
+// external are members of arrays whose metadata md leaves to the firmware of a RAID
+// controller, by blkid's names.
+//
+// Source: mdadm(8), --metadata; libblkid src/superblocks/isw_raid.c, ddf_raid.c.
+var external = map[string]string{"isw_raid_member": "Intel's firmware (IMSM)", "ddf_raid_member": "a controller (DDF)"}
+
+// look mounts one file system, reads its signs, and if they are of use the menus of
+// boot loaders, and unmounts it. Only an engine that does not unmount is an error.
+func look(g guest.Guest, fs guest.Filesystem, isESP, menus bool) (s sight, err error) {
 	s = sight{device: fs.Device, note: fs.Type}
+	s.subvolume, _ = subvolumeOf(fs, "")
 	if err := g.Mount(fs.Device, "/"); err != nil {
 		s.note = fmt.Sprintf("%s, not mounted: %v", fs.Type, err)
 		return s, nil
@@ -95,11 +119,12 @@ func look(g guest.Guest, fs guest.Filesystem, isESP bool) (s sight, err error) {
 		s.evidence = t.windows()
 		s.family = family(s.evidence, Windows)
 	default:
-		s.evidence = t.linuxRoot()
-		s.family = family(s.evidence, Linux)
-		if s.fstab, s.listed = t.read("/etc/fstab", maxConfig); fs.Type == "btrfs" && s.family == "" {
-			s.note += t.subvolumes()
+		if t.asRoot(&s); fs.Type == "btrfs" && s.family == "" {
+			s.note += t.rootFolders(fs)
 		}
+	}
+	if menus {
+		s.flags = menusOf(g, s).rootFlags()
 	}
 	for _, p := range t.problems {
 		s.note += fmt.Sprintf(", %s: %s", p.Source, p.Value)
@@ -157,25 +182,29 @@ func (t *files) fold(dir, name string) string {
 	return ""
 }
 
-// subvolumes names the btrfs subvolumes that look like a root.
-func (t *files) subvolumes() string {
+// rootFolders names the folders of a btrfs that look like a root, and are none of
+// the subvolumes that are known.
+func (t *files) rootFolders(fs guest.Filesystem) string {
 	text := ""
 	for _, f := range t.glob("/*/etc/fstab") {
-		text += fmt.Sprintf(", its subvolume or folder %s looks like a root but is not what is mounted by default", path.Dir(path.Dir(f)))
+		dir := path.Dir(path.Dir(f))
+		if !slices.ContainsFunc(fs.Subvolumes, func(s guest.Subvolume) bool { return s.Path == dir }) {
+			text += fmt.Sprintf(", its folder %s looks like a root but is not known to be a subvolume", dir)
+		}
 	}
 	return text
 }
 
 // choose picks the root of those seen: one with an fstab before one without,
-// and of several the one whose fstab names itself as the root.
+// and of several the one that is known to start.
 func choose(f Facts, m machine.Machine, seen []sight) (sight, error) {
 	roots := keep(seen, func(s sight) bool { return s.family != "" })
 	if listed := keep(roots, func(s sight) bool { return s.listed || s.family == Windows }); len(listed) > 0 {
 		roots = listed
 	}
 	if len(roots) > 1 {
-		if own, ok := only(keep(roots, func(s sight) bool { return f.namesItself(m, s) })); ok && !mixedFamilies(roots) {
-			return own, nil
+		if one, ok := f.decide(m, roots, seen); ok && !mixedFamilies(roots) {
+			return one, nil
 		}
 		return sight{}, fmt.Errorf("%w: %s", ErrManyRoots, describe(roots))
 	}
@@ -194,11 +223,14 @@ func mixedFamilies(roots []sight) bool {
 	return slices.ContainsFunc(roots, func(s sight) bool { return s.family != roots[0].family })
 }
 
+// namesItself tells whether the fstab of a root names that as the root.
 func (f Facts) namesItself(m machine.Machine, s sight) bool {
+	fs, _ := f.Filesystem(s.device)
 	for _, e := range ParseFstab(s.fstab) {
 		if path.Clean(e.Path) == "/" {
 			device, ok := f.Resolve(e.Spec, m)
-			return ok && device == s.device
+			v, known := subvolumeOf(fs, e.Options)
+			return ok && known && s.family != "" && device == s.device && v.ID == s.subvolume.ID
 		}
 	}
 	return false
@@ -212,6 +244,9 @@ func describe(seen []sight) string {
 	var parts []string
 	for _, s := range seen {
 		text := s.device + " " + s.note
+		if s.family != "" {
+			text = within(s.device, s.subvolume) + " " + s.note
+		}
 		if s.family != "" {
 			text += " (" + s.family + ": " + s.evidence + ")"
 		}

@@ -80,8 +80,8 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	if err != nil {
 		return err
 	}
-	onLVM := len(neededMembers(p.in)) > 0
-	if ready(k) && len(override) == 0 && !p.mayHaveCopies() && !onLVM {
+	onLVM, onMd := len(neededMembers(p.in)) > 0, len(arrays(p.in)) > 0
+	if ready(k) && len(override) == 0 && !p.mayHaveCopies() && !onLVM && !onMd {
 		return nil
 	}
 	data, err := p.read(k)
@@ -104,6 +104,9 @@ func (p *initrdPlan) kernel(k inspect.Kernel) error {
 	}
 	if err := p.copies(rd, override); err != nil {
 		return err
+	}
+	if onMd {
+		p.mdadmFiles(k, rd, override)
 	}
 	p.renames(k, rd, override)
 	if onLVM {

@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"hyper2kvm/fixers/initrd"
 	"hyper2kvm/fixers/inspect"
@@ -36,6 +37,21 @@ func (p *initrdPlan) lvmFiles(k inspect.Kernel, rd *initrd.Initrd, override map[
 	file, used := devicesFile(conf)
 	if list, err := rd.ReadFile(file); used && err == nil && hides(list, p.in) {
 		override[last] = slices.Concat(current(rd, last, override), []byte(noDevicesFile))
+	}
+}
+
+// mdadmFiles adds to override what becomes of mdadm's settings in an initrd.
+//
+// Source: initramfs-tools hooks/mdadm; dracut modules.d/90mdraid/module-setup.sh.
+func (p *initrdPlan) mdadmFiles(k inspect.Kernel, rd *initrd.Initrd, override map[string][]byte) {
+	for _, name := range inspect.MdadmConfigs {
+		file := strings.TrimPrefix(name, "/")
+		old := current(rd, file, override)
+		now, concerns := anyDevices(old, k.Initrd+":"+name)
+		p.concerns = append(p.concerns, concerns...)
+		if !bytes.Equal(old, now) {
+			override[file] = now
+		}
 	}
 }
 

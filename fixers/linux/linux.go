@@ -24,6 +24,7 @@ var Fixers = []fixer.Fixer{
 	deviceMap,
 	grubInstallDevices,
 	resume,
+	mdadmDevices,
 	lvmDevices,
 	interfaceNames,
 	cloudInit,

@@ -51,6 +51,7 @@ var Programs = []Program{
 	{Name: "lvm", Package: "lvm2", Usage: "fixers/guest, testers/guests: logical volumes", Build: true},
 	{Name: "mke2fs", Package: "e2fsprogs", Usage: "testers/guests: an ext4 from a tree", Build: true},
 	{Name: "dmsetup", Package: "dmsetup", Usage: "fixers/guest: tests compare tables with it", Build: true},
+	{Name: "mdadm", Package: "mdadm", Usage: "fixers/guest: tests have md read what was written to its arrays", Build: true},
 	{Name: "depmod", Package: "kmod", Usage: "fixers/initrd: tests compare indexes with it", Build: true},
 	{Name: "dracut", Package: "dracut-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},
 	{Name: "mkinitramfs", Package: "initramfs-tools-core", Usage: "fixers/initrd: tests supplement its initrds", Build: true},

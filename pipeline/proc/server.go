@@ -22,6 +22,14 @@ type Service struct {
 	PrivateMounts bool
 	// NoSocket skips the wait: readiness is the caller's to find out.
 	NoSocket bool
+	// Part makes the program this very one, started once more to play a part with
+	// rights and a life of its own: it knows its part by Name, which is its argv[0].
+	Part bool
+	// Keep are the capabilities that it may have, of those that the agent has; nil
+	// for all. With fewer, neither it nor what it starts can come by more.
+	Keep []uintptr
+	// Files are its descriptors 3, 4 and so on: see Handed.
+	Files []*os.File
 }
 
 // Server is a running program. It ends with Stop, with the agent, or by itself.
@@ -36,32 +44,15 @@ type Server struct {
 // Start starts a server and waits until its socket answers. The server does
 // not end with ctx, which bounds only the wait; it ends with the agent.
 func Start(ctx context.Context, s Service) (*Server, error) {
-	path, err := Look(s.Name)
+	said := &tail{limit: stderrTail}
+	cmd, err := s.command(said)
 	if err != nil {
 		return nil, err
-	}
-	said := &tail{limit: stderrTail}
-	cmd := exec.Command(path, s.Args...)
-	cmd.Env = append(cmd.Environ(), s.Env...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Dir, s.Stdin, s.Stdout, said
-	cmd.WaitDelay = grace // a child of the server may hold its standard error open
-	cmd.SysProcAttr = attributes()
-	if s.PrivateMounts {
-		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
 	server := &Server{cmd: cmd, said: said, spec: s.Command, done: make(chan struct{})}
 	began, started := time.Now(), make(chan error, 1)
 	go func() {
-		err := pinned(func() error {
-			err := cmd.Start()
-			started <- err
-			if err != nil {
-				return err
-			}
-			return cmd.Wait()
-		})
-		killGroup(cmd)
-		server.err = err
+		server.err = s.live(cmd, started)
 		close(server.done)
 	}()
 	if err := <-started; err != nil {
@@ -74,6 +65,36 @@ func Start(ctx context.Context, s Service) (*Server, error) {
 	}
 	s.log(ctx, "program started", began)
 	return server, nil
+}
+
+// live starts the program, tells so, and returns how it ended.
+func (s Service) live(cmd *exec.Cmd, started chan<- error) (err error) {
+	defer killGroup(cmd)
+	ctx, end := context.WithCancelCause(context.Background())
+	defer end(nil)
+	begun := false
+	run := func() error {
+		err := cmd.Start()
+		begun = true
+		started <- err
+		if err != nil {
+			return err
+		}
+		if s.Memory > 0 {
+			defer watchMemory(cmd.Process.Pid, s.Memory, end)()
+			defer context.AfterFunc(ctx, func() { killGroup(cmd) })()
+		}
+		return cmd.Wait()
+	}
+	if s.Keep != nil {
+		err = weakened(s.Keep, run)
+	} else {
+		err = pinned(run)
+	}
+	if !begun {
+		started <- err
+	}
+	return cmp.Or(context.Cause(ctx), err)
 }
 
 // errNoMounts explains the EINVAL of a root that is a folder of another file

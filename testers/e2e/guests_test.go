@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,7 @@ var trials = []trial{
 	{guest: "db01", lost: "boot-target-reached"},
 	{guest: "app01", lost: "boot-target-reached"},
 	{guest: "edge01", lost: "boot-target-reached", always: true},
+	{guest: "file01", lost: "boot-target-reached"},
 	{guest: "lost01", lost: "boot-target-reached", concerns: []string{"linux/interface-in-another-slot"}, unasked: []string{"00:50:56:35:10:57"}},
 }
 
@@ -99,6 +101,14 @@ func (x trial) check(t *testing.T, r *pipeline.Run, g guests.Guest) {
 	if want := mounted(g); !slices.Equal(asked, want) {
 		t.Errorf("the proof asked for %q to be mounted, want %q", asked, want)
 	}
+	if root := g.Disks[0].Partitions[0]; (root.Subvolume != "") != (r.Expect.RootSubvolume != 0) {
+		t.Errorf("the proof asked for the subvolume %d at /, want %q", r.Expect.RootSubvolume, root.Subvolume)
+	}
+	for _, a := range r.Outcome.Answers {
+		if r.Expect.RootSubvolume != 0 && a.Name == "root-on-expected-disk" && !strings.Contains(a.Evidence, fmt.Sprintf("subvolume %d", r.Expect.RootSubvolume)) {
+			t.Errorf("the guest told no subvolume: %s", a.Evidence)
+		}
+	}
 	for i, n := range g.NICs {
 		if got := r.Expect.NICs[i]; !asksFor(got, n) {
 			t.Errorf("the proof asked for %+v of card %d, want %+v", got, i, n)
@@ -121,8 +131,10 @@ func (x trial) check(t *testing.T, r *pipeline.Run, g guests.Guest) {
 func mounted(g guests.Guest) []string {
 	var folders []string
 	add := func(f guests.Filesystem) {
-		if f.Mount != "" && f.Mount != "/" && f.Mount != "none" {
-			folders = append(folders, f.Mount)
+		for _, folder := range f.Mounts() {
+			if folder != "" && folder != "/" && folder != "none" {
+				folders = append(folders, folder)
+			}
 		}
 	}
 	for _, d := range g.Disks {

@@ -179,6 +179,13 @@ var holds = map[string]map[string][]string{
 		"/etc/network/interfaces": {"iface ens224 inet static"},
 		"/etc/default/grub":       {"console=ttyS0"},
 	},
+	"file01": {
+		"/etc/fstab":                                {file01.byPath(0) + "-part1 / btrfs defaults,subvol=@rootfs", "-part1 /home btrfs defaults,subvol=@home"},
+		"/boot/grub/grub.cfg":                       {"/@rootfs/boot/vmlinuz-", "rootflags=subvol=@rootfs"},
+		"/home/ledger":                              {"/home of file01"},
+		"/.snapshots/1/snapshot/etc/fstab":          {"subvol=@rootfs"},
+		"/.snapshots/1/snapshot/usr/lib/os-release": {"VERSION_CODENAME=bookworm"},
+	},
 }
 
 // TestGuestsHoldWhatMakesThemHardToMove takes guests from the cache or builds
@@ -269,8 +276,11 @@ func rawDisks(t *testing.T, g Guest) func(name string) string {
 	}
 	return func(name string) string {
 		v := holder(g.volumes(), name)
-		name = "/" + strings.TrimPrefix(name, v.Mount)
 		raw := rawDisk(dir, v.disk)
+		if v.Type == "btrfs" {
+			return mountedFile(t, v, raw, inSubvolume(v, name))
+		}
+		name = "/" + strings.TrimPrefix(name, v.Mount)
 		if v.Type == "xfs" {
 			return mountedFile(t, v, raw, name)
 		}
@@ -291,6 +301,16 @@ func holder(all []volume, name string) volume {
 		}
 	}
 	return volume{}
+}
+
+// inSubvolume is a file's name from the top level of a btrfs.
+func inSubvolume(v volume, name string) string {
+	for _, s := range v.Beside {
+		if rest, ok := strings.CutPrefix(name, s.Mount+"/"); ok {
+			return "/" + s.Name + "/" + rest
+		}
+	}
+	return "/" + v.Subvolume + name
 }
 
 // mountedFile reads a file of a volume that only the kernel can read.
@@ -331,7 +351,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts machines: set NEED_VMS=1")
 	}
-	needTools(t, "apt-config", "apt-get", "debugfs", "mke2fs", "mkswap", "mmdebstrap", "mkfs.vfat", "mkfs.xfs", "losetup", "lvm", "unshare", "qemu-img", "qemu-system-x86_64", "sfdisk")
+	needTools(t, "apt-config", "apt-get", "debugfs", "mke2fs", "mkswap", "mmdebstrap", "mkfs.vfat", "mkfs.xfs", "mkfs.btrfs", "btrfs", "losetup", "lvm", "unshare", "qemu-img", "qemu-system-x86_64", "sfdisk")
 }
 
 // needTools skips a test unless root runs it where the programs are; with

@@ -16,7 +16,7 @@ import (
 )
 
 // partitionTypes are what sfdisk writes into the table for each Type.
-var partitionTypes = map[string]string{"ext4": "linux", "xfs": "linux", "swap": "swap", "vfat": "uefi", "lvm": "lvm"}
+var partitionTypes = map[string]string{"ext4": "linux", "xfs": "linux", "btrfs": "linux", "swap": "swap", "vfat": "uefi", "lvm": "lvm"}
 
 // partitionScript is the disk's table in sfdisk's words, in 512-byte sectors.
 func (d Disk) partitionScript() string {
@@ -40,14 +40,15 @@ func (d Disk) partitionScript() string {
 type maker struct {
 	program string
 	args    func(v volume, tree, file string) []string
-	fill    func(ctx context.Context, b *build, tree, file string) error
+	fill    func(ctx context.Context, b *build, v volume, tree, file string) error
 }
 
 var makers = map[string]maker{
-	"ext4": {"mke2fs", mke2fsArgs, nil},
-	"xfs":  {"mkfs.xfs", mkxfsArgs, fillMounted},
-	"vfat": {"mkfs.vfat", mkvfatArgs, nil}, // ours is empty: grub-install fills it
-	"swap": {"mkswap", mkswapArgs, nil},
+	"ext4":  {"mke2fs", mke2fsArgs, nil},
+	"xfs":   {"mkfs.xfs", mkxfsArgs, fillMounted},
+	"btrfs": {"mkfs.btrfs", mkbtrfsArgs, fillSubvolumes},
+	"vfat":  {"mkfs.vfat", mkvfatArgs, nil}, // ours is empty: grub-install fills it
+	"swap":  {"mkswap", mkswapArgs, nil},
 }
 
 func mke2fsArgs(v volume, tree, file string) []string {
@@ -63,6 +64,10 @@ func mkxfsArgs(v volume, _, file string) []string {
 	return []string{"-q", "-m", "uuid=" + v.UUID, file}
 }
 
+func mkbtrfsArgs(v volume, _, file string) []string {
+	return []string{"--quiet", "--uuid", v.UUID, file}
+}
+
 func mkvfatArgs(v volume, _, file string) []string {
 	return []string{"-F", "32", "-i", strings.ReplaceAll(v.UUID, "-", ""), file}
 }
@@ -75,12 +80,42 @@ func mkswapArgs(v volume, _, file string) []string {
 // and loop device end with the namespace that it runs in, even if it is killed.
 const fillScript = `mount -o loop "$2" "$3"; cp -a "$1/." "$3"; umount "$3"`
 
-func fillMounted(ctx context.Context, b *build, tree, file string) error {
+func fillMounted(ctx context.Context, b *build, _ volume, tree, file string) error {
+	return b.fill(ctx, fillScript, tree, file)
+}
+
+// fillSubvolumesScript copies the tree $1 into a subvolume $4 of the btrfs in $2,
+// mounted on $3, and what is below a folder of the tree, by pairs that follow, into
+// a subvolume of its own.
+const fillSubvolumesScript = `mount -o loop "$2" "$3"
+tree=$1 top=$3 root=$4
+shift 4
+while [ $# -gt 0 ]; do
+	btrfs --quiet subvolume create "$top/$1"
+	cp -a "$tree$2/." "$top/$1"
+	find "$tree$2" -mindepth 1 -delete
+	shift 2
+done
+btrfs --quiet subvolume create "$top/$root"
+cp -a "$tree/." "$top/$root"
+umount "$top"`
+
+func fillSubvolumes(ctx context.Context, b *build, v volume, tree, file string) error {
+	args := []string{v.Subvolume}
+	for _, s := range v.Beside {
+		args = append(args, s.Name, s.Mount)
+	}
+	return b.fill(ctx, fillSubvolumesScript, tree, file, args...)
+}
+
+// fill lets a script fill the file system in a file.
+func (b *build) fill(ctx context.Context, script, tree, file string, more ...string) error {
 	at := filepath.Join(b.dir, "mnt")
 	if err := os.MkdirAll(at, 0o700); err != nil {
 		return err
 	}
-	_, err := proc.Run(ctx, "unshare", "--mount", "sh", "-euc", fillScript, "fill", tree, file, at)
+	args := append([]string{"--mount", "sh", "-euc", script, "fill", tree, file, at}, more...)
+	_, err := proc.Run(ctx, "unshare", args...)
 	return err
 }
 
@@ -150,7 +185,7 @@ func (b *build) fillVolume(ctx context.Context, v volume) error {
 		return err
 	}
 	if m.fill != nil {
-		if err := m.fill(ctx, b, tree, file); err != nil {
+		if err := m.fill(ctx, b, v, tree, file); err != nil {
 			return err
 		}
 	}

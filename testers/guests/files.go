@@ -39,7 +39,7 @@ func (r Recipe) fstab() string {
 	var b strings.Builder
 	b.WriteString("# <file system> <mount point> <type> <options> <dump> <pass>\n")
 	for _, v := range r.volumes() {
-		b.WriteString(v.fstabLine())
+		b.WriteString(v.fstabLines())
 	}
 	return b.String()
 }
@@ -48,8 +48,10 @@ func (r Recipe) fstab() string {
 func (r Recipe) dataFiles() []file {
 	var files []file
 	for _, v := range r.volumes() {
-		if v.Mount != "/" && v.Mount != swapSpace && !strings.HasPrefix(v.Mount, "/boot") {
-			files = append(files, file{Path: v.Mount[1:] + "/ledger", Mode: 0o640, Content: fmt.Sprintf("%s of %s\n", v.Mount, r.Name)})
+		for _, mount := range v.Mounts() {
+			if mount != "/" && mount != swapSpace && !strings.HasPrefix(mount, "/boot") {
+				files = append(files, file{Path: mount[1:] + "/ledger", Mode: 0o640, Content: fmt.Sprintf("%s of %s\n", mount, r.Name)})
+			}
 		}
 	}
 	return files

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -75,17 +76,33 @@ test "$(systemctl --failed --no-legend | tee /dev/ttyS0 | wc -l)" = 0
 	b.WriteString(r.listScript())
 	fmt.Fprintf(&b, `rm /etc/systemd/system/finish.service /etc/systemd/system/multi-user.target.wants/finish.service /usr/local/sbin/finish
 find /var/log -type f -delete
-sync
+%ssync
 fstrim --all
 echo %s
-`, finished)
+`, r.at("/").snapshot(), finished)
 	return b.String()
+}
+
+// snapshot takes the snapshot of a root.
+func (v volume) snapshot() string {
+	if v.Snapshot == "" {
+		return ""
+	}
+	in := path.Dir(v.Snapshot)
+	return fmt.Sprintf("btrfs subvolume create %s\nmkdir %s\nbtrfs subvolume snapshot -r / %s\n", path.Dir(in), in, v.Snapshot)
 }
 
 // check proves that the volume is in use.
 func (v volume) check() string {
 	if v.Mount == swapSpace {
 		return fmt.Sprintf("swapon --show=UUID --noheadings | grep -F %s\n", v.UUID)
+	}
+	script := ""
+	for _, s := range v.subvolumes() {
+		script += fmt.Sprintf("findmnt --raw --noheadings --output UUID,FSROOT %s | grep -Fx '%s /%s'\n", s.Mount, v.UUID, s.Name)
+	}
+	if script != "" {
+		return script
 	}
 	return fmt.Sprintf("findmnt UUID=%s %s\n", v.UUID, v.Mount)
 }
@@ -106,7 +123,12 @@ func (n NIC) check() string {
 // finishLine shows the finish boot on the serial port, without the login prompt
 // there, which would hang up the port on the script.
 func (r Recipe) finishLine() string {
-	return fmt.Sprintf("root=%s ro console=ttyS0 systemd.mask=serial-getty@ttyS0.service", r.at("/").name(r.BootNames))
+	root := r.at("/")
+	line := fmt.Sprintf("root=%s ro console=ttyS0 systemd.mask=serial-getty@ttyS0.service", root.name(r.BootNames))
+	if root.Subvolume != "" {
+		line += " rootflags=subvol=" + root.Subvolume
+	}
+	return line
 }
 
 // finishArgs boot the raw disks, which are in a folder, with their own kernel,

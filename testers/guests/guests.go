@@ -85,10 +85,22 @@ type LogicalVolume struct {
 // Filesystem is what a volume holds.
 type Filesystem struct {
 	Mount string // mount point, or swapSpace
-	Type  string // "ext4", "xfs", "vfat" or "swap"; of a physical volume "lvm"
+	Type  string // "ext4", "xfs", "btrfs", "vfat" or "swap"; of a physical volume "lvm"
 	Size  int64  // bytes, a multiple of 1 MiB, in a group of 4 MiB
 	UUID  string // a vfat's is eight digits with a hyphen, such as 5E1D-0A7C
 	Named Names  // how fstab names it
+	// Subvolume is what is mounted of a btrfs, and Beside are its others.
+	Subvolume string      `json:",omitempty"`
+	Beside    []Subvolume `json:",omitempty"`
+	// Snapshot is where the guest keeps a read-only snapshot of that subvolume, as
+	// snapper does: a folder in a subvolume of its own.
+	Snapshot string `json:",omitempty"`
+}
+
+// Subvolume is one of a btrfs, below its top level.
+type Subvolume struct {
+	Name  string
+	Mount string
 }
 
 // swapSpace is the mount point of swap, as fstab has it.
@@ -133,7 +145,7 @@ type Guest struct {
 }
 
 // All is every recipe.
-var All = []Recipe{web01, web02, db01, app01, edge01, lost01}
+var All = []Recipe{web01, web02, db01, app01, edge01, lost01, file01}
 
 // Named returns the recipe of that name.
 func Named(name string) (Recipe, error) {

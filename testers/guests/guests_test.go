@@ -224,6 +224,12 @@ UUID=6a0c85f1-e27d-4b39-8d54-f1b39e60c728 /boot ext4 defaults 0 2
 	if diff := cmp.Diff(want, db01.fstab()); diff != "" {
 		t.Error(diff)
 	}
+	btrfs := `/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1 / btrfs defaults,subvol=@rootfs 0 0
+/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1 /home btrfs defaults,subvol=@home 0 0
+`
+	if !strings.Contains(file01.fstab(), btrfs) {
+		t.Errorf("fstab is %q, want in it %q", file01.fstab(), btrfs)
+	}
 	if want := "/dev/sdb1 /srv xfs defaults 0 0\n"; !strings.HasSuffix(edge01.fstab(), want) {
 		t.Errorf("fstab is %q, want the end %q", edge01.fstab(), want)
 	}
@@ -294,7 +300,11 @@ func TestArguments(t *testing.T) {
 			"-q", "-F", "-t", "ext4", "-U", "3f0e6c1a-8d52-4b7e-a1c4-95d20b6e7f18",
 			"-O", "^metadata_csum_seed,^orphan_file", "-d", "tree", "file",
 		}},
-		"mkfs.vfat": {mkvfatArgs(db01.at("/boot/efi"), "tree", "file"), []string{"-F", "32", "-i", "5E1D0A7C", "file"}},
+		"mkfs.vfat":  {mkvfatArgs(db01.at("/boot/efi"), "tree", "file"), []string{"-F", "32", "-i", "5E1D0A7C", "file"}},
+		"mkfs.btrfs": {mkbtrfsArgs(file01.at("/"), "tree", "file"), []string{"--quiet", "--uuid", "7e2b9c50-1d48-4fa3-86e7-f30c5a9d1b24", "file"}},
+		"finish on btrfs": {tail(finishArgs(file01, "dir", "", "said", kernel{"k", "i"}), 1), []string{
+			"root=UUID=7e2b9c50-1d48-4fa3-86e7-f30c5a9d1b24 ro console=ttyS0 systemd.mask=serial-getty@ttyS0.service rootflags=subvol=@rootfs",
+		}},
 		"qemu-img": {vmdkArgs("disk.raw", "web01.vmdk"), []string{
 			"convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic", "disk.raw", "web01.vmdk",
 		}},

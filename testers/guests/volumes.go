@@ -73,6 +73,23 @@ func mapperName(group, volume string) string {
 	return "/dev/mapper/" + double.Replace(group) + "-" + double.Replace(volume)
 }
 
+// subvolumes are those of a btrfs.
+func (v volume) subvolumes() []Subvolume {
+	if v.Subvolume == "" {
+		return nil
+	}
+	return append([]Subvolume{{v.Subvolume, v.Mount}}, v.Beside...)
+}
+
+// Mounts are the folders at which something of the file system is mounted.
+func (f Filesystem) Mounts() []string {
+	folders := []string{f.Mount}
+	for _, s := range f.Beside {
+		folders = append(folders, s.Mount)
+	}
+	return folders
+}
+
 // at is the volume that is mounted there. Every recipe has a root and a swap space.
 func (r Recipe) at(mount string) volume {
 	all := r.volumes()
@@ -90,9 +107,17 @@ func (v volume) name(by Names) string {
 	return "UUID=" + v.UUID
 }
 
-// fstabLine ends with what Debian's installer writes for such a volume.
-// Source: partman-target, finish.d/create_fstab_header and fstab.d.
-func (v volume) fstabLine() string {
+// fstabLines end with what Debian's installer writes for such a volume.
+// Source: partman-target, finish.d/create_fstab_header and fstab.d; partman-btrfs,
+// fstab.d/btrfs.
+func (v volume) fstabLines() string {
+	lines := ""
+	for _, s := range v.subvolumes() {
+		lines += fmt.Sprintf("%s %s btrfs defaults,subvol=%s 0 0\n", v.name(v.Named), s.Mount, s.Name)
+	}
+	if lines != "" {
+		return lines
+	}
 	options := map[string]string{
 		"ext4": "defaults 0 2",
 		"xfs":  "defaults 0 0",

@@ -20,7 +20,7 @@ func identify(ctx context.Context, path string, offset, size int64, log *slog.Lo
 	case failed && failure.Exit == 2: // nothing found
 		return guest.Filesystem{}, false, nil
 	case failed && failure.Exit == 8: // signatures of several
-		log.Warn("more than one file system's signature", "disk", path, "offset", offset)
+		log.Warn("more than one file system's signature")
 		return guest.Filesystem{}, false, nil
 	case err != nil:
 		return guest.Filesystem{}, false, err

@@ -67,7 +67,7 @@ func TestFATAndBtrfsAreChecked(t *testing.T) {
 	}
 }
 
-func wantHealth(t *testing.T, g *engine, want guest.Condition) {
+func wantHealth(t *testing.T, g *shown, want guest.Condition) {
 	t.Helper()
 	if h, err := g.Check(t.Context(), "disk0"); err != nil || h.State != want {
 		t.Errorf("Check = %+v, %v, want %s", h, err, want)

@@ -12,7 +12,8 @@ import (
 // device is a block device of this kernel's that shows a part of a guest's disks:
 // a loop device, or what device-mapper makes of several.
 type device interface {
-	node() string // its path
+	node() string   // its path
+	number() string // major:minor
 	// detach writes it through and lets go of it. It returns when the kernel has
 	// let go of the disks.
 	detach() error
@@ -27,18 +28,24 @@ func (g *engine) attach(f guest.Filesystem) (device, error) {
 }
 
 func (g *engine) attachAny(f guest.Filesystem) (device, error) {
-	v, ok := g.volume(f.Device)
-	if !ok {
-		disk, start := g.extent(f.Device)
-		return attach(disk, start, f.Size)
+	if v, ok := g.volume(f.Device); ok {
+		return g.attachVolume(v)
+	}
+	disk, start := g.extent(f.Device)
+	return attach(disk, start, f.Size)
+}
+
+func (g *engine) attachVolume(v guest.Volume) (device, error) {
+	if v.Unsupported != "" {
+		return nil, fmt.Errorf("%w: %s", ErrUnsupported, v.Unsupported)
 	}
 	if disk, start, ok := g.onePiece(v); ok {
-		return attach(disk, start, f.Size)
+		return attach(disk, start, v.Size)
 	}
 	return g.attachPieces(v)
 }
 
-// attachPieces makes a device of a volume that lies in several pieces.
+// attachPieces makes a device of a volume that lies in several pieces or copies.
 func (g *engine) attachPieces(v guest.Volume) (_ device, err error) {
 	control, err := openMapper()
 	if err != nil {
@@ -52,13 +59,12 @@ func (g *engine) attachPieces(v guest.Volume) (_ device, err error) {
 	}()
 	under := map[string]span{}
 	for device, s := range spansOf(v) {
-		disk, start := g.extent(device)
-		l, err := attach(disk, start+s.start, s.end-s.start)
+		d, s, err := g.attachSpan(device, s)
 		if err != nil {
 			return nil, err
 		}
-		m.under = append(m.under, l)
-		s.number = l.number
+		m.under = append(m.under, d)
+		s.number = d.number()
 		under[device] = s
 	}
 	if err := m.make(tableOf(v, under)); err != nil {
@@ -67,11 +73,24 @@ func (g *engine) attachPieces(v guest.Volume) (_ device, err error) {
 	return m, nil
 }
 
+// attachSpan makes a device of a part of a disk or a partition, or of all of another
+// volume, and says of which bytes.
+func (g *engine) attachSpan(name string, s span) (device, span, error) {
+	if v, ok := g.volume(name); ok {
+		d, err := g.attachVolume(v)
+		return d, span{end: v.Size}, err
+	}
+	disk, start := g.extent(name)
+	l, err := attach(disk, start+s.start, s.end-s.start)
+	return l, s, err
+}
+
 // span is the part of a disk or a partition that a volume lies on, in bytes, and
-// the number of the loop device there. It leaves out the label of a physical
-// volume: rules of udev's, which this machine may have, give to LVM what shows one.
+// the number of the device there. It leaves out the label of a physical volume and
+// the superblock of an array's member: rules of udev's, which this machine may have,
+// give to LVM and to md what shows one.
 //
-// Source: LVM2 udev/69-dm-lvm.rules.
+// Source: LVM2 udev/69-dm-lvm.rules; mdadm udev-md-raid-assembly.rules.
 type span struct {
 	start, end int64
 	number     string // major:minor
@@ -81,13 +100,17 @@ type span struct {
 func spansOf(v guest.Volume) map[string]span {
 	spans := map[string]span{}
 	for _, s := range v.Segments {
+		size := s.Size
+		if s.Chunk > 0 {
+			size /= int64(len(s.On))
+		}
 		for _, on := range s.On {
 			found, ok := spans[on.Device]
 			if !ok {
 				found.start = on.Start
 			}
 			found.start = min(found.start, on.Start)
-			found.end = max(found.end, on.Start+s.Size/int64(len(s.On)))
+			found.end = max(found.end, on.Start+size)
 			spans[on.Device] = found
 		}
 	}
@@ -115,13 +138,33 @@ func tableOf(v guest.Volume, under map[string]span) (table []target) {
 			places = append(places, fmt.Sprintf("%s %d", under[on.Device].number, (on.Start-under[on.Device].start)/sector))
 		}
 		t := target{start: at / sector, size: s.Size / sector, kind: "linear", params: places[0]}
-		if len(places) > 1 {
-			t.kind, t.params = "striped", fmt.Sprintf("%d %d %s", len(places), s.Chunk/sector, strings.Join(places, " "))
+		switch list := strings.Join(places, " "); {
+		case s.Copies:
+			t.kind, t.params = mirror, fmt.Sprintf("core 2 %d nosync %d %s", region(t.size), len(places), list)
+		case s.Chunk > 0:
+			t.kind, t.params = "striped", fmt.Sprintf("%d %d %s", len(places), s.Chunk/sector, list)
 		}
 		table = append(table, t)
 		at += s.Size
 	}
 	return table
+}
+
+// mirror is device-mapper's word for what writes to every device, and reads from
+// the first. nosync: what is there is in step, or the guest's own md will see to it;
+// nothing is to be copied. Its log is in memory.
+//
+// Source: Linux drivers/md/dm-raid1.c, mirror_ctr; dm-log.c, core_ctr.
+const mirror = "mirror"
+
+// region is the unit in which a mirror keeps its log: a power of 2, and no larger
+// than the device.
+func region(sectors int64) int64 {
+	unit := int64(2048)
+	for unit > sectors {
+		unit /= 2
+	}
+	return unit
 }
 
 // openMapper opens the way to the kernel's device-mapper, and removes what agents

@@ -1,12 +1,19 @@
 // Package direct reaches a guest's files through the kernel it runs on: loop
-// devices at the partitions' offsets, mounted in a private mount namespace,
-// names resolved by the kernel inside the guest's root. It takes milliseconds
-// where the reference engine starts a virtual machine. It needs root, and shows
-// a stranger's file system to this kernel; an operator may forbid it.
+// devices at the partitions' offsets, mounted where nobody else sees them, names
+// resolved by the kernel inside the guest's root. It takes milliseconds where the
+// reference engine starts a virtual machine. It needs root, and shows a stranger's
+// file system to this kernel; an operator may forbid it.
 //
-// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs (its default
-// subvolume) and FAT, on partitions, whole disks and logical volumes. A volume that
-// lies in several pieces takes the kernel's device-mapper, all else its loop devices.
+// Two processes do the work, and end with the one that opened the guest. The mounter,
+// in this package, has the disks, makes the devices, and mounts and checks what is on
+// them. The other, in package files, has the guest's files and nothing else. Neither
+// may take for ever: one that crashes or does not answer is ended, and with them goes
+// all that was mounted and attached.
+//
+// Supported, where the kernel has them: ext2, ext3, ext4, XFS, btrfs on one device and
+// FAT, on partitions, whole disks, logical volumes and md's arrays that are linear,
+// RAID 0 or RAID 1. A volume that lies in several pieces, or in several copies, takes
+// the kernel's device-mapper, all else its loop devices.
 // For what the kernel lacks Mount's error wraps ErrUnsupported, and the caller takes
 // the reference engine.
 package direct
@@ -15,113 +22,201 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct/call"
+	"hyper2kvm/fixers/guest/direct/files"
+	"hyper2kvm/pipeline/proc"
 )
 
 // ErrUnsupported is a file system that this engine or this kernel cannot
 // mount: another engine may.
 var ErrUnsupported = errors.New("not supported by the direct engine")
 
-// engine is an opened guest. It implements guest.Guest.
-type engine struct {
-	disks    []*os.File
+// ErrBroken is an engine whose processes crashed or did not answer. All that it had
+// mounted and attached is gone, and what it was writing may be incomplete.
+var ErrBroken = errors.New("the direct engine broke down")
+
+// shown is an opened guest. It implements guest.Guest through the two processes.
+type shown struct {
+	files.Client
+
+	mounter  *proc.Server
+	calls    *call.Caller
+	disks    []file
+	limits   limits
 	topology guest.Topology
-	mounts   *mounts
-	log      *slog.Logger
+	mounted  bool
+	on       map[string]string // devices, by the numbers of their mounts
+	closed   bool
+	broken   error
 }
+
+// limits are how long calls may take. Those that mount, write through or grow read
+// and write what a source far away has, a replayed journal or a file system's tables,
+// of hundreds of MiB at most; a call on files moves a piece of one, or lists a folder
+// of guest.MaxEntries; open reads least. What hangs is given up after end.
+type limits struct{ open, mount, file, end time.Duration }
+
+var usual = limits{open: 5 * time.Minute, mount: 20 * time.Minute, file: 5 * time.Minute, end: 30 * time.Second}
 
 // Open reads what lies on a guest's disks, raw files in the machine's order:
 // in production, what the overlays' daemon exports through FUSE. The files are
 // opened for writing; nothing is written before Mount, which may replay a
 // journal. ctx bounds Open alone.
-func Open(ctx context.Context, disks []string, log *slog.Logger) (guest.Guest, error) {
-	g := &engine{log: log}
-	for i, path := range disks {
-		if err := g.openDisk(ctx, fmt.Sprintf("disk%d", i), path); err != nil {
-			return nil, errors.Join(fmt.Errorf("disk %d: %w", i, err), g.closeDisks())
+func Open(ctx context.Context, disks []string, log *slog.Logger) (_ guest.Guest, err error) {
+	var opened []*os.File
+	defer func() {
+		for _, f := range opened { // the mounter has them
+			err = errors.Join(err, f.Close())
 		}
+	}()
+	for i, path := range disks {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("disk %d: %w", i, err)
+		}
+		opened = append(opened, f)
 	}
-	if err := g.openVolumes(ctx); err != nil {
-		return nil, errors.Join(err, g.closeDisks())
-	}
-	if err := g.topology.ReadSpans(g.reader); err != nil {
-		return nil, errors.Join(err, g.closeDisks())
-	}
-	m, err := newMounts()
+	g, err := start(ctx, opened, log)
 	if err != nil {
-		return nil, errors.Join(err, g.closeDisks())
+		return nil, err
 	}
-	g.mounts = m
+	g.topology, err = ask[guest.Topology](ctx, g, "open", len(disks), g.limits.open)
+	if err != nil {
+		return nil, errors.Join(err, g.end())
+	}
 	return g, nil
 }
 
-// Topology is what lies on the disks.
-func (g *engine) Topology() guest.Topology { return g.topology }
-
-func (g *engine) filesystem(device string) (guest.Filesystem, bool) {
-	i := slices.IndexFunc(g.topology.Filesystems, func(f guest.Filesystem) bool { return f.Device == device })
-	if i < 0 {
-		return guest.Filesystem{}, false
+// start starts the mounter; it starts the other process itself.
+func start(ctx context.Context, disks []*os.File, log *slog.Logger) (*shown, error) {
+	if !serves {
+		return nil, errServe
 	}
-	return g.topology.Filesystems[i], true
+	known, err := disksOf(disks)
+	if err != nil {
+		return nil, err
+	}
+	calls, mounterEnd, err := call.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer mounterEnd.Close()
+	names, filesEnd, err := call.Pair()
+	if err != nil {
+		return nil, errors.Join(err, calls.Close())
+	}
+	defer filesEnd.Close()
+	window, shared, err := files.NewWindow()
+	if err != nil {
+		return nil, errors.Join(err, calls.Close(), names.Close())
+	}
+	defer shared.Close()
+	g := &shown{disks: known, limits: usual, on: map[string]string{}, calls: call.NewCaller(calls, log, ErrUnsupported)}
+	g.Client = files.Client{Caller: call.NewCaller(names, log), Window: window, Limit: usual.file, Gone: g.breakDown}
+	if g.mounter, err = proc.Start(ctx, mounterService(slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks)...)); err != nil {
+		return nil, errors.Join(err, g.hangUp())
+	}
+	return g, nil
 }
+
+func ask[R any](ctx context.Context, g *shown, op string, args any, limit time.Duration) (R, error) {
+	result, err := call.Do[R](ctx, g.calls, op, args, limit)
+	if errors.Is(err, call.ErrGone) {
+		err = g.breakDown(err)
+	}
+	return result, err
+}
+
+// Topology is what lies on the disks.
+func (g *shown) Topology() guest.Topology { return g.topology }
 
 // Mount mounts a file system. When it cannot be done here but may be done
 // elsewhere, the error wraps ErrUnsupported.
-func (g *engine) Mount(device, at string) error {
-	found, ok := g.filesystem(device)
-	if !ok {
-		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
-	}
-	if len(g.disks) == 0 {
-		return fmt.Errorf("mount %s: %w", device, fs.ErrClosed)
-	}
-	if !Knows(found.Type) {
-		return fmt.Errorf("mount %s: %s is %w", device, found.Type, ErrUnsupported)
-	}
-	d, err := g.attach(found)
+func (g *shown) Mount(device, at string) error { return g.mount(mountArgs{Device: device, At: at}) }
+
+// MountSubvolume mounts a subvolume of a btrfs, on the same device as its others.
+func (g *shown) MountSubvolume(device string, id uint64, at string) error {
+	return g.mount(mountArgs{Device: device, At: at, ByID: true, Subvolume: id})
+}
+
+func (g *shown) mount(args mountArgs) error {
+	seen, err := ask[mountReply](context.Background(), g, "mount", args, g.limits.mount)
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", device, err)
+		return err
 	}
-	replay, err := g.mounts.mount(d, found.Type, at)
-	if err != nil {
-		return errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
-	}
-	if replay {
-		g.log.Info("a journal was replayed on the overlay", "device", device)
-		g.setReplayed(device)
+	g.topology = seen.Topology
+	g.on[seen.ID] = args.Device
+	if !g.mounted {
+		g.mounted = true
+		return g.Enter(seen.Root)
 	}
 	return nil
 }
 
-// setReplayed keeps with the topology what a mount has changed.
-func (g *engine) setReplayed(device string) {
-	g.topology.Filesystems = slices.Clone(g.topology.Filesystems) // others may have the old list
-	for i := range g.topology.Filesystems {
-		if f := &g.topology.Filesystems[i]; f.Device == device {
-			f.Replayed = true
-		}
+// Space tells of a file system what is free on it. The other process knows it by the
+// number of the mount.
+func (g *shown) Space(name string) (guest.Space, error) {
+	s, err := g.Client.Space(name)
+	if err != nil {
+		return s, err
 	}
+	on, ok := g.on[s.Filesystem]
+	if !ok {
+		return guest.Space{}, files.Failed("statfs", name, fmt.Errorf("mount %s is none of ours", s.Filesystem))
+	}
+	s.Filesystem = on
+	return s, nil
 }
 
 // UnmountAll writes everything through and unmounts.
-func (g *engine) UnmountAll() error { return g.mounts.unmountAll() }
+func (g *shown) UnmountAll() error {
+	if !g.mounted {
+		return nil
+	}
+	g.mounted = false
+	clear(g.on)
+	if err := g.Leave(); err != nil {
+		return err
+	}
+	_, err := ask[call.None](context.Background(), g, "unmount", call.None{}, g.limits.mount)
+	return err
+}
+
+// Check runs a file system's checker of this host on a loop device.
+func (g *shown) Check(ctx context.Context, device string) (guest.Health, error) {
+	seen, err := ask[checkReply](ctx, g, "check", device, guest.CheckLimit+g.limits.mount)
+	if err == nil {
+		g.topology = seen.Topology
+	}
+	return seen.Health, err
+}
+
+// Grow changes the partition table through the disk's file, and has this host's
+// resize2fs, or the kernel's XFS, grow what is on the partition.
+func (g *shown) Grow(ctx context.Context, r guest.Resize) error {
+	topology, err := ask[guest.Topology](ctx, g, "grow", r, guest.CheckLimit+g.limits.mount)
+	if err == nil {
+		g.topology = topology
+	}
+	return err
+}
 
 // Close writes everything through to the disks and lets go of them: it
 // returns when the kernel has detached every device. Its error means that
 // writes may be missing. Closing twice is harmless.
-func (g *engine) Close() error { return errors.Join(g.mounts.close(), g.closeDisks()) }
-
-func (g *engine) closeDisks() error {
-	var errs []error
-	for _, f := range g.disks {
-		errs = append(errs, f.Sync(), f.Close())
+func (g *shown) Close() error {
+	if g.closed {
+		return g.broken
 	}
-	g.disks = nil
-	return errors.Join(errs...)
+	err := g.UnmountAll()
+	if err == nil {
+		_, err = ask[call.None](context.Background(), g, "close", call.None{}, g.limits.mount)
+	}
+	return errors.Join(err, g.end())
 }

@@ -3,6 +3,7 @@ package direct
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -19,34 +20,30 @@ import (
 	"hyper2kvm/fixers/guest/tree"
 )
 
-// disk adds to the engine what the suite needs to make.
-type disk struct{ *engine }
+// suite adds to the engine what the suite needs to make: a test sees what a process
+// has mounted through the kernel's name of it.
+type suite struct{ *shown }
 
-func (d disk) Link(old, name string) error {
-	from, oldBase, err := d.parent(old)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(from)
-	return d.within("link", name, func(dir int, base string) error { return unix.Linkat(from, oldBase, dir, base, 0) })
+func (d suite) path(name string) string {
+	return fmt.Sprintf("/proc/%d/root%s", d.mounter.Pid(), filepath.Join(os.TempDir(), rootFolder, name))
 }
 
-func (d disk) Pipe(name string) error {
-	return d.within("mkfifo", name, func(dir int, base string) error { return unix.Mkfifoat(dir, base, 0o600) })
-}
+func (d suite) Link(old, name string) error { return unix.Link(d.path(old), d.path(name)) }
 
-func openDisks(t testing.TB, disks ...string) *engine {
+func (d suite) Pipe(name string) error { return unix.Mkfifo(d.path(name), 0o600) }
+
+func openDisks(t testing.TB, disks ...string) *shown {
 	t.Helper()
 	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if e := g.(*engine); e.disks != nil {
-			e.Close()
+		if err := g.Close(); err != nil {
+			t.Error(err)
 		}
 	})
-	return g.(*engine)
+	return g.(*shown)
 }
 
 func must(t testing.TB, err error) {
@@ -73,7 +70,7 @@ func TestFileSystemsOfTheKernelAreAnEngine(t *testing.T) {
 			must(t, g.Mount("disk0", "/"))
 			guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 				must(t, guesttest.Clear(g))
-				return disk{g}
+				return suite{g}
 			})
 			must(t, g.Close())
 		})
@@ -270,7 +267,7 @@ func TestAFileThatIsLookedAtForAMomentDoesNotStopTheUnmount(t *testing.T) {
 	guesttest.Need(t, guesttest.Programs...)
 	g := openDisks(t, guesttest.Disks(t)...)
 	must(t, g.Mount("disk0p1", "/"))
-	fd, err := g.open("/", unix.O_PATH)
+	fd, err := unix.Open(suite{g}.path("/"), unix.O_PATH, 0)
 	must(t, err)
 	closed := make(chan error, 1)
 	time.AfterFunc(200*time.Millisecond, func() { closed <- unix.Close(fd) })

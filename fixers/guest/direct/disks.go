@@ -12,12 +12,7 @@ import (
 )
 
 // openDisk reads a disk's table and what its partitions hold.
-func (g *engine) openDisk(ctx context.Context, name, path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	g.disks = append(g.disks, f)
+func (g *engine) openDisk(ctx context.Context, name string, f *os.File) error {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -35,13 +30,13 @@ func (g *engine) openDisk(ctx context.Context, name, path string) error {
 		if disk.Table == "mbr" && guest.IsExtended(p.Type) {
 			continue
 		}
-		if err := g.identify(ctx, p.Name, path, p.Start, p.Size); err != nil {
+		if err := g.identify(ctx, p.Name, f, p.Start, p.Size); err != nil {
 			return err
 		}
 	}
 	if len(disk.Partitions) == 0 {
 		found := len(g.topology.Filesystems)
-		if err := g.identify(ctx, name, path, 0, size); err != nil {
+		if err := g.identify(ctx, name, f, 0, size); err != nil {
 			return err
 		}
 		if len(g.topology.Filesystems) > found { // a boot sector that looked like an empty table
@@ -53,8 +48,9 @@ func (g *engine) openDisk(ctx context.Context, name, path string) error {
 }
 
 // identify adds what a part of a file holds to the topology, if that is known.
-func (g *engine) identify(ctx context.Context, device, path string, offset, size int64) error {
-	found, ok, err := identify(ctx, path, offset, size, g.log)
+func (g *engine) identify(ctx context.Context, device string, f *os.File, offset, size int64) error {
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	found, ok, err := identify(ctx, path, offset, size, g.log.With("device", device))
 	if err != nil || !ok {
 		return err
 	}

@@ -20,12 +20,12 @@ import (
 func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	i := slices.IndexFunc(g.topology.Disks, func(d guest.Disk) bool { return d.Name == r.Disk })
 	switch {
-	case i < 0 || len(g.disks) == 0:
+	case i < 0:
 		return fmt.Errorf("grow %s: %w", r.Disk, fs.ErrNotExist)
 	case len(g.mounts.list) > 0:
 		return fmt.Errorf("grow %s: file systems are mounted", r.Disk)
 	}
-	if err := r.Checked(ctx, g); err != nil {
+	if err := r.Checked(ctx, g.Check); err != nil {
 		return fmt.Errorf("grow %s: %w", r.Disk, err)
 	}
 	if err := g.topology.GrowTable(g.disks[i], r); err != nil {

@@ -6,13 +6,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest/guesttest"
 )
@@ -46,25 +43,23 @@ func requireNothingLeft(t *testing.T, disks []string) {
 // attached are the loop devices over these disks.
 func attached(t *testing.T, disks []string) []string {
 	t.Helper()
-	inodes := map[uint64]bool{}
-	for _, name := range disks {
-		var st unix.Stat_t
-		must(t, unix.Stat(name, &st))
-		inodes[st.Ino] = true
-	}
-	devices, err := filepath.Glob("/dev/loop[0-9]*")
+	known, err := disksOf(opened(t, disks))
 	must(t, err)
-	var found []string
-	for _, device := range devices {
-		f, err := os.Open(device)
-		must(t, err)
-		info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-		if err == nil && inodes[info.Inode] {
-			found = append(found, device)
-		}
-		must(t, f.Close())
-	}
+	found, err := attachedTo(known)
+	must(t, err)
 	return found
+}
+
+// opened are disks' files, until the test ends.
+func opened(t *testing.T, disks []string) (files []*os.File) {
+	t.Helper()
+	for _, name := range disks {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		must(t, err)
+		t.Cleanup(func() { f.Close() })
+		files = append(files, f)
+	}
+	return files
 }
 
 // victimDisks names the environment variable that makes the test binary open
@@ -81,7 +76,7 @@ func needVictim(t *testing.T) []string {
 }
 
 // mountVictim mounts file systems on every kind of device and writes to them.
-func mountVictim(t *testing.T, disks []string) *engine {
+func mountVictim(t *testing.T, disks []string) *shown {
 	t.Helper()
 	g, err := Open(t.Context(), disks, slog.New(slog.DiscardHandler))
 	must(t, err)
@@ -97,7 +92,7 @@ func mountVictim(t *testing.T, disks []string) *engine {
 		must(t, err)
 		must(t, g.WriteFile(m[1]+"/file", 0, []byte("written and not synced")))
 	}
-	return g.(*engine)
+	return g.(*shown)
 }
 
 func TestVictim(t *testing.T) {

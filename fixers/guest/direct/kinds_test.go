@@ -3,6 +3,7 @@ package direct
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 func needKind(t *testing.T, fstype string) {
 	t.Helper()
 	guesttest.Need(t, slices.Concat(guesttest.Programs, []string{"mkfs." + fstype})...)
-	if err := ask(fstype); err != nil {
+	if err := known(fstype); err != nil {
 		t.Skipf("the kernel has no %s: %v", fstype, err)
 	}
 }
@@ -31,14 +32,14 @@ func TestFATIsShownAsItIsPromised(t *testing.T) {
 	name := made(t, "vfat", 64<<20)
 	g := openDisks(t, name)
 	must(t, g.Mount("disk0", "/"))
-	guesttest.FAT(t, disk{g})
+	guesttest.FAT(t, suite{g})
 	must(t, g.Close())
 	requireNothingLeft(t, []string{name})
 }
 
 func TestWithoutFATAPartitionIsUnsupported(t *testing.T) {
 	guesttest.Need(t, slices.Concat(guesttest.Programs, []string{"mkfs.vfat"})...)
-	if ask("vfat") == nil {
+	if known("vfat") == nil {
 		t.Skip("this kernel has FAT")
 	}
 	if lacks := Lacks(); !slices.ContainsFunc(lacks, func(s string) bool { return strings.HasPrefix(s, "vfat (") }) {
@@ -58,7 +59,7 @@ func TestBtrfsIsAnEngine(t *testing.T) {
 	must(t, g.Mount("disk0", "/"))
 	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 		must(t, guesttest.Clear(g))
-		return disk{g}
+		return suite{g}
 	})
 	must(t, g.Close())
 	requireNothingLeft(t, []string{name})
@@ -78,7 +79,7 @@ func TestClonesOfOneTemplateAreShownSideBySide(t *testing.T) {
 		t.Run(fstype, func(t *testing.T) {
 			template := made(t, fstype, size)
 			disks := []string{template, clone(t, template)}
-			engines := []*engine{openDisks(t, disks[0]), openDisks(t, disks[1])}
+			engines := []*shown{openDisks(t, disks[0]), openDisks(t, disks[1])}
 			for i, g := range engines {
 				must(t, g.Mount("disk0", "/"))
 				must(t, g.WriteFile("/file", 0, []byte(disks[i])))
@@ -169,4 +170,49 @@ func TestABtrfsOfTwoDevicesIsUnsupported(t *testing.T) {
 		t.Errorf("Mount = %v, want ErrUnsupported", err)
 	}
 	must(t, g.Close())
+}
+
+func TestManySubvolumesAreKnown(t *testing.T) {
+	needKind(t, "btrfs")
+	guesttest.Need(t, guesttest.SubvolumePrograms...)
+	const n = 600 // their roots do not fit into one block
+	g := openDisks(t, guesttest.ManySubvolumes(t, n))
+	known := g.Topology().Filesystems[0].Subvolumes
+	if len(known) != n+1 || len(g.topology.Problems) > 0 {
+		t.Fatalf("%d subvolumes, problems %+v", len(known), g.topology.Problems)
+	}
+	for i, s := range known[1:] {
+		if want := fmt.Sprintf("/%d", i); s.Path != want {
+			t.Errorf("subvolume %d is %s, want %s", s.ID, s.Path, want)
+		}
+	}
+	must(t, g.MountSubvolume("disk0", known[n].ID, "/"))
+	must(t, g.Close())
+}
+
+func TestOneFileSystemIsMountedTwice(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	disks := []string{made(t, "ext4", 16<<20)}
+	g := openDisks(t, disks...)
+	must(t, g.Mount("disk0", "/"))
+	must(t, g.Mkdir("/again", 0o755))
+	must(t, g.Mount("disk0", "/again"))
+	must(t, g.WriteFile("/again/file", 0, []byte("seen at both\n")))
+	if data, err := g.ReadFile("/file", 100); err != nil || string(data) != "seen at both\n" {
+		t.Errorf("ReadFile = %q, %v", data, err)
+	}
+	must(t, g.UnmountAll())
+	wantHealth(t, g, guest.Clean)
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
+}
+
+func TestSubvolumesOfABtrfsAreShown(t *testing.T) {
+	needKind(t, "btrfs")
+	guesttest.Need(t, guesttest.SubvolumePrograms...)
+	disks := []string{guesttest.Btrfs(t), made(t, "ext4", 16<<20)}
+	g := openDisks(t, disks...)
+	guesttest.Subvolumes(t, g, "disk0", "disk1")
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
 }

@@ -12,13 +12,14 @@ import (
 // loop is a loop device over a part of a disk. The kernel detaches it when the
 // last of us lets go, killed or not.
 type loop struct {
-	path   string
-	number string // major:minor
-	file   *os.File
-	info   *unix.LoopInfo64 // as the kernel tells it, to know it again
+	path string
+	dev  string // major:minor
+	file *os.File
+	info *unix.LoopInfo64 // as the kernel tells it, to know it again
 }
 
-func (l *loop) node() string { return l.path }
+func (l *loop) node() string   { return l.path }
+func (l *loop) number() string { return l.dev }
 
 // loopTries bounds the race for a free loop device with others on the host.
 const loopTries = 64
@@ -62,7 +63,7 @@ func configure(path string, config *unix.LoopConfig) (*loop, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &loop{path: path, number: fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), file: f, info: info}, nil
+	return &loop{path: path, dev: fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), file: f, info: info}, nil
 }
 
 // detachWait is how long a detached device may stay: another program, such as

@@ -5,21 +5,25 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// mapped is a device of device-mapper's over loop devices. As soon as it is there
+// mapped is a device of device-mapper's over others. As soon as it is there
 // the kernel is told to remove it when its last user lets go, so that it ends with
 // the process, killed or not.
 type mapped struct {
 	control *os.File
-	under   []*loop
+	under   []device
 	name    string
 	path    string
+	dev     string   // major:minor
+	copies  bool     // it writes to mirrors
 	file    *os.File // nil until it is made
 }
 
@@ -52,7 +56,8 @@ func (m *mapped) make(table []target) error {
 	if err != nil {
 		return err
 	}
-	m.path = fmt.Sprintf("/dev/dm-%d", unix.Minor(dev))
+	m.path, m.dev = fmt.Sprintf("/dev/dm-%d", unix.Minor(dev)), fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	m.copies = slices.ContainsFunc(table, func(t target) bool { return t.kind == mirror })
 	err = loadMapped(m.control, m.name, table)
 	if err == nil {
 		m.file, err = os.OpenFile(m.path, os.O_RDWR, 0)
@@ -60,18 +65,43 @@ func (m *mapped) make(table []target) error {
 	return errors.Join(err, removeMapped(m.control, m.name))
 }
 
-func (m *mapped) node() string { return m.path }
+func (m *mapped) node() string   { return m.path }
+func (m *mapped) number() string { return m.dev }
 
 // detach ends the device, and then those under it.
 func (m *mapped) detach() (err error) {
 	if m.file != nil {
-		err = errors.Join(m.file.Sync(), m.file.Close(), m.awaitEnd())
+		err = errors.Join(m.file.Sync(), m.unequal(), m.file.Close(), m.awaitEnd())
 	}
 	err = errors.Join(err, m.control.Close())
-	for _, l := range m.under {
-		err = errors.Join(err, l.detach())
+	for _, d := range m.under {
+		err = errors.Join(err, d.detach())
 	}
 	return err
+}
+
+// unequal is the error of a mirror that could not write to all of its devices: it
+// goes on with the others, and tells only who asks.
+func (m *mapped) unequal() error {
+	if !m.copies {
+		return nil
+	}
+	status, err := statusMapped(m.control, m.name)
+	if err == nil && slices.ContainsFunc(status, failedMirror) {
+		err = fmt.Errorf("%s: not all of its members could be written: %q", m.path, status)
+	}
+	return err
+}
+
+// failedMirror tells from the status of a mirror whether one of its devices has
+// failed: behind the devices are the regions in step of all, and for each device a
+// letter, A for one that is alive.
+//
+// Source: Linux drivers/md/dm-raid1.c, mirror_status.
+func failedMirror(status string) bool {
+	f := strings.Fields(status)
+	i := slices.IndexFunc(f, func(word string) bool { return strings.Contains(word, "/") })
+	return i < 0 || len(f) <= i+2 || strings.Trim(f[i+2], "A") != ""
 }
 
 // awaitEnd waits until the kernel has removed the device.

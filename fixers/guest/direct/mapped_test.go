@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
 	must(t, g.Mount("web-vg/both", "/"))
 	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 		must(t, guesttest.Clear(g))
-		return disk{g}
+		return suite{g}
 	})
 	must(t, guesttest.Clear(g))
 	must(t, g.Mkdir("/grown", 0o755))
@@ -71,7 +72,8 @@ func TestAVolumeInPiecesIsAnEngine(t *testing.T) {
 
 // readPieces puts the volumes together by our own reader, and reads them as disks.
 func readPieces(t *testing.T, disks []string, want []byte) {
-	g := openDisks(t, disks...)
+	g, err := readDisks(t.Context(), opened(t, disks), slog.New(slog.DiscardHandler))
+	must(t, err)
 	for _, name := range []string{"web-vg/both", "web-vg/grown"} {
 		v, _ := g.volume(name)
 		data := make([]byte, v.Size)
@@ -86,7 +88,7 @@ func readPieces(t *testing.T, disks []string, want []byte) {
 		}
 		must(t, volume.Close())
 	}
-	must(t, g.Close())
+	must(t, g.closeDisks())
 }
 
 func TestWithoutDeviceMapperAVolumeInPiecesIsUnsupported(t *testing.T) {
@@ -159,9 +161,10 @@ func TestATableSaysWhereAVolumeLies(t *testing.T) {
 		{Size: 8 << 20, On: []guest.Place{{Device: "disk1", Start: 25 << 20}}},
 		{Size: 16 << 20, Chunk: 64 << 10, On: []guest.Place{{Device: "disk0p1", Start: 65 << 20}, {Device: "disk1", Start: 17 << 20}}},
 		{Size: 4 << 20, On: []guest.Place{{Device: "disk0p1", Start: 9 << 20}}},
+		{Size: 64 << 10, Copies: true, On: []guest.Place{{Device: "disk0p1", Start: 80 << 20}, {Device: "disk1", Start: 70 << 20}}},
 	}}
 	spans := spansOf(v)
-	want := map[string]span{"disk0p1": {start: 9 << 20, end: 73 << 20}, "disk1": {start: 17 << 20, end: 33 << 20}}
+	want := map[string]span{"disk0p1": {start: 9 << 20, end: 80<<20 + 64<<10}, "disk1": {start: 17 << 20, end: 70<<20 + 64<<10}}
 	if diff := cmp.Diff(want, spans, cmp.AllowUnexported(span{})); diff != "" {
 		t.Error("spansOf (-want +got):\n", diff)
 	}
@@ -171,6 +174,7 @@ func TestATableSaysWhereAVolumeLies(t *testing.T) {
 		{0, 16384, "linear", "7:4 16384"},
 		{16384, 32768, "striped", "2 128 7:3 114688 7:4 0"},
 		{49152, 8192, "linear", "7:3 0"},
+		{57344, 128, "mirror", "core 2 128 nosync 2 7:3 145408 7:4 108544"},
 	}
 	if got := tableOf(v, spans); !slices.Equal(got, table) {
 		t.Errorf("tableOf = %v, want %v", got, table)

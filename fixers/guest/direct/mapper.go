@@ -86,6 +86,35 @@ func encodeTable(table []target) (data []byte) {
 	return data
 }
 
+// statusMapped is what each mirror of a device says of itself.
+func statusMapped(control *os.File, name string) (status []string, err error) {
+	head, data, err := mapperCall(control, unix.DM_TABLE_STATUS, name, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("device-mapper: status of %s: %w", name, err)
+	}
+	return decodeStatus(data, head.Target_count, mirror), nil
+}
+
+// decodeStatus reads struct dm_target_spec, of so many targets, each with its status
+// behind it, and keeps that of one kind.
+func decodeStatus(data []byte, count uint32, kind string) (status []string) {
+	rest := data
+	for range count {
+		if len(rest) < unix.SizeofDmTargetSpec {
+			break
+		}
+		next := binary.NativeEndian.Uint32(rest[20:])
+		if unix.ByteSliceToString(rest[24:unix.SizeofDmTargetSpec]) == kind {
+			status = append(status, unix.ByteSliceToString(rest[unix.SizeofDmTargetSpec:]))
+		}
+		if next > uint32(len(data)) {
+			break
+		}
+		rest = data[next:] // counted from the first
+	}
+	return status
+}
+
 // removeMapped removes a device, at once or when its last user lets go.
 func removeMapped(control *os.File, name string) error {
 	deferred := func(h *unix.DmIoctl) { h.Flags = unix.DM_DEFERRED_REMOVE; h.Event_nr = quietUdev }

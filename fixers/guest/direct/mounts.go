@@ -3,80 +3,63 @@ package direct
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/fixers/guest/direct/files"
 )
 
-// mounts are file systems mounted where only we see them: in the mount
-// namespace of one thread. The namespace ends with the thread and the thread
-// with the process, so a killed agent leaves nothing mounted.
+// mounts are file systems mounted where only this process sees them, in a mount
+// namespace that ends with it: killed, it leaves nothing mounted.
 type mounts struct {
-	calls chan func() // nil once closed
-	base  string      // a tmpfs of our own, in our namespace alone
-	list  []mounted
+	base string // a tmpfs of our own, all that the process with the files sees
+	list []mounted
+	ids  sync.Map // the numbers of the mounts
 }
 
 // mounted is one file system. Its folder is open so that it can be synced.
 type mounted struct {
 	path   string
 	folder *os.File
-	device device
+	device *shared
+	id     string
 }
 
-// newMounts starts the thread. No other goroutine ever runs on it: it is
-// locked and never unlocked, so the thread ends when the goroutine does.
+// rootFolder is where in base a guest's root is mounted.
+const rootFolder = "/root"
+
+// newMounts makes the place to mount at. The namespace is the process's own already.
 func newMounts() (*mounts, error) {
 	base, err := filepath.EvalSymlinks(os.TempDir()) // as the kernel names what is mounted there
 	if err != nil {
 		return nil, err
 	}
-	m := &mounts{calls: make(chan func()), base: base}
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if err := m.enter(); err != nil {
-			ready <- err
-			return
-		}
-		ready <- nil
-		for call := range m.calls {
-			call()
-		}
-	}()
-	return m, <-ready
-}
-
-func (m *mounts) enter() error {
-	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("new mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
+	m := &mounts{base: base}
 	if err := unix.Mount("tmpfs", m.base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64k,mode=0700"); err != nil {
-		return fmt.Errorf("mount tmpfs: %w", err)
+		return nil, fmt.Errorf("mount tmpfs: %w", err)
 	}
-	return os.Mkdir(m.root(), 0o700)
+	return m, os.Mkdir(m.root(), 0o700)
 }
 
-func (m *mounts) root() string { return filepath.Join(m.base, "root") }
+func (m *mounts) root() string { return filepath.Join(m.base, rootFolder) }
 
-// do runs f on the thread that sees the mounts, until that has ended.
-func (m *mounts) do(f func() error) error {
-	if m.calls == nil {
-		return fs.ErrClosed
+// have refuses a descriptor of a file that is not on one of the mounts.
+func (m *mounts) have(fd int) error {
+	id, err := files.MountID(fd)
+	if err != nil {
+		return err
 	}
-	done := make(chan error)
-	m.calls <- func() { done <- f() }
-	return <-done
+	if _, ok := m.ids.Load(id); !ok {
+		return unix.EPERM
+	}
+	return nil
 }
 
 // options for each file system that this engine mounts. errors=remount-ro: a
@@ -125,30 +108,40 @@ func refused(fstype string, err error, said []line) error {
 	return err
 }
 
-// mount puts a device at a folder of the guest; the first at "/". It tells whether
-// a journal was replayed, as far as the kernel shows its log.
-func (m *mounts) mount(d device, fstype, at string) (replay bool, err error) {
-	err = m.do(func() error {
-		target, err := m.target(at)
-		if err != nil {
-			return err
-		}
-		log := openKernelLog()
-		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-		err = unix.Mount(d.node(), target, fstype, flags, options[fstype])
-		said := log.about(d.node())
-		if err != nil {
-			return refused(fstype, err, said)
-		}
-		replay = replayed(said)
-		folder, err := os.Open(target)
-		if err != nil {
-			return errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
-		}
-		m.list = append(m.list, mounted{path: target, folder: folder, device: d})
-		return nil
-	})
-	return replay, err
+// mount puts a device at a folder of the guest, with an option more; the first at
+// "/". It tells the mount's number, and whether a journal was replayed, as far as the
+// kernel shows its log.
+func (m *mounts) mount(d *shared, fstype, option, at string) (id string, replay bool, err error) {
+	target, err := m.target(at)
+	if err != nil {
+		return "", false, err
+	}
+	log := openKernelLog()
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
+	err = unix.Mount(d.node(), target, fstype, flags, options[fstype]+option)
+	said := log.about(d.node())
+	if err != nil {
+		return "", false, refused(fstype, err, said)
+	}
+	if id, err = m.add(target, d); err != nil {
+		return "", false, errors.Join(err, unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
+	}
+	return id, replayed(said), nil
+}
+
+// add keeps what was mounted.
+func (m *mounts) add(target string, d *shared) (id string, err error) {
+	folder, err := os.Open(target)
+	if err != nil {
+		return "", err
+	}
+	id, err = files.MountID(int(folder.Fd()))
+	if err != nil {
+		return "", errors.Join(err, folder.Close())
+	}
+	m.ids.Store(id, true)
+	m.list = append(m.list, mounted{target, folder, d, id})
+	return id, nil
 }
 
 // target finds the folder to mount at, resolved inside the guest.
@@ -159,9 +152,9 @@ func (m *mounts) target(at string) (string, error) {
 		}
 		return m.root(), nil
 	}
-	fd, err := openIn(int(m.list[0].folder.Fd()), at, unix.O_PATH|unix.O_DIRECTORY, 0)
+	fd, err := files.OpenIn(int(m.list[0].folder.Fd()), at, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return "", failed("mount", at, err)
+		return "", files.Failed("mount", at, err)
 	}
 	defer unix.Close(fd)
 	target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
@@ -180,12 +173,11 @@ func (m *mounts) unmountAll() error {
 	var errs []error
 	for len(m.list) > 0 {
 		last := m.list[len(m.list)-1]
+		m.ids.Delete(last.id)
 		if err := unix.Syncfs(int(last.folder.Fd())); err != nil {
 			errs = append(errs, fmt.Errorf("sync: %w", err))
 		}
-		errs = append(errs, last.folder.Close(),
-			m.unmount(last.path),
-			last.device.detach())
+		errs = append(errs, last.folder.Close(), unmount(last.path), last.device.detach())
 		m.list = m.list[:len(m.list)-1]
 	}
 	return errors.Join(errs...)
@@ -193,24 +185,13 @@ func (m *mounts) unmountAll() error {
 
 // unmount waits for whoever has a file open for a moment: a program that is
 // being started has all of ours until it runs.
-func (m *mounts) unmount(path string) error {
+func unmount(path string) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(detachWait); ; <-tick.C {
-		err := m.do(func() error { return unix.Unmount(path, unix.UMOUNT_NOFOLLOW) })
+		err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return err
 		}
 	}
-}
-
-// close ends the thread and with it the namespace. Closing twice is harmless.
-func (m *mounts) close() error {
-	if m.calls == nil {
-		return nil
-	}
-	err := errors.Join(m.unmountAll(), m.do(func() error { return unix.Unmount(m.base, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }))
-	close(m.calls)
-	m.calls = nil
-	return err
 }

@@ -67,15 +67,15 @@ func probe(g guest.Guest) error {
 
 // probeXFS asks for XFS, without which many guests cannot be shown.
 func probeXFS() error {
-	if err := ask("xfs"); err != nil {
+	if err := known("xfs"); err != nil {
 		return fmt.Errorf("the kernel has no XFS: %w", err)
 	}
 	return nil
 }
 
-// ask asks the kernel for a file system without having one: a kernel that knows it
+// known asks the kernel for a file system without having one: a kernel that knows it
 // loads its module, another does not know the word.
-func ask(fstype string) error {
+func known(fstype string) error {
 	fd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func ask(fstype string) error {
 // reason. Guests that need it are unsupported.
 func Lacks() (names []string) {
 	for _, fstype := range slices.Sorted(maps.Keys(options)) {
-		if err := ask(fstype); err != nil {
+		if err := known(fstype); err != nil {
 			names = append(names, fmt.Sprintf("%s (%v)", fstype, err))
 		}
 	}

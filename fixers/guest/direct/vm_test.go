@@ -10,10 +10,15 @@ import (
 	"hyper2kvm/fixers/guest/otherkernel"
 )
 
-func TestMain(m *testing.M) { otherkernel.Main(m) }
+func TestMain(m *testing.M) {
+	if status, played := Serve(); played {
+		os.Exit(status)
+	}
+	otherkernel.Main(m)
+}
 
 // TestAFullKernelShowsAll runs the tests of this package under a kernel that has
-// device-mapper, FAT and btrfs, whatever this machine's has: those that need one of
+// device-mapper, md, FAT and btrfs, whatever this machine's has: those that need one of
 // these, and a few of the others to see that an older kernel is as good.
 func TestAFullKernelShowsAll(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
@@ -27,12 +32,14 @@ func TestAFullKernelShowsAll(t *testing.T) {
 	otherkernel.Machine{
 		Data:     data,
 		Env:      []string{guesttest.KeptFolder + "=/kept"},
-		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat", "mkfs.btrfs", "fsck.fat", "btrfs", "dmsetup"}),
+		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, []string{"mkfs.vfat", "mkfs.btrfs", "fsck.fat", "btrfs", "dmsetup", "mdadm"}),
 		Files:    []string{"/etc/mke2fs.conf"},
-		Modules:  []string{"loop", "dm-mod", "vfat", "nls_cp437", "nls_ascii", "xfs", "btrfs"},
+		Modules:  []string{"loop", "dm-mod", "dm-mirror", "md-mod", "linear", "raid0", "raid1", "vfat", "nls_cp437", "nls_ascii", "xfs", "btrfs"},
 		Tests: []string{
 			"TestAVolumeInPiecesIsAnEngine",
 			"TestDmsetupSeesOurTable",
+			"TestMdFindsItsArraysAsItLeftThem",
+			"TestAMirrorThatCouldNotBeWrittenIsTold",
 			"TestWhatADeadAgentLeftInDeviceMapperIsSwept",
 			"TestAKilledAgentLeavesNothingMounted",
 			"TestAnAgentMayBeKilledAtAnyMoment",
@@ -41,9 +48,11 @@ func TestAFullKernelShowsAll(t *testing.T) {
 			"TestFATAndBtrfsAreChecked",
 			"TestClonesOfABtrfsAreShownOneAfterTheOther",
 			"TestABtrfsThatIsRefusedIsForgotten",
+			"TestSubvolumesOfABtrfsAreShown",
 			"TestTheKernelsReasonIsTold",
 			"TestAJournalIsReplayedOnceAndRecorded",
 			"TestProbeSaysYesByUsingIt",
+			"TestAProcessThatCrashesIsOneClearError",
 		},
 		Limit: 10 * time.Minute,
 	}.Run(t)

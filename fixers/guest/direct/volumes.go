@@ -3,7 +3,6 @@ package direct
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -13,49 +12,41 @@ import (
 	"hyper2kvm/fixers/guest"
 )
 
-// Logical volumes are never activated: where their bytes lie is read from the
-// metadata, so that neither the UUIDs that clones of one template share nor this
-// machine's own groups can be met. Most volumes lie in one piece, and need nothing
-// but a loop device there; of others device-mapper makes one, by a table of ours.
+// Neither logical volumes nor arrays are ever activated: where their bytes lie is
+// read from what is kept on their members, so that neither the UUIDs that clones of
+// one template share nor this machine's own can be met, and no superblock changes.
+// Most volumes lie in one piece, and need nothing but a loop device there; of others
+// device-mapper makes one, by a table of ours.
 
-// openVolumes adds the logical volumes and what they hold to the topology.
-func (g *engine) openVolumes(ctx context.Context) error {
-	if err := g.topology.ReadVolumes(g.part); err != nil {
-		return err
+// openVolume adds what a volume holds to the topology.
+func (g *engine) openVolume(ctx context.Context, v guest.Volume) error {
+	if v.Unsupported != "" {
+		return nil
 	}
-	for _, v := range g.topology.Volumes {
-		if v.Problem != "" || v.Size == 0 {
-			continue
-		}
-		if err := g.identifyVolume(ctx, v); err != nil {
-			return fmt.Errorf("%s: %w", v.Name, err)
-		}
-	}
-	return nil
-}
-
-func (g *engine) identifyVolume(ctx context.Context, v guest.Volume) error {
 	if disk, start, ok := g.onePiece(v); ok {
-		return g.identify(ctx, v.Name, disk.Name(), start, v.Size)
+		return g.identify(ctx, v.Name, disk, start, v.Size)
 	}
 	ends, err := g.ends(v)
 	if err != nil {
 		return err
 	}
 	defer ends.Close()
-	return g.identify(ctx, v.Name, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ends.Fd()), 0, v.Size)
+	return g.identify(ctx, v.Name, ends, 0, v.Size)
 }
 
 // onePiece is where a volume lies if its segments follow each other on one disk.
 func (g *engine) onePiece(v guest.Volume) (disk *os.File, start int64, ok bool) {
 	next := int64(0)
 	for i, s := range v.Segments {
+		if _, nested := g.volume(s.On[0].Device); nested || len(s.On) > 1 {
+			return nil, 0, false
+		}
 		file, base := g.extent(s.On[0].Device)
 		at := base + s.On[0].Start
 		if i == 0 {
 			disk, start, next = file, at, at
 		}
-		if len(s.On) > 1 || file != disk || at != next {
+		if file != disk || at != next {
 			return nil, 0, false
 		}
 		next += s.Size
@@ -99,38 +90,19 @@ type pieces struct {
 	v guest.Volume
 }
 
-// ReadAt reads, piece by piece. Source: dm-stripe, Linux drivers/md/dm-stripe.c.
+// ReadAt reads, piece by piece.
 func (p pieces) ReadAt(b []byte, off int64) (n int, err error) {
 	for n < len(b) {
-		device, at, size := p.find(off + int64(n))
+		at, size := p.v.Find(off + int64(n))
 		if size == 0 {
 			return n, io.EOF
 		}
-		m, err := p.g.part(device).ReadAt(b[n:min(int64(len(b)), int64(n)+size)], at)
+		m, err := p.g.reader(at.Device).ReadAt(b[n:min(int64(len(b)), int64(n)+size)], at.Start)
 		if n += m; err != nil {
 			return n, err
 		}
 	}
 	return n, nil
-}
-
-// find is the device that a byte of the volume lies on, where it lies there, and
-// how many bytes follow it there.
-func (p pieces) find(off int64) (device string, at, size int64) {
-	for _, s := range p.v.Segments {
-		if off >= s.Size {
-			off -= s.Size
-			continue
-		}
-		if len(s.On) == 1 {
-			return s.On[0].Device, s.On[0].Start + off, s.Size - off
-		}
-		row, within := off/s.Chunk, off%s.Chunk
-		n := int64(len(s.On))
-		on := s.On[row%n]
-		return on.Device, on.Start + row/n*s.Chunk + within, s.Chunk - within
-	}
-	return "", 0, 0
 }
 
 // reader reads the bytes of any device of the topology.

@@ -71,7 +71,7 @@ func TestAVolumeInOnePieceIsAnEngine(t *testing.T) {
 	}
 	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
 		must(t, guesttest.Clear(g))
-		return disk{g}
+		return suite{g}
 	})
 	must(t, g.Close())
 	requireNothingLeft(t, disks)
@@ -116,7 +116,7 @@ func TestAServersVolumesAreMountedInsideEachOther(t *testing.T) {
 		t.Error("Filesystems (-want +got):\n", diff)
 	}
 	mounts := [][2]string{{"db-vg/root", "/"}, {"disk0p2", "/boot"}, {"db-vg/srv", "/srv"}}
-	if ask("vfat") == nil {
+	if known("vfat") == nil {
 		mounts = append(mounts, [2]string{"disk0p1", "/boot/efi"})
 	}
 	for _, m := range mounts {
@@ -139,25 +139,4 @@ func TestAServersVolumesAreMountedInsideEachOther(t *testing.T) {
 	}
 	must(t, again.Close())
 	requireNothingLeft(t, disks)
-}
-
-func TestBytesOfAVolumeAreFoundInItsPieces(t *testing.T) {
-	p := pieces{v: guest.Volume{Size: 40, Segments: []guest.Segment{
-		{Size: 10, On: []guest.Place{{Device: "a", Start: 100}}},
-		{Size: 24, Chunk: 4, On: []guest.Place{{Device: "a", Start: 200}, {Device: "b", Start: 300}, {Device: "c", Start: 400}}},
-		{Size: 6, On: []guest.Place{{Device: "b", Start: 0}}},
-	}}}
-	type place struct {
-		device   string
-		at, size int64
-	}
-	for off, want := range map[int64]place{
-		0: {"a", 100, 10}, 9: {"a", 109, 1}, 10: {"a", 200, 4}, 13: {"a", 203, 1}, 14: {"b", 300, 4},
-		18: {"c", 400, 4}, 22: {"a", 204, 4}, 33: {"c", 407, 1}, 34: {"b", 0, 6}, 39: {"b", 5, 1}, 40: {},
-	} {
-		device, at, size := p.find(off)
-		if got := (place{device, at, size}); got != want {
-			t.Errorf("find(%d) = %v, want %v", off, got, want)
-		}
-	}
 }

@@ -20,7 +20,7 @@ type kept struct {
 	disks []sparseData
 }
 
-var allKept = []*kept{&keptDisks, &keptVolumes, &keptServer}
+var allKept = []*kept{&keptDisks, &keptVolumes, &keptServer, &keptArrays}
 
 // sparseData is a disk's content by blocks, without those that are all zeros.
 type sparseData struct {

@@ -25,7 +25,7 @@ func (g *engine) Check(ctx context.Context, device string) (guest.Health, error)
 	if !ok {
 		return h, nil
 	}
-	if g.mounted {
+	if len(g.mounts) > 0 {
 		return h, fmt.Errorf("check %s: file systems are mounted", device)
 	}
 	if ctx.Err() != nil {

@@ -29,8 +29,10 @@ type engine struct {
 	topology guest.Topology
 	devices  map[string]string // of libguestfs, by the topology's names
 	labelled map[string]string // the same, as programs inside the appliance know them
-	mounted  bool
-	log      *slog.Logger
+	// activated is how many physical volumes there were when LVM last activated.
+	activated int
+	mounts    []guest.Mounted
+	log       *slog.Logger
 }
 
 // pin keeps the calling goroutine on its thread until the returned function is
@@ -74,6 +76,10 @@ func (g *engine) start(ctx context.Context, disks []Export, opts Options) error 
 
 func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 	if err := handle.Set_backend("direct"); err != nil { // no libvirt between us and QEMU
+		return err
+	}
+	read := readOnly
+	if err := handle.Set_append(&read); err != nil {
 		return err
 	}
 	if opts.TCG {
@@ -126,16 +132,31 @@ var options = map[string]string{"xfs": ",nouuid", "ext4": ",noinit_itable", "vfa
 
 // Mount mounts a file system inside the virtual machine. libguestfs resolves
 // the folder outside of the guest's root, so links are followed here.
-func (g *engine) Mount(device, at string) error {
+func (g *engine) Mount(device, at string) error { return g.mount(device, "", at) }
+
+// MountSubvolume mounts a subvolume of a btrfs.
+//
+// Source: btrfs(5), subvolid=.
+func (g *engine) MountSubvolume(device string, id uint64, at string) error {
+	if found, ok := g.filesystem(device); ok {
+		if _, err := found.Subvolume(id); err != nil {
+			return fmt.Errorf("mount %w", err)
+		}
+	}
+	return g.mount(device, fmt.Sprintf(",subvolid=%d", id), at)
+}
+
+// mount mounts what an option more says of a file system.
+func (g *engine) mount(device, option, at string) error {
 	defer pin(g.handle)()
 	found, ok := g.filesystem(device)
 	if !ok {
 		return fmt.Errorf("mount %s: no such file system: %w", device, fs.ErrNotExist)
 	}
-	if !g.mounted && path.Clean(at) != "/" {
+	if len(g.mounts) == 0 && path.Clean(at) != "/" {
 		return fmt.Errorf("mount at %s: nothing is mounted at / yet", at)
 	}
-	if g.mounted {
+	if len(g.mounts) > 0 {
 		var err error
 		if at, err = guest.NewView(g).Resolve(at); err != nil {
 			return err
@@ -144,11 +165,11 @@ func (g *engine) Mount(device, at string) error {
 			return fmt.Errorf("mount %s: %w", device, err)
 		}
 	}
-	err := g.handle.Mount_options("nosuid,nodev,noexec,noatime"+options[found.Type], g.devices[device], at)
+	err := g.handle.Mount_options("nosuid,nodev,noexec,noatime"+options[found.Type]+option, g.devices[device], at)
 	if err != nil {
 		return fmt.Errorf("mount %s: %s", device, reason(err, g.devices[device]))
 	}
-	g.mounted = true
+	g.mounts = append(g.mounts, guest.Mounted{Device: device, At: path.Clean(at)})
 	return nil
 }
 
@@ -173,7 +194,7 @@ var kernelName = regexp.MustCompile(`/dev/sd[a-z]+[0-9]*`)
 // UnmountAll writes everything through and unmounts.
 func (g *engine) UnmountAll() error {
 	defer pin(g.handle)()
-	g.mounted = false
+	g.mounts = nil
 	return errors.Join(g.handle.Sync(), g.handle.Umount_all())
 }
 
@@ -181,7 +202,7 @@ func (g *engine) UnmountAll() error {
 // error means that writes may be missing.
 func (g *engine) Close() error {
 	defer pin(g.handle)()
-	err := errors.Join(g.UnmountAll(), g.handle.Shutdown())
+	err := errors.Join(g.UnmountAll(), g.closeVolumes(), g.handle.Shutdown())
 	if closed := g.handle.Close(); closed != nil { // a *GuestfsError: nil must not become an error
 		err = errors.Join(err, closed)
 	}

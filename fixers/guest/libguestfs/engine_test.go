@@ -26,6 +26,13 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
+func TestMain(m *testing.M) {
+	if status, played := direct.Serve(); played {
+		os.Exit(status)
+	}
+	os.Exit(m.Run())
+}
+
 // disk adds to the engine what the suite needs to make.
 type disk struct{ *engine }
 
@@ -44,7 +51,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts a virtual machine: set NEED_VMS=1")
 	}
-	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, guesttest.GrowPrograms, []string{"qemu-nbd"})...)
+	guesttest.Need(t, slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.CheckPrograms, guesttest.GrowPrograms, guesttest.SubvolumePrograms, []string{"qemu-nbd"})...)
 }
 
 // serve exports raw disks over NBD.
@@ -125,8 +132,12 @@ func TestTheEnginesAgree(t *testing.T) {
 	disks = append(disks, guesttest.Checks(t, func(disk string) guest.Guest { return directly(t, []string{disk}) }))
 	blank := fmt.Sprintf("disk%d", len(disks))
 	disks = append(disks, guesttest.Blank(t, 3))
+	subvolumes := fmt.Sprintf("disk%d", len(disks))
+	disks = append(disks, guesttest.Btrfs(t))
 	firstLarger := len(disks)
 	disks = append(disks, guesttest.Larger(t)...)
+	firstArray := len(disks)
+	disks = append(disks, guesttest.Arrays(t)...)
 	reference := directly(t, disks)
 	wantTopology, want := reference.Topology(), mountAll(t, reference)
 	must(t, reference.Close())
@@ -144,10 +155,11 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 
 	t.Run("OnTheTopology", func(t *testing.T) {
-		if diff := cmp.Diff(wantTopology, g.Topology()); diff != "" {
+		if diff := cmp.Diff(wantTopology, withoutMd(t, g.Topology())); diff != "" {
 			t.Error("direct says -, libguestfs says +:\n", diff)
 		}
 	})
+	t.Run("OnArrays", func(t *testing.T) { opensArrays(t, g) })
 	t.Run("OnVolumes", func(t *testing.T) { opensVolumes(t, g) })
 	t.Run("AndPartedWithThem", func(t *testing.T) {
 		for i, device := range []string{"/dev/sda", "/dev/sdb"} {
@@ -194,6 +206,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	}
 	t.Run("OnWhatIsDamaged", func(t *testing.T) { guesttest.Check(t, g, checked) })
 	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
+	t.Run("OnSubvolumes", func(t *testing.T) { guesttest.Subvolumes(t, g, subvolumes, "disk2") })
 	t.Run("OnWhatHasGrown", func(t *testing.T) { guesttest.Grow(t, g, firstLarger) })
 	t.Run("OneGrowsBeneathVolumes", func(t *testing.T) { growsBeneathVolumes(t, g) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
@@ -209,7 +222,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 	closed = true
 	must(t, g.Close())
-	guesttest.Grown(t, disks[firstLarger:])
+	guesttest.Grown(t, disks[firstLarger:firstArray])
 
 	after := directly(t, disks)
 	for _, device := range []string{"disk3", "disk4"} {
@@ -220,6 +233,8 @@ func TestTheEnginesAgree(t *testing.T) {
 		must(t, after.UnmountAll())
 	}
 	must(t, after.Close())
+
+	arraysAreClean(t, disks[firstArray:])
 
 	// The first extent of the volume group's first disk, behind a partition table.
 	root := filepath.Join(t.TempDir(), "root.raw")
@@ -232,7 +247,9 @@ func TestTheEnginesAgree(t *testing.T) {
 	must(t, volume.Close())
 }
 
-func onVolume(f guest.Filesystem) bool { return strings.Contains(f.Device, "/") }
+func onVolume(f guest.Filesystem) bool {
+	return strings.Contains(f.Device, "/") && !strings.HasPrefix(f.Device, "md") // those of guesttest.Arrays
+}
 
 // opensVolumes looks into the logical volumes of guesttest.Volumes.
 func opensVolumes(t *testing.T, g guest.Guest) {

@@ -5,7 +5,6 @@ package libguestfs
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -76,15 +75,15 @@ func (g *engine) ReadFile(name string, limit int64) ([]byte, error) {
 // included.
 func (g *engine) Space(name string) (guest.Space, error) {
 	defer pin(g.handle)()
-	st, err := g.handle.Statns(cmp.Or(name, "/"))
-	if err != nil {
-		return guest.Space{}, failed("statfs", name, err)
-	}
 	sf, err := g.handle.Statvfs(cmp.Or(name, "/"))
 	if err != nil {
 		return guest.Space{}, failed("statfs", name, err)
 	}
-	return guest.Space{Filesystem: fmt.Sprint(st.St_dev), Free: sf.Bfree * sf.Frsize}, nil
+	on, err := guest.DeviceOf(g, g.mounts, name)
+	if err != nil {
+		return guest.Space{}, failed("statfs", name, err)
+	}
+	return guest.Space{Filesystem: on, Free: sf.Bfree * sf.Frsize}, nil
 }
 
 // Lstat describes name itself.

@@ -20,10 +20,10 @@ func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	switch {
 	case !slices.ContainsFunc(g.topology.Disks, known):
 		return fmt.Errorf("grow %s: %w", r.Disk, fs.ErrNotExist)
-	case g.mounted:
+	case len(g.mounts) > 0:
 		return fmt.Errorf("grow %s: file systems are mounted", r.Disk)
 	}
-	if err := r.Checked(ctx, g); err != nil {
+	if err := r.Checked(ctx, g.Check); err != nil {
 		return fmt.Errorf("grow %s: %w", r.Disk, err)
 	}
 	if ctx.Err() != nil { // calls cannot be interrupted
@@ -44,8 +44,10 @@ func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	return g.topology.ReadSpans(g.reader)
 }
 
-// reread has the kernel know the new partitions, which none of LVM's volumes may
-// use meanwhile.
+// reread has the kernel know that partitions are larger, one by one: LVM and md may
+// have others of the disk open, or these.
+//
+// Source: partx(8), --update; Linux block/ioctl.c, BLKPG_RESIZE_PARTITION.
 func (g *engine) reread(r guest.Resize) error {
 	if len(r.Partitions) == 0 {
 		return nil
@@ -53,21 +55,8 @@ func (g *engine) reread(r guest.Resize) error {
 	if err := g.handle.Blockdev_flushbufs(g.devices[r.Disk]); err != nil {
 		return err
 	}
-	volumes := len(g.topology.Volumes) > 0
-	if volumes {
-		if err := g.handle.Vg_activate_all(false); err != nil {
-			return err
-		}
-	}
-	if err := g.handle.Blockdev_rereadpt(g.devices[r.Disk]); err != nil {
-		return err
-	}
-	if volumes {
-		if err := g.handle.Vg_activate_all(true); err != nil {
-			g.log.Warn("LVM could not activate every volume", "err", err)
-		}
-	}
-	return nil
+	_, err := g.handle.Debug("sh", []string{fmt.Sprintf("partx --update '%s' 2>&1", g.labelled[r.Disk])})
+	return err
 }
 
 func (g *engine) growFilesystem(f guest.GrownFilesystem) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"libguestfs.org/guestfs"
 
@@ -27,55 +26,14 @@ func (g *engine) readTopology() error {
 		}
 		g.topology.Disks = append(g.topology.Disks, disk)
 	}
-	if err := g.readVolumes(); err != nil {
+	if err := g.topology.ReadVolumes(g.reader, g.openVolume); err != nil {
 		return err
 	}
-	return g.topology.ReadSpans(g.reader)
+	return errors.Join(g.topology.ReadSpans(g.reader), g.topology.ReadSubvolumes(g.reader))
 }
 
 // reader reads a device of the topology.
 func (g *engine) reader(device string) io.ReaderAt { return raw{g.handle, g.devices[device]} }
-
-// readVolumes adds the logical volumes and what they hold. The appliance has
-// activated the groups that are whole when it started; of the others LVM
-// activates the volumes that are.
-func (g *engine) readVolumes() error {
-	if err := g.topology.ReadVolumes(g.reader); err != nil || len(g.topology.Volumes) == 0 {
-		return err
-	}
-	if err := g.handle.Vg_activate_all(true); err != nil {
-		g.log.Warn("LVM could not activate every volume", "err", err)
-	}
-	for i := range g.topology.Volumes {
-		v := &g.topology.Volumes[i]
-		if v.Problem != "" {
-			continue
-		}
-		if err := g.openVolume(v); err != nil {
-			return fmt.Errorf("%s: %w", v.Name, err)
-		}
-	}
-	return nil
-}
-
-func (g *engine) openVolume(v *guest.Volume) error {
-	device := "/dev/" + v.Name
-	uuid, err := g.handle.Lvuuid(device)
-	if errors.Is(failed("", device, err), fs.ErrNotExist) {
-		v.Problem = "LVM could not activate it"
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if uuid != v.UUID {
-		v.Problem = "LVM has activated another volume of its name"
-		return nil
-	}
-	g.devices[v.Name], g.labelled[v.Name] = device, device
-	_, err = g.identify(v.Name, v.Size)
-	return err
-}
 
 func (g *engine) readDisk(device, name string) (disk guest.Disk, err error) {
 	size, err := g.handle.Blockdev_getsize64(device)

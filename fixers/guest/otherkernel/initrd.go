@@ -81,6 +81,7 @@ func (m Machine) modules(ctx context.Context, version string) (files []string, e
 		}
 		for line := range strings.Lines(string(out)) {
 			file, isFile := strings.CutPrefix(strings.TrimSpace(line), "insmod ")
+			file, _, _ = strings.Cut(file, " ") // the options are this machine's
 			if isFile && !slices.Contains(files, file) {
 				files = append(files, file)
 			}

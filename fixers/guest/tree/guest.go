@@ -14,8 +14,10 @@ import (
 // Topology is what NewGuest or WithTopology was given.
 func (f *FS) Topology() guest.Topology { return f.topology }
 
-// Mount puts a device's tree at a folder; see NewGuest.
-func (f *FS) Mount(device, at string) error {
+// Mount puts a device's tree at a folder, or its default subvolume; see NewGuest.
+func (f *FS) Mount(device, at string) error { return f.mount(device, f.byDefault(device), at) }
+
+func (f *FS) mount(device, subvolume, at string) error {
 	known := func(s guest.Filesystem) bool { return s.Device == device }
 	if !slices.ContainsFunc(f.topology.Filesystems, known) {
 		return fmt.Errorf("%s: no such file system", device)
@@ -27,8 +29,12 @@ func (f *FS) Mount(device, at string) error {
 	if !ok {
 		return fmt.Errorf("%s: holds no files", device)
 	}
+	root, err := volume.root.below(subvolume)
+	if err != nil {
+		return err
+	}
 	if path.Clean(at) == "/" {
-		f.root = volume.root
+		f.root, f.mounted = root, []guest.Mounted{{Device: device, At: "/"}}
 		return nil
 	}
 	n, err := f.at("mount", at, true)
@@ -38,17 +44,21 @@ func (f *FS) Mount(device, at string) error {
 	if !n.info.Mode.IsDir() {
 		return failed("mount", at, syscall.ENOTDIR)
 	}
-	f.mounted = append(f.mounted, n)
-	n.over = volume.root
+	resolved, err := guest.NewView(f).Resolve(at)
+	if err != nil {
+		return err
+	}
+	f.mounted, f.covered = append(f.mounted, guest.Mounted{Device: device, At: resolved}), append(f.covered, n)
+	n.over = root
 	return nil
 }
 
 // UnmountAll undoes every Mount.
 func (f *FS) UnmountAll() error {
-	for _, n := range f.mounted {
+	for _, n := range f.covered {
 		n.over = nil
 	}
-	f.mounted, f.root = nil, f.bare
+	f.mounted, f.covered, f.root = nil, nil, f.bare
 	return nil
 }
 

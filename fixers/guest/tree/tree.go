@@ -28,8 +28,9 @@ type FS struct {
 	root     *node
 	topology guest.Topology
 	volumes  map[string]*FS // by device; nil: one tree stands for all of them
-	mounted  []*node        // folders that something is mounted at
-	bare     *node          // the root before anything was mounted
+	mounted  []guest.Mounted
+	covered  []*node // folders that something is mounted at
+	bare     *node   // the root before anything was mounted
 
 	// Limit is how many bytes its files may have in all, so that a test can
 	// fill it; zero for no limit.
@@ -44,6 +45,7 @@ type node struct {
 	xattrs map[string][]byte
 	kids   map[string]*node
 	over   *node // root of the file system mounted here
+	sealed bool  // it is in a read-only subvolume
 }
 
 // New is an empty tree: a root folder.
@@ -54,10 +56,14 @@ func New() *FS {
 
 // NewGuest is a guest of several file systems, each empty root folder waiting
 // for Mount. With volumes nil, Mount only checks that the device is in the
-// topology, and the tree that it returns holds the files of all of them.
+// topology, and the tree that it returns holds the files of all of them. A btrfs's
+// volume is its top level, where the subvolumes of the topology are folders.
 func NewGuest(topology guest.Topology, volumes map[string]*FS) *FS {
 	f := New()
 	f.topology, f.volumes = topology, volumes
+	for device, v := range volumes {
+		f.seal(device, v.root)
+	}
 	return f
 }
 
@@ -229,7 +235,8 @@ func (f *FS) Readlink(name string) (string, error) {
 	return n.target, nil
 }
 
-// Space is the same for every name: a tree is one file system.
+// Space is that of the device on which a name is; a tree that stands for all of
+// them is one file system.
 func (f *FS) Space(name string) (guest.Space, error) {
 	if _, err := f.at("statfs", name, true); err != nil {
 		return guest.Space{}, err
@@ -238,7 +245,8 @@ func (f *FS) Space(name string) (guest.Space, error) {
 	if f.Limit > 0 {
 		free = f.Limit - f.root.used(map[*node]bool{})
 	}
-	return guest.Space{Filesystem: "tree", Free: free}, nil
+	on, err := guest.DeviceOf(f, f.mounted, name)
+	return guest.Space{Filesystem: cmp.Or(on, "tree"), Free: free}, err
 }
 
 // used is what the files under a node have, hard links once.

@@ -17,11 +17,17 @@ func (f *FS) WriteFile(name string, offset int64, data []byte) error {
 	}
 	n, ok := dir.child(base)
 	if !ok {
+		if err := dir.writable("write", name); err != nil {
+			return err
+		}
 		n = newNode(0o600)
 		dir.add(base, n)
 	}
 	if !n.info.Mode.IsRegular() {
 		return failed("write", name, guest.ErrNotRegular)
+	}
+	if err := n.writable("write", name); err != nil {
+		return err
 	}
 	n.resize(offset)
 	if len(data) > 0 {
@@ -52,6 +58,9 @@ func (n *node) add(base string, kid *node) {
 // Truncate cuts a regular file to size bytes.
 func (f *FS) Truncate(name string, size int64) error {
 	n, err := f.regular("truncate", name)
+	if err == nil {
+		err = n.writable("truncate", name)
+	}
 	if err != nil {
 		return err
 	}
@@ -67,6 +76,9 @@ func (f *FS) create(op, name string, n *node) error {
 	}
 	if _, ok := dir.child(base); ok {
 		return failed(op, name, fs.ErrExist)
+	}
+	if err := dir.writable(op, name); err != nil {
+		return err
 	}
 	dir.add(base, n)
 	return nil
@@ -124,6 +136,9 @@ func (f *FS) Remove(name string) error {
 	case len(n.kids) > 0:
 		return failed("remove", name, syscall.ENOTEMPTY)
 	}
+	if err := dir.writable("remove", name); err != nil {
+		return err
+	}
 	delete(dir.kids, base)
 	dir.info.MTime = time.Now()
 	return nil
@@ -133,6 +148,9 @@ func (f *FS) Remove(name string) error {
 // itself; a symbolic link's mode stays.
 func (f *FS) SetMeta(name string, m guest.Meta) error {
 	n, err := f.at("setmeta", name, false)
+	if err == nil {
+		err = n.writable("setmeta", name)
+	}
 	if err != nil {
 		return err
 	}

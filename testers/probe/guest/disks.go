@@ -122,7 +122,7 @@ func rootMount(table string) (root wire.Root, device string, err error) {
 		if !ok || len(f) < 6 || len(super) < 3 || f[4] != "/" {
 			continue
 		}
-		root = wire.Root{Source: cut(super[1]), Type: cut(super[0]), Options: cut(f[5] + ";" + super[2])}
+		root = wire.Root{Source: cut(super[1]), Type: cut(super[0]), Options: cut(f[5] + ";" + super[2]), Subvolume: subvolume(super)}
 		device = f[2]
 	}
 	if device == "" {

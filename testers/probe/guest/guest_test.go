@@ -125,6 +125,30 @@ func TestFileSystemsOfBlockDevicesAndSwapAreTold(t *testing.T) {
 	}
 }
 
+func TestSubvolumesAreTold(t *testing.T) {
+	s := tree(t, map[string]string{
+		"/proc/self/mountinfo": "22 1 0:24 /@rootfs / rw,relatime shared:1 - btrfs /dev/vda1 rw,space_cache=v2,subvolid=256,subvol=/@rootfs\n" +
+			"30 22 0:24 /@home,subvolid=5 /home rw,relatime shared:8 - btrfs /dev/vda1 rw,subvolid=257,subvol=/@home,subvolid=5\n" +
+			"31 22 0:24 /@old /old rw,relatime shared:8 - btrfs /dev/vda1 rw,space_cache\n" +
+			"32 22 254:17 / /srv rw shared:9 - xfs /dev/vdb1 rw,subvolid=9\n",
+	})
+	mounts, err := s.mounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	for _, m := range mounts {
+		got = append(got, m.Subvolume)
+	}
+	if want := []uint64{256, 257, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("subvolumes = %d, want %d", got, want)
+	}
+	root, _, err := rootMount(s.read("/proc/self/mountinfo"))
+	if err != nil || root.Subvolume != 256 {
+		t.Errorf("root = %+v, %v, want the subvolume 256", root, err)
+	}
+}
+
 func TestMountsThatOnlyANetworkServesAreKnown(t *testing.T) {
 	got := remotes("Id=srv-nfs.mount\nType=nfs4\n\nType=ext4\nId=-.mount\n\nType=fuse.sshfs\nId=srv-ssh.mount\n")
 	if want := []string{"srv-nfs.mount", "srv-ssh.mount"}; !slices.Equal(got, want) {

@@ -5,6 +5,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,7 @@ func (s system) mounts() ([]wire.Mount, error) {
 		if ok && len(f) > 5 && len(super) > 2 && strings.HasPrefix(super[1], "/dev/") && len(found) < maxItems {
 			source := unoctal(super[1])
 			found = append(found, wire.Mount{Path: cut(unoctal(f[4])), Source: cut(source), Type: cut(super[0]),
-				UUID: s.uuid(f[2], source), ReadOnly: isReadOnly(f[5]) || isReadOnly(super[len(super)-1])})
+				UUID: s.uuid(f[2], source), Subvolume: subvolume(super), ReadOnly: isReadOnly(f[5]) || isReadOnly(super[len(super)-1])})
 		}
 	}
 	return append(found, s.aliases(found)...), nil
@@ -57,6 +58,22 @@ func (s system) aliases(mounts []wire.Mount) []wire.Mount {
 		}
 	}
 	return found
+}
+
+// subvolume is the ID of a btrfs's subvolume, among the options of its mount, which
+// are the third field; 0 of other file systems, and before Linux 4.2.
+// Source: btrfs(5), subvolid=; Linux fs/btrfs/super.c, btrfs_show_options.
+func subvolume(super []string) uint64 {
+	if super[0] != "btrfs" {
+		return 0
+	}
+	for o := range strings.SplitSeq(super[2], ",") {
+		if id, ok := strings.CutPrefix(o, "subvolid="); ok {
+			n, _ := strconv.ParseUint(id, 10, 64) // the kernel's own number
+			return n
+		}
+	}
+	return 0
 }
 
 // isReadOnly reads the options of a mount or of its file system.

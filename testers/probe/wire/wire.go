@@ -107,22 +107,25 @@ type Report struct {
 
 // Root is the file system at /.
 type Root struct {
-	Source   string   `json:"source"`         // as mounted: /dev/mapper/vg-root
-	Type     string   `json:"type"`           // ext4, xfs …
-	Options  string   `json:"options"`        // of the mount
-	UUID     string   `json:"uuid,omitempty"` // of the file system, as udev knows it
-	Disks    []string `json:"disks"`          // kernel names of the disks it lies on
-	Writable bool     `json:"writable"`
-	WriteErr string   `json:"write_error,omitempty"`
+	Source  string `json:"source"`         // as mounted: /dev/mapper/vg-root
+	Type    string `json:"type"`           // ext4, xfs …
+	Options string `json:"options"`        // of the mount
+	UUID    string `json:"uuid,omitempty"` // of the file system, as udev knows it
+	// Subvolume is the ID of what is mounted of a btrfs, where the kernel tells it.
+	Subvolume uint64   `json:"subvolume,omitempty"`
+	Disks     []string `json:"disks"` // kernel names of the disks it lies on
+	Writable  bool     `json:"writable"`
+	WriteErr  string   `json:"write_error,omitempty"`
 }
 
 // Mount is one file system that is mounted.
 type Mount struct {
-	Path     string `json:"path"`
-	Source   string `json:"source"` // /dev/mapper/vg-data
-	Type     string `json:"type"`
-	UUID     string `json:"uuid,omitempty"` // of the file system, as udev knows it
-	ReadOnly bool   `json:"read_only,omitempty"`
+	Path      string `json:"path"`
+	Source    string `json:"source"` // /dev/mapper/vg-data
+	Type      string `json:"type"`
+	UUID      string `json:"uuid,omitempty"`      // of the file system, as udev knows it
+	Subvolume uint64 `json:"subvolume,omitempty"` // as in Root
+	ReadOnly  bool   `json:"read_only,omitempty"`
 }
 
 // Disk is one disk.

@@ -1,0 +1,129 @@
+package direct
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/proc"
+)
+
+// breakDown ends an engine that does not answer, and says why it did not: also if it
+// is asked once more.
+func (g *shown) breakDown(why error) error {
+	switch {
+	case g.broken != nil:
+		return g.broken
+	case g.closed:
+		return fs.ErrClosed
+	}
+	select {
+	case <-g.mounter.Done(): // it ended by itself, and may have said why
+	case <-time.After(lastWords):
+	}
+	if said := g.mounter.Err(); said != nil {
+		why = fmt.Errorf("%w: %w", why, said)
+	}
+	g.broken = errors.Join(fmt.Errorf("%w: %w", ErrBroken, why), g.end())
+	return g.broken
+}
+
+// lastWords is how long an engine that has hung up may take to end.
+const lastWords = 500 * time.Millisecond
+
+// end ends both processes and waits until nothing is left of them. An engine that
+// has closed the guest has nothing left to lose.
+func (g *shown) end() error {
+	if g.closed {
+		return nil
+	}
+	g.closed, g.mounted = true, false
+	return errors.Join(g.hangUp(), endProcess(g.mounter, g.limits.end), letGo(g.disks, g.limits.end))
+}
+
+func (g *shown) hangUp() error {
+	return errors.Join(g.calls.Close(), g.Caller.Close(), g.Window.Close())
+}
+
+// endProcess ends a process, if it can be ended: not while it waits for a disk that
+// does not answer.
+func endProcess(s *proc.Server, limit time.Duration) error {
+	killed := make(chan error, 1)
+	go func() { killed <- s.Kill() }()
+	select {
+	case err := <-killed:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("process %d cannot be ended: the kernel does not let go of it", s.Pid())
+	}
+}
+
+// file is a disk's file as the kernel knows it.
+type file struct{ device, inode uint64 }
+
+func disksOf(opened []*os.File) (disks []file, err error) {
+	for _, f := range opened {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return nil, err
+		}
+		disks = append(disks, file{st.Dev, st.Ino})
+	}
+	return disks, nil
+}
+
+// letGo waits until no loop device shows any of the disks. To ask for that can take as
+// long as a disk takes to answer.
+func letGo(disks []file, limit time.Duration) error {
+	seen := make(chan error, 1)
+	go func() { seen <- awaitDetached(disks, limit) }()
+	select {
+	case err := <-seen:
+		return err
+	case <-time.After(limit + time.Second):
+		return fmt.Errorf("the disks are still attached after %v, and do not answer", limit)
+	}
+}
+
+func awaitDetached(disks []file, limit time.Duration) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(limit); ; <-tick.C {
+		left, err := attachedTo(disks)
+		if len(left) == 0 || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: still attached after %v", strings.Join(left, ", "), limit)
+		}
+	}
+}
+
+// attachedTo names the loop devices that show disks.
+//
+// Source: loop(4), LOOP_GET_STATUS64.
+func attachedTo(disks []file) (left []string, err error) {
+	bound, err := filepath.Glob("/sys/block/loop*/loop")
+	for _, entry := range bound {
+		device := "/dev/" + filepath.Base(filepath.Dir(entry))
+		f, err := os.Open(device)
+		if err != nil {
+			return nil, err
+		}
+		info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+		if err == nil && slices.Contains(disks, file{info.Device, info.Inode}) {
+			left = append(left, device)
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return left, err
+}

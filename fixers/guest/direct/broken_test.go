@@ -1,0 +1,192 @@
+package direct
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/fixers/guest/direct/files"
+	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/proc"
+)
+
+// filesPid is the process that has a guest's files.
+func filesPid(t *testing.T, g *shown) int {
+	t.Helper()
+	children, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", g.mounter.Pid()))
+	must(t, err)
+	for _, name := range children {
+		list, err := os.ReadFile(name)
+		must(t, err)
+		for word := range strings.FieldsSeq(string(list)) {
+			pid, err := strconv.Atoi(word)
+			must(t, err)
+			if argv, err := os.ReadFile("/proc/" + word + "/cmdline"); err == nil && strings.HasPrefix(string(argv), files.Part) {
+				return pid
+			}
+		}
+	}
+	t.Fatal("there is no process that has the files")
+	return 0
+}
+
+// requireBroken fails the test unless the guest is found broken, once and for all, and
+// nothing is left of it.
+func requireBroken(t *testing.T, g *shown, disks []string, err error, words string) {
+	t.Helper()
+	if !errors.Is(err, ErrBroken) || !strings.Contains(fmt.Sprint(err), words) {
+		t.Errorf("error %v, want ErrBroken and %q", err, words)
+	}
+	if strings.Contains(fmt.Sprint(err), "\n") {
+		t.Errorf("the error is more than one line: %v", err)
+	}
+	for name, again := range map[string]error{
+		"Mount": g.Mount("disk0", "/"), "WriteFile": g.WriteFile("/x", 0, []byte("x")), "Close": g.Close(),
+	} {
+		if fmt.Sprint(again) != fmt.Sprint(err) {
+			t.Errorf("%s: error %v, want %v as before", name, again, err)
+		}
+	}
+	g.broken = nil // so that the test's end finds nothing more
+	requireNothingLeft(t, disks)
+}
+
+func TestAProcessThatCrashesIsOneClearError(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	for name, crash := range map[string]func(*testing.T, *shown) int{
+		"mounter": func(_ *testing.T, g *shown) int { return g.mounter.Pid() },
+		"files":   filesPid,
+	} {
+		t.Run(name, func(t *testing.T) {
+			disks := []string{made(t, "ext4", 16<<20)}
+			g := openDisks(t, disks...)
+			must(t, g.Mount("disk0", "/"))
+			must(t, g.WriteFile("/file", 0, []byte("written and not synced")))
+			must(t, unix.Kill(crash(t, g), unix.SIGKILL))
+			_, err := g.Lstat("/file")
+			if err == nil { // the other process is told of it by the kernel, in a moment
+				err = g.UnmountAll()
+			}
+			requireBroken(t, g, disks, err, "killed")
+			requireUsable(t, disks)
+		})
+	}
+}
+
+// requireUsable opens disks again: the journal tells what is whole.
+func requireUsable(t *testing.T, disks []string) {
+	t.Helper()
+	g := openDisks(t, disks...)
+	must(t, g.Mount("disk0", "/"))
+	must(t, g.WriteFile("/again", 0, nil))
+	must(t, g.Close())
+}
+
+func TestAProcessThatHangsIsOneClearError(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	for name, test := range map[string]struct {
+		stop func(*testing.T, *shown) int
+		call func(*shown) error
+	}{
+		"mounter": {func(_ *testing.T, g *shown) int { return g.mounter.Pid() }, func(g *shown) error { return g.UnmountAll() }},
+		"files":   {filesPid, func(g *shown) error { _, err := g.ReadDir("/"); return err }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disks := []string{made(t, "ext4", 16<<20)}
+			g := openDisks(t, disks...)
+			g.limits.mount, g.Limit = 300*time.Millisecond, 300*time.Millisecond
+			must(t, g.Mount("disk0", "/"))
+			must(t, unix.Kill(test.stop(t, g), unix.SIGSTOP))
+			requireBroken(t, g, disks, test.call(g), "within 300ms")
+			requireUsable(t, disks)
+		})
+	}
+}
+
+// TestEitherProcessMayBeKilledAtAnyMoment kills one of the processes while a guest is
+// mounted, written and unmounted again and again, each time a little later.
+func TestEitherProcessMayBeKilledAtAnyMoment(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	disks := []string{made(t, "ext4", 16<<20)}
+	const kills = 20
+	began := time.Now()
+	requireUsable(t, disks)
+	step := time.Since(began) / kills
+	for i := range 2 * kills {
+		g := openDisks(t, disks...)
+		victim := g.mounter.Pid()
+		if i%2 == 1 {
+			victim = filesPid(t, g)
+		}
+		time.AfterFunc(time.Duration(i)*step, func() { unix.Kill(victim, unix.SIGKILL) })
+		var err error
+		for n := 0; err == nil; n++ {
+			err = errors.Join(g.Mount("disk0", "/"), g.WriteFile("/file", 0, fmt.Append(nil, n)), g.UnmountAll())
+		}
+		if !errors.Is(err, ErrBroken) {
+			t.Fatalf("kill %d: error %v, want ErrBroken", i, err)
+		}
+		if err := g.Close(); !errors.Is(err, ErrBroken) {
+			t.Errorf("kill %d: Close: %v", i, err)
+		}
+		g.broken = nil
+		requireNothingLeft(t, disks)
+	}
+	requireUsable(t, disks)
+}
+
+// TestADiskThatDoesNotAnswerKeepsNobody stops the daemon that serves a disk. Whoever
+// reads from it is in the kernel's hands until that is ended.
+func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	overlay := filepath.Join(t.TempDir(), "overlay.qcow2")
+	_, err := proc.Run(t.Context(), "qemu-img", "convert", "-f", "raw", "-O", "qcow2", made(t, "ext4", 64<<20), overlay)
+	must(t, err)
+	storage, err := disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay}})
+	must(t, err)
+	name, err := storage.Raw(t.Context(), 0)
+	must(t, err)
+	daemon, err := strconv.Atoi(strings.Split(name, "/")[2])
+	must(t, err)
+	g, err := Open(t.Context(), []string{name}, slog.New(slog.DiscardHandler))
+	must(t, err)
+	shown := g.(*shown)
+	shown.limits = limits{mount: 300 * time.Millisecond, end: time.Second}
+	must(t, unix.Kill(daemon, unix.SIGSTOP))
+	err = g.Mount("disk0", "/")
+	if !errors.Is(err, ErrBroken) {
+		t.Errorf("Mount: error %v, want ErrBroken", err)
+	}
+	must(t, unix.Kill(daemon, unix.SIGKILL))
+	select {
+	case <-shown.mounter.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("the mounter is still there after the disk has gone")
+	}
+	left, err := attachedTo(shown.disks)
+	if len(left) > 0 || err != nil {
+		t.Errorf("%q are attached, %v", left, err)
+	}
+	t.Log("the storage, whose daemon was killed:", storage.Close(t.Context()))
+}
+
+func TestAGuestThatWasNeverServedIsRefused(t *testing.T) {
+	serves = false
+	defer func() { serves = true }()
+	if _, err := Open(t.Context(), nil, slog.New(slog.DiscardHandler)); !errors.Is(err, errServe) {
+		t.Errorf("Open: error %v, want errServe", err)
+	}
+	if _, err := Open(t.Context(), []string{"/nowhere"}, slog.New(slog.DiscardHandler)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open of nothing: %v", err)
+	}
+}

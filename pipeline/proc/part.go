@@ -1,0 +1,79 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// itself is this very program, even when a newer one is in its file's place.
+const itself = "/proc/self/exe"
+
+// command is what a service starts.
+func (s Service) command(said *tail) (*exec.Cmd, error) {
+	path := itself
+	if !s.Part {
+		found, err := Look(s.Name)
+		if err != nil {
+			return nil, err
+		}
+		path = found
+	}
+	cmd := exec.Command(path, s.Args...)
+	cmd.Args[0] = s.argv()[0]
+	cmd.Env = append(cmd.Environ(), s.Env...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Dir, s.Stdin, s.Stdout, said
+	cmd.ExtraFiles = s.Files
+	cmd.WaitDelay = grace // a child of the server may hold its standard error open
+	cmd.SysProcAttr = attributes()
+	if s.PrivateMounts {
+		cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS
+	}
+	return cmd, nil
+}
+
+// weakened runs f on a thread of its own which has, for all that it starts, only the
+// capabilities to keep, and no way to more. The thread ends with f.
+//
+// Source: capabilities(7), "Capability bounding set"; prctl(2), PR_SET_NO_NEW_PRIVS.
+func weakened(keep []uintptr, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: nobody else shall have this thread
+		if err := bound(keep); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// bound takes from the calling thread what it may not hand on.
+func bound(keep []uintptr) error {
+	for c := uintptr(0); ; c++ {
+		if slices.Contains(keep, c) {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) && c > unix.CAP_LAST_CAP { // the kernel knows no more
+			break
+		}
+		if err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("give up capability %d: %w", c, err)
+		}
+	}
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// Handed is the nth of the files that a part was started with.
+func Handed(n int, name string) *os.File { return os.NewFile(uintptr(firstHanded+n), name) }
+
+// firstHanded is where Go puts the files that a program is started with.
+// Source: os/exec, Cmd.ExtraFiles.
+const firstHanded = 3
