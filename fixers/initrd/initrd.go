@@ -84,7 +84,9 @@ type Initrd struct {
 	Kernels   []string // versions that have a folder under lib/modules, sorted
 	Nested    []string // images inside whose contents are not seen
 
-	tree *tree
+	tree    *tree
+	kept    int64 // bytes of contents in memory
+	entries int64
 }
 
 // File is what is known of a file in an initrd.
@@ -96,8 +98,21 @@ type File struct {
 }
 
 // Parse reads an initrd. An error wraps ErrFormat when the kernel would stop as
-// well or the initrd is cut short, and ErrLimit when it is larger than limits.
+// well or the initrd is cut short, and ErrLimit when it is larger than limits. The
+// same bytes may give the same Initrd again.
 func Parse(data []byte, limits Limits) (*Initrd, error) {
+	k := keyOf(data, limits)
+	if i := latest.find(k); i != nil {
+		return i, nil
+	}
+	i, err := parse(data, limits)
+	if err == nil {
+		latest.add(k, i)
+	}
+	return i, err
+}
+
+func parse(data []byte, limits Limits) (*Initrd, error) {
 	u := &unpacker{data: data, limits: limits.filled()}
 	u.tree = newTree(u.limits.Kept)
 	for u.next() {
@@ -108,7 +123,7 @@ func Parse(data []byte, limits Limits) (*Initrd, error) {
 	if len(u.members) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrFormat)
 	}
-	i := &Initrd{Size: int64(len(data)), Members: u.members, tree: u.tree}
+	i := &Initrd{Size: int64(len(data)), Members: u.members, tree: u.tree, kept: u.limits.Kept - u.tree.room, entries: int64(u.entries)}
 	i.Generator, i.Evidence = i.generator()
 	i.Kernels = i.kernels()
 	i.Nested = i.nested()
