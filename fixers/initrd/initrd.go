@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 )
 
 // ErrFormat is an initrd that the kernel would not unpack to its end.
@@ -84,9 +85,8 @@ type Initrd struct {
 	Kernels   []string // versions that have a folder under lib/modules, sorted
 	Nested    []string // images inside whose contents are not seen
 
-	tree    *tree
-	kept    int64 // bytes of contents in memory
-	entries int64
+	tree *tree
+	end  unpacker // behind it, without the data
 }
 
 // File is what is known of a file in an initrd.
@@ -105,16 +105,21 @@ func Parse(data []byte, limits Limits) (*Initrd, error) {
 	if i := latest.find(k); i != nil {
 		return i, nil
 	}
-	i, err := parse(data, limits)
+	i, err := latest.begin(data, limits).parse(data)
 	if err == nil {
 		latest.add(k, i)
 	}
 	return i, err
 }
 
-func parse(data []byte, limits Limits) (*Initrd, error) {
-	u := &unpacker{data: data, limits: limits.filled()}
-	u.tree = newTree(u.limits.Kept)
+func newUnpacker(limits Limits) *unpacker {
+	limits = limits.filled()
+	return &unpacker{limits: limits, tree: newTree(limits.Kept)}
+}
+
+// parse goes on with data to their end, from where it is in them.
+func (u *unpacker) parse(data []byte) (*Initrd, error) {
+	u.data = data
 	for u.next() {
 		if err := u.member(); err != nil {
 			return nil, fmt.Errorf("member %d at byte %d: %w", len(u.members)+1, u.start, err)
@@ -123,7 +128,8 @@ func parse(data []byte, limits Limits) (*Initrd, error) {
 	if len(u.members) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrFormat)
 	}
-	i := &Initrd{Size: int64(len(data)), Members: u.members, tree: u.tree, kept: u.limits.Kept - u.tree.room, entries: int64(u.entries)}
+	i := &Initrd{Size: int64(len(data)), Members: u.members, tree: u.tree, end: *u}
+	i.end.data = nil
 	i.Generator, i.Evidence = i.generator()
 	i.Kernels = i.kernels()
 	i.Nested = i.nested()
@@ -176,6 +182,7 @@ type unpacker struct {
 	off     int // of the byte to be read next
 	entries int
 	total   int64 // unpacked bytes of the members so far
+	closed  bool  // the last member's end does not depend on what is behind it
 }
 
 // next skips zeros and reports whether a member follows.
@@ -192,6 +199,7 @@ func (u *unpacker) member() error {
 	if len(u.members) == u.limits.Members {
 		return fmt.Errorf("%w: more than %d members", ErrLimit, u.limits.Members)
 	}
+	u.closed = false
 	rest := u.data[u.off:]
 	m := Member{Offset: int64(u.start), Compression: "none"}
 	if rest[0] == '0' && u.off%4 == 0 {
@@ -211,6 +219,7 @@ func (u *unpacker) member() error {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	u.done(m, packed.consumed())
+	u.closed = c.closed
 	return nil
 }
 
@@ -228,6 +237,12 @@ func (u *unpacker) done(m Member, size int) {
 	u.total += m.Unpacked
 	u.off += size
 	u.members = append(u.members, m)
+}
+
+// on is a copy that goes on independently.
+func (u unpacker) on() *unpacker {
+	u.members, u.tree = slices.Clone(u.members), u.tree.clone()
+	return &u
 }
 
 // archive reads the entries of a member into the tree. A raw member ends with
@@ -250,7 +265,7 @@ func (u *unpacker) archive(s *stream, m *Member) error {
 			return err
 		}
 		if e.name == trailer && s.raw {
-			m.Unpacked = s.pos
+			m.Unpacked, u.closed = s.pos, s.pos == e.end
 			return nil
 		}
 	}

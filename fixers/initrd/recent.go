@@ -50,6 +50,24 @@ func (r *recent) find(k key) *Initrd {
 	return found.initrd
 }
 
+// begin is an unpacker that is behind the longest initrd that is known and that data
+// begin with, such as one that has got a supplement, or before data.
+func (r *recent) begin(data []byte, limits Limits) *unpacker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var known *Initrd
+	for _, m := range r.list {
+		i := m.initrd
+		if i.end.closed && i.Size < int64(len(data)) && (known == nil || i.Size > known.Size) && m.of == keyOf(data[:i.Size], limits) {
+			known = i
+		}
+	}
+	if known == nil {
+		return newUnpacker(limits)
+	}
+	return known.end.on()
+}
+
 // add remembers an initrd, and forgets those that were not used for longest.
 func (r *recent) add(k key, i *Initrd) {
 	r.mu.Lock()
@@ -71,4 +89,6 @@ func (r *recent) memory() (all int64) {
 }
 
 // memory is about what an initrd takes, in bytes.
-func (i *Initrd) memory() int64 { return i.kept + entrySize*i.entries }
+func (i *Initrd) memory() int64 {
+	return i.end.limits.Kept - i.end.tree.room + entrySize*int64(i.end.entries)
+}

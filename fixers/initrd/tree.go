@@ -46,6 +46,29 @@ func newTree(keep int64) *tree {
 	return t
 }
 
+// clone is a copy that goes on independently. Names that are hard links stay so.
+func (t *tree) clone() *tree {
+	c := *t
+	c.links = maps.Clone(t.links)
+	c.root = t.root.clone(map[*node]*node{})
+	return &c
+}
+
+func (n *node) clone(done map[*node]*node) *node {
+	if c := done[n]; c != nil {
+		return c
+	}
+	c := *n
+	done[n] = &c
+	if n.children != nil {
+		c.children = make(map[string]*node, len(n.children))
+		for name, child := range n.children {
+			c.children[name] = child.clone(done)
+		}
+	}
+	return &c
+}
+
 func folder(mode uint32) *node {
 	return &node{mode: typeDir | mode, names: 1, children: map[string]*node{}}
 }
