@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
@@ -48,11 +47,7 @@ func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
 		if err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
-		also, err := r.sources[i].Widen(ctx, runtime.NumCPU()/len(r.Machine.Disks))
-		if err != nil {
-			return nil, fmt.Errorf("disk %d: %w", i, err)
-		}
-		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.sources[i].Export, Also: also, To: r.target(i)})
+		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.sources[i].Export, To: r.target(i)})
 	}
 	return jobs, nil
 }

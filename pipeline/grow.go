@@ -14,7 +14,6 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
-	"hyper2kvm/pipeline/disk/nbd"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
@@ -104,12 +103,12 @@ func (r *Run) mayEnlarge(ctx context.Context, i int, s *disk.Source) (err error)
 	if larger, asked := r.larger(i, s.Size); !asked || larger == s.Size {
 		return nil
 	}
-	c, err := nbd.Dial(ctx, nbd.Options{Socket: s.Export.Socket, Export: s.Export.Name})
+	d, err := transfer.Open(ctx, s.Export)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	read := func(p []byte, off int64) (int, error) { return len(p), c.Read(ctx, p, off) }
+	defer func() { err = errors.Join(err, d.Close()) }()
+	read := func(p []byte, off int64) (int, error) { return len(p), d.Read(ctx, p, off) }
 	member, err := guest.MemberAtEnd(readAt(read), s.Size)
 	if member {
 		err = fmt.Errorf("%w: disk %d as a whole is a member of an array, whose superblock is at the disk's end, and would not be found on a larger disk; leave its size as it is", source.ErrBadInput, i)

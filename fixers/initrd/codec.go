@@ -22,19 +22,20 @@ const (
 // codec is a compression that the kernel detects by its first two bytes
 // (lib/decompress.c).
 type codec struct {
-	name  string
-	magic string
-	open  func(data []byte) (*packed, error)
+	name   string
+	magic  string
+	closed bool // its end is known without what is behind it
+	open   func(data []byte) (*packed, error)
 }
 
 var codecs = []codec{
-	{"gzip", "\x1f\x8b", openGzip},
-	{"bzip2", "BZ", openBzip2},
-	{"lzma", "\x5d\x00", openLzma},
-	{"xz", "\xfd7", openXZ},
-	{"lzo", "\x89L", openLzop},
-	{"lz4", "\x02\x21", openLZ4},
-	{"zstd", "\x28\xb5", openZstd},
+	{"gzip", "\x1f\x8b", true, openGzip},
+	{"bzip2", "BZ", false, openBzip2},
+	{"lzma", "\x5d\x00", false, openLzma},
+	{"xz", "\xfd7", true, openXZ},
+	{"lzo", "\x89L", false, openLzop},
+	{"lz4", "\x02\x21", false, openLZ4},
+	{"zstd", "\x28\xb5", true, openZstd},
 }
 
 func codecOf(data []byte) (codec, bool) {

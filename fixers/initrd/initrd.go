@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 )
 
 // ErrFormat is an initrd that the kernel would not unpack to its end.
@@ -85,6 +86,7 @@ type Initrd struct {
 	Nested    []string // images inside whose contents are not seen
 
 	tree *tree
+	end  unpacker // behind it, without the data
 }
 
 // File is what is known of a file in an initrd.
@@ -96,10 +98,28 @@ type File struct {
 }
 
 // Parse reads an initrd. An error wraps ErrFormat when the kernel would stop as
-// well or the initrd is cut short, and ErrLimit when it is larger than limits.
+// well or the initrd is cut short, and ErrLimit when it is larger than limits. The
+// same bytes may give the same Initrd again.
 func Parse(data []byte, limits Limits) (*Initrd, error) {
-	u := &unpacker{data: data, limits: limits.filled()}
-	u.tree = newTree(u.limits.Kept)
+	k := keyOf(data, limits)
+	if i := latest.find(k); i != nil {
+		return i, nil
+	}
+	i, err := latest.begin(data, limits).parse(data)
+	if err == nil {
+		latest.add(k, i)
+	}
+	return i, err
+}
+
+func newUnpacker(limits Limits) *unpacker {
+	limits = limits.filled()
+	return &unpacker{limits: limits, tree: newTree(limits.Kept)}
+}
+
+// parse goes on with data to their end, from where it is in them.
+func (u *unpacker) parse(data []byte) (*Initrd, error) {
+	u.data = data
 	for u.next() {
 		if err := u.member(); err != nil {
 			return nil, fmt.Errorf("member %d at byte %d: %w", len(u.members)+1, u.start, err)
@@ -108,7 +128,8 @@ func Parse(data []byte, limits Limits) (*Initrd, error) {
 	if len(u.members) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrFormat)
 	}
-	i := &Initrd{Size: int64(len(data)), Members: u.members, tree: u.tree}
+	i := &Initrd{Size: int64(len(data)), Members: u.members, tree: u.tree, end: *u}
+	i.end.data = nil
 	i.Generator, i.Evidence = i.generator()
 	i.Kernels = i.kernels()
 	i.Nested = i.nested()
@@ -161,6 +182,7 @@ type unpacker struct {
 	off     int // of the byte to be read next
 	entries int
 	total   int64 // unpacked bytes of the members so far
+	closed  bool  // the last member's end does not depend on what is behind it
 }
 
 // next skips zeros and reports whether a member follows.
@@ -177,6 +199,7 @@ func (u *unpacker) member() error {
 	if len(u.members) == u.limits.Members {
 		return fmt.Errorf("%w: more than %d members", ErrLimit, u.limits.Members)
 	}
+	u.closed = false
 	rest := u.data[u.off:]
 	m := Member{Offset: int64(u.start), Compression: "none"}
 	if rest[0] == '0' && u.off%4 == 0 {
@@ -196,6 +219,7 @@ func (u *unpacker) member() error {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	u.done(m, packed.consumed())
+	u.closed = c.closed
 	return nil
 }
 
@@ -213,6 +237,12 @@ func (u *unpacker) done(m Member, size int) {
 	u.total += m.Unpacked
 	u.off += size
 	u.members = append(u.members, m)
+}
+
+// on is a copy that goes on independently.
+func (u unpacker) on() *unpacker {
+	u.members, u.tree = slices.Clone(u.members), u.tree.clone()
+	return &u
 }
 
 // archive reads the entries of a member into the tree. A raw member ends with
@@ -235,7 +265,7 @@ func (u *unpacker) archive(s *stream, m *Member) error {
 			return err
 		}
 		if e.name == trailer && s.raw {
-			m.Unpacked = s.pos
+			m.Unpacked, u.closed = s.pos, s.pos == e.end
 			return nil
 		}
 	}

@@ -335,6 +335,7 @@ func FuzzParse(f *testing.F) {
 			if m.Offset < 0 || m.Size < 0 || m.Offset+m.Size > i.Size {
 				t.Fatalf("a member outside of the initrd: %+v", m)
 			}
+			goneOnWith(t, data, m.Offset, fuzzed)
 		}
 	})
 }

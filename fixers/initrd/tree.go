@@ -35,7 +35,7 @@ type tree struct {
 	root  *node
 	links map[inode]string // first name of files that may have more
 	room  int64            // how many bytes of contents may still be kept
-	steps int              // components looked at so far
+	taken int              // components looked at so far
 }
 
 // newTree is the root as the kernel's own archive leaves it (usr/default_cpio_list).
@@ -44,6 +44,29 @@ func newTree(keep int64) *tree {
 	t.root.children["dev"] = folder(0o755)
 	t.root.children["root"] = folder(0o700)
 	return t
+}
+
+// clone is a copy that goes on independently. Names that are hard links stay so.
+func (t *tree) clone() *tree {
+	c := *t
+	c.links = maps.Clone(t.links)
+	c.root = t.root.clone(map[*node]*node{})
+	return &c
+}
+
+func (n *node) clone(done map[*node]*node) *node {
+	if c := done[n]; c != nil {
+		return c
+	}
+	c := *n
+	done[n] = &c
+	if n.children != nil {
+		c.children = make(map[string]*node, len(n.children))
+		for name, child := range n.children {
+			c.children[name] = child.clone(done)
+		}
+	}
+	return &c
 }
 
 func folder(mode uint32) *node {
@@ -77,25 +100,37 @@ func (p place) file() File {
 // walk resolves a name; the last symlink only when follow is set. It reports
 // false where the kernel would say ELOOP, ENOTDIR or ENAMETOOLONG.
 func (t *tree) walk(name string, follow bool) (place, bool) {
+	at, _, ok := t.steps(name, follow)
+	return at, ok
+}
+
+// unpacking is walk while members are unpacked.
+func (t *tree) unpacking(name string) (place, bool) {
+	at, steps, ok := t.steps(name, false)
+	t.taken += steps
+	return at, ok
+}
+
+// steps is walk, and tells how many components were looked at.
+func (t *tree) steps(name string, follow bool) (_ place, steps int, ok bool) {
 	todo := components(name)
 	var done []string
 	at := []*node{t.root}
-	for hops, steps := 0, 0; len(todo) > 0; steps++ {
+	for hops := 0; len(todo) > 0; steps++ {
 		if steps > maxSteps {
-			return place{}, false
+			return place{}, steps, false
 		}
-		t.steps++
 		part := todo[0]
 		todo = todo[1:]
 		here := at[len(at)-1]
 		switch {
 		case len(part) > nameMax:
-			return place{}, false
+			return place{}, steps, false
 		case part == "..":
 			done, at = done[:max(0, len(done)-1)], at[:max(1, len(at)-1)]
 			continue
 		case here != nil && !here.is(typeDir):
-			return place{}, false
+			return place{}, steps, false
 		}
 		var child *node
 		if here != nil {
@@ -103,7 +138,7 @@ func (t *tree) walk(name string, follow bool) (place, bool) {
 		}
 		if child != nil && child.is(typeLink) && (follow || len(todo) > 0) {
 			if hops++; hops > maxHops {
-				return place{}, false
+				return place{}, steps, false
 			}
 			if strings.HasPrefix(child.target, "/") {
 				done, at = nil, at[:1]
@@ -113,7 +148,7 @@ func (t *tree) walk(name string, follow bool) (place, bool) {
 		}
 		done, at = append(done, part), append(at, child)
 	}
-	return placeOf(done, at), true
+	return placeOf(done, at), steps, true
 }
 
 func placeOf(done []string, at []*node) place {
@@ -137,10 +172,10 @@ func components(name string) []string {
 // add does to the tree what the kernel does for an entry (do_name, do_symlink,
 // maybe_link, clean_path). What the kernel silently leaves out, add leaves out.
 func (t *tree) add(e entry, body io.Reader) error {
-	if t.steps > stepsEver {
+	if t.taken > stepsEver {
 		return fmt.Errorf("%w: too many folders and symlinks to follow", ErrLimit)
 	}
-	at, ok := t.walk(e.name, false)
+	at, ok := t.unpacking(e.name)
 	if !ok || at.missing > 0 {
 		return nil
 	}
@@ -221,7 +256,7 @@ func (t *tree) regular(at place, e entry, body io.Reader) error {
 // link makes at another name of the file that first names.
 func (t *tree) link(at *place, first string) bool {
 	clean(at, 0)
-	old, ok := t.walk(first, false)
+	old, ok := t.unpacking(first)
 	if !ok || old.node == nil || !old.node.regular() || at.node != nil {
 		return false
 	}

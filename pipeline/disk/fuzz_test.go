@@ -41,6 +41,46 @@ func FuzzSparse(f *testing.F) {
 	})
 }
 
+// FuzzContent reads sparse extents of strangers' as disks: whatever they claim, what
+// is said to be a hole reads as zeroes, and nothing else comes of it than an error.
+func FuzzContent(f *testing.F) {
+	raw := pattern(9)
+	for _, seed := range [][]byte{
+		cowd(9, grainsOf(raw, sectorSize)), sesparse(17, grainsOf(raw, 4096), 2), stream(f, 9, grainsOf(raw, 64<<10)), made(f, "vmdk", raw),
+	} {
+		f.Add(seed, int64(700), int64(5000))
+	}
+	path := filepath.Join(f.TempDir(), "a.vmdk")
+	f.Fuzz(func(t *testing.T, data []byte, off, n int64) {
+		s, err := readSparse(bytes.NewReader(data), int64(len(data)))
+		if err != nil || s == nil || s.nested {
+			return
+		}
+		writeFile(t, path, string(data))
+		size := s.capacity * sectorSize
+		off = min(max(off, 0), size-1)
+		n = min(max(n, 1), size-off, 1<<20)
+		c := &Chain{Path: path, Format: VMDK, Size: size, links: []link{{path: path, single: true, parts: []part{{Extent: Extent{Sectors: s.capacity}, path: path, sparse: s}}}}}
+		d := must(c.Read())(t)
+		defer func() { must(0, d.Close())(t) }()
+		got := make([]byte, n)
+		read := d.Read(got, off)
+		list, err := d.Extents(off, n)
+		if err == nil && len(list) == 0 {
+			t.Fatal("no extents")
+		}
+		for _, a := range list {
+			if a.Offset != off || a.Length <= 0 {
+				t.Fatalf("the extent %+v at %d", a, off)
+			}
+			if hole := got[:a.Length]; read == nil && a.Zero && !bytes.Equal(hole, make([]byte, len(hole))) {
+				t.Fatalf("the hole %+v holds something", a)
+			}
+			got, off = got[a.Length:], off+a.Length
+		}
+	})
+}
+
 func FuzzQCOW2(f *testing.F) {
 	f.Add(made(f, "qcow2", pattern(9)))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -13,19 +13,19 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// Export is a disk that an NBD server offers on a Unix socket.
+// Export is a disk that an NBD server offers on a Unix socket, or that is read from
+// its files with no server.
 type Export struct {
-	Socket string // path of the socket
+	Socket string // path of the socket; "" if there is no server
 	Name   string // of the export
 	// Shared is the socket on which one client gets the same disk in shared
 	// memory (vhost-user-blk); "" if none does.
 	Shared string
-	// File is the file or block device that has the disk's bytes as they are, from
-	// its beginning on; "" if none has.
-	File string
+	// Chain is a disk in files that this program reads itself; nil for others.
+	Chain *Chain
 }
 
-// URI names the export to other programs.
+// URI names what a server offers to other programs.
 func (e Export) URI() string {
 	query := strings.ReplaceAll(url.QueryEscape(e.Socket), "+", "%20") // QEMU takes a plus as it is
 	return "nbd+unix:///" + url.PathEscape(e.Name) + "?socket=" + query
@@ -34,11 +34,9 @@ func (e Export) URI() string {
 // Source is a disk opened for reading alone.
 type Source struct {
 	Export
-	Size   int64 // bytes
-	chain  *Chain
-	server *proc.Server
+	Size   int64        // bytes
+	server *proc.Server // nil if there is none
 	dir    string
-	more   []*Source // of the same disk
 }
 
 // sourceArgs serves one disk. The node names every file, driver and backing disk,
@@ -83,7 +81,7 @@ func fileNode(path string) blockdev {
 	return blockdev{"driver": driver, "filename": path, "read-only": true}
 }
 
-// OpenSource serves a disk read-only until Close. Disks that stand on other
+// OpenSource opens a disk read-only until Close. Disks that stand on other
 // files are refused with ErrChain, except a VMDK's in its own folder.
 func OpenSource(ctx context.Context, path, format string) (*Source, error) {
 	c, err := ReadChain(ctx, path, format, nil)
@@ -93,13 +91,17 @@ func OpenSource(ctx context.Context, path, format string) (*Source, error) {
 	return c.Open(ctx)
 }
 
-// Open serves the disk read-only until Close, if every file of it is whole.
+// Open opens the disk read-only until Close, if every file of it is whole. One that
+// is not legible is served.
 func (c *Chain) Open(ctx context.Context) (*Source, error) {
 	if err := manyFiles(c.Path, len(c.Files())); err != nil {
 		return nil, err
 	}
 	if err := c.whole(ctx); err != nil {
 		return nil, err
+	}
+	if c.Legible() {
+		return &Source{Export: Export{Chain: c}, Size: c.Size}, nil
 	}
 	return c.serve(ctx)
 }
@@ -131,52 +133,10 @@ func (c *Chain) serve(ctx context.Context) (*Source, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	e.File = c.plain()
-	return &Source{Export: e, Size: c.Size, chain: c, server: server, dir: dir}, nil
+	return &Source{Export: e, Size: c.Size, server: server, dir: dir}, nil
 }
 
-// mostServers is how many serve one disk at most.
-const mostServers = 4
-
-// Widen has up to so many servers in all serve the disk, where reading it is work:
-// QEMU decompresses one piece after the other, whoever asks. It returns the exports
-// of the further ones, and keeps them until Close.
-func (s *Source) Widen(ctx context.Context, servers int) (more []Export, err error) {
-	for s.chain.compressed() && len(s.more) < min(servers, mostServers)-1 {
-		another, err := s.chain.serve(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.more = append(s.more, another)
-	}
-	for _, m := range s.more {
-		more = append(more, m.Export)
-	}
-	return more, nil
-}
-
-// compressed tells whether the disk's data are.
-func (c *Chain) compressed() bool {
-	return slices.ContainsFunc(c.links, func(l link) bool {
-		return slices.ContainsFunc(l.parts, func(p part) bool { return p.sparse != nil && p.sparse.compressed })
-	})
-}
-
-// plain is the file that has the disk's bytes as they are, if one has.
-func (c *Chain) plain() string {
-	if c.Format == Raw {
-		return c.Path
-	}
-	if len(c.links) != 1 || len(c.links[0].parts) != 1 {
-		return ""
-	}
-	if p := c.links[0].parts[0]; p.sparse == nil && p.Offset == 0 && p.Sectors*sectorSize == c.Size {
-		return p.path
-	}
-	return ""
-}
-
-// node is how QEMU opens the disk.
+// node is how QEMU opens the disk. What it needs besides is written to a folder.
 func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
 	switch c.Format {
 	case Raw, VDI, VHDX:
@@ -202,11 +162,10 @@ func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
 	return n, nil
 }
 
-// Close stops serving the disk.
+// Close ends the server, if there is one.
 func (s *Source) Close() error {
-	var failed error
-	for _, m := range s.more {
-		failed = errors.Join(failed, m.Close())
+	if s.server == nil {
+		return nil
 	}
-	return errors.Join(failed, s.server.Stop(), os.RemoveAll(s.dir))
+	return errors.Join(s.server.Stop(), os.RemoveAll(s.dir))
 }

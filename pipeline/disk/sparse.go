@@ -32,6 +32,7 @@ type sparse struct {
 // Source: QEMU, block/vmdk.c, vmdk_add_extent, vmdk_open_vmdk4.
 const (
 	maxGrain   = 1 << 21 // sectors: 1 GiB
+	maxDeflate = 1 << 11 // the same of compressed grains, which are read whole; VMware's have 128
 	maxTables  = 32 << 20
 	maxEntries = 512
 )
@@ -159,6 +160,8 @@ func parseKDMV(head []byte) (*sparse, error) {
 		return s, nil
 	case s.entries < 1 || s.entries > maxEntries || s.grain < 1 || s.grain > maxGrain:
 		return nil, fmt.Errorf("%w: its header claims tables of %d grains of %d sectors", ErrNotADisk, s.entries, s.grain)
+	case s.compressed && s.grain > maxDeflate:
+		return nil, fmt.Errorf("%w: its header claims compressed grains of %d sectors", ErrNotADisk, s.grain)
 	case s.compressed && flags&(1<<17) == 0:
 		return nil, fmt.Errorf("%w: it is compressed without markers", ErrNotADisk)
 	}

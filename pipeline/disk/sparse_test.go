@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"hyper2kvm/pipeline/disk/inflate"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -39,6 +40,7 @@ func TestASparseFileThatCannotBeMeantIsRefused(t *testing.T) {
 		"a stream without markers":          {streamed, func(d []byte) { put32(d, 8, 1|1<<16); put32(d, end-2*sectorSize+8, 1|1<<16) }, ErrNotADisk, "it is compressed without markers"},
 		"a directory behind the end":        {streamed, func(d []byte) { put64(d, end-2*sectorSize+56, uint64(end/sectorSize)) }, ErrTruncated, ""},
 		"grains of no size":                 {streamed, func(d []byte) { put64(d, 20, 0); put64(d, end-2*sectorSize+20, 0) }, ErrNotADisk, "grains of 0 sectors"},
+		"a stream of large grains":          {streamed, func(d []byte) { put64(d, 20, 4096); put64(d, end-2*sectorSize+20, 4096) }, ErrNotADisk, "compressed grains of 4096 sectors"},
 		"old":                               {cowd(300, grainsOf(raw, sectorSize)), func([]byte) {}, nil, ""},
 		"old, of version 2":                 {cowd(300, nil), func(d []byte) { put32(d, 4, 2) }, ErrNotADisk, "of the unknown version 2"},
 		"old, with grains of three sectors": {cowd(300, nil), func(d []byte) { put32(d, 16, 3) }, ErrNotADisk, "grains of 3 sectors"},
@@ -51,6 +53,7 @@ func TestASparseFileThatCannotBeMeantIsRefused(t *testing.T) {
 		"new, without its second header":    {sesparse(300, nil), func(d []byte) { put64(d, 80, 1<<30) }, ErrTruncated, "its second header is missing"},
 		"new, an odd directory":             {sesparse(300, nil), func(d []byte) { put64(d, 8*sectorSize, 7) }, ErrNotADisk, "its directory has the entry 0x7"},
 		"new, an odd table":                 {sesparse(300, nil), func(d []byte) { put64(d, 9*sectorSize, 0xf<<60) }, ErrNotADisk, "its tables have the entry 0xf000000000000000"},
+		"new, a grain of no kind":           {sesparse(300, nil), func(d []byte) { put64(d, 9*sectorSize, 5) }, ErrNotADisk, "its tables have the entry"},
 		"new, a grain nowhere":              {sesparse(300, nil), func(d []byte) { put64(d, 9*sectorSize, 0x3000ffffffffffff) }, ErrNotADisk, "its tables have the entry"},
 		"tables over one another": {cowd(2<<20, map[int64][]byte{0: raw[:sectorSize]}), func(d []byte) {
 			for i := range 512 {
@@ -162,5 +165,46 @@ func TestWindowsNamesOfEncodingsAreKnown(t *testing.T) {
 		if err != nil || !strings.ContainsAny(got, "你ソ中") {
 			t.Errorf("UTF8 in %s = %q, %v", name, got, err)
 		}
+	}
+}
+
+// A disk that changes beneath its reader is no disk of zeroes.
+func TestADiskThatIsCutWhileItIsReadIsNamed(t *testing.T) {
+	need(t, "qemu-img")
+	raw := pattern(2048)
+	for name, path := range disks(t, raw) {
+		c := readChain(t, path)
+		d := must(c.Read())(t)
+		files := c.Files()
+		last := files[len(files)-1] // of those of the disk in two parts, the second
+		must(0, os.Truncate(last, 700))(t)
+		if err := d.Read(make([]byte, len(raw)), 0); !errors.Is(err, ErrTruncated) {
+			t.Errorf("%s: %v, want %v", name, err, ErrTruncated)
+		}
+		must(0, d.Close())(t)
+	}
+}
+
+func TestACompressedGrainThatIsDamagedIsNamed(t *testing.T) {
+	raw := pattern(2048)
+	data := stream(t, 2048, grainsOf(raw, 64<<10))
+	path := filepath.Join(t.TempDir(), "disk.vmdk")
+	for name, spoil := range map[string]func(grain []byte){
+		"its bytes":        func(grain []byte) { grain[12+9] ^= 1 },
+		"a size of none":   func(grain []byte) { binary.LittleEndian.PutUint32(grain[8:], 0) },
+		"a size too large": func(grain []byte) { binary.LittleEndian.PutUint32(grain[8:], 128<<10+1) },
+	} {
+		spoilt := bytes.Clone(data)
+		spoil(spoilt[9*sectorSize:]) // behind the header and a descriptor of eight sectors
+		writeFile(t, path, string(spoilt))
+		d := must(readChain(t, path).Read())(t)
+		got := make([]byte, len(raw))
+		if err := d.Read(got, 0); !errors.Is(err, inflate.ErrDamaged) {
+			t.Errorf("%s: %v, want %v", name, err, inflate.ErrDamaged)
+		}
+		if err := d.Read(got[:sectorSize], 300*sectorSize); err != nil || !bytes.Equal(got[:sectorSize], raw[300*sectorSize:][:sectorSize]) {
+			t.Errorf("%s: another grain cannot be read: %v", name, err)
+		}
+		must(0, d.Close())(t)
 	}
 }

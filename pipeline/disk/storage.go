@@ -13,10 +13,10 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// Layer is one overlay and the read-only export that it stands on.
+// Layer is one overlay and the disk that it stands on, which is only read.
 type Layer struct {
 	Overlay string // a qcow2 file made by CreateOverlay
-	Backing Export
+	Backing Export // none for an overlay that stands on nothing
 }
 
 // CreateOverlay makes an empty overlay of size bytes. It stores no backing
@@ -41,22 +41,42 @@ type Storage struct {
 	offer  map[int]string // how each disk is offered now: exportNBD, exportFUSE
 }
 
-func storageArgs(dir string, layers []Layer) []string {
+func storageArgs(dir string, overlays, backings []blockdev) []string {
 	args := append([]string{
 		"--chardev", "socket,id=qmp,path=" + strings.ReplaceAll(filepath.Join(dir, "qmp.sock"), ",", ",,") + ",server=on,wait=off",
 		"--monitor", "chardev=qmp",
 	}, nbdServer(dir)...) // last: when it answers, the monitor does
-	for i, l := range layers {
-		overlay := blockdev{"driver": "qcow2", "node-name": node("overlay", i), "discard": "unmap", "detect-zeroes": "unmap",
-			"file": blockdev{"driver": "file", "filename": l.Overlay, "discard": "unmap"}}
-		if l.Backing.Socket != "" {
-			args = append(args, "--blockdev", blockdev{"driver": "nbd", "node-name": node("source", i), "read-only": true,
-				"server": blockdev{"type": "unix", "path": l.Backing.Socket}, "export": l.Backing.Name}.String())
+	for i, overlay := range overlays {
+		if backings[i] != nil {
+			backings[i]["node-name"] = node("source", i)
 			overlay["backing"] = node("source", i)
+			args = append(args, "--blockdev", backings[i].String())
 		}
 		args = append(args, "--blockdev", overlay.String())
 	}
 	return args
+}
+
+// overlayNode is how an overlay is opened.
+func overlayNode(i int, path string) blockdev {
+	return blockdev{"driver": "qcow2", "node-name": node("overlay", i), "discard": "unmap", "detect-zeroes": "unmap",
+		"file": blockdev{"driver": "file", "filename": path, "discard": "unmap"}}
+}
+
+// backing is how the disk beneath overlay i is opened: from its files, or from its
+// server; nil if there is none.
+func (s *Storage) backing(ctx context.Context, i int, e Export) (blockdev, error) {
+	switch {
+	case e.Chain != nil:
+		dir := filepath.Join(s.dir, node("source", i))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return nil, err
+		}
+		return e.Chain.node(ctx, dir)
+	case e.Socket != "":
+		return blockdev{"driver": "nbd", "read-only": true, "server": blockdev{"type": "unix", "path": e.Socket}, "export": e.Name}, nil
+	}
+	return nil, nil
 }
 
 func node(what string, i int) string { return fmt.Sprintf("%s%d", what, i) }
@@ -75,8 +95,16 @@ func OpenStorage(ctx context.Context, layers []Layer) (*Storage, error) {
 }
 
 func (s *Storage) start(ctx context.Context) (err error) {
+	var overlays, backings []blockdev
+	for i, l := range s.layers {
+		b, err := s.backing(ctx, i, l.Backing)
+		if err != nil {
+			return err
+		}
+		overlays, backings = append(overlays, overlayNode(i, l.Overlay)), append(backings, b)
+	}
 	s.server, err = startUnlocked(ctx, proc.Service{
-		Command:       proc.Command{Name: "qemu-storage-daemon", Args: storageArgs(s.dir, s.layers)},
+		Command:       proc.Command{Name: "qemu-storage-daemon", Args: storageArgs(s.dir, overlays, backings)},
 		Socket:        filepath.Join(s.dir, nbdSocket),
 		PrivateMounts: os.Geteuid() == 0, // a FUSE mount then ends with its daemon
 	})

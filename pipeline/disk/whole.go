@@ -147,6 +147,9 @@ func (s *sparse) place(entry uint64) (int64, error) {
 	}
 	switch entry >> 60 { // none, unmapped, zeros, data
 	case 0, 1, 2:
+		if entry>>60 == 0 && entry != 0 {
+			break // as QEMU has it
+		}
 		return 0, nil
 	case 3:
 		grain := int64(entry>>48&0xfff | entry&0xffffffffffff<<12)

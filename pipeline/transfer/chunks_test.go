@@ -66,7 +66,7 @@ func piecesOf(t *testing.T, r Reader, h header) []piece {
 func TestADiskIsCutAtItsChunksAndHoles(t *testing.T) {
 	const mib = 1 << 20
 	h := newHeader("x", 8*mib+mib/2)
-	data, hole := func(off, n int64) Extent { return Extent{Offset: off, Length: n} }, func(off, n int64) Extent { return Extent{off, n, true} }
+	data, hole := func(off, n int64) Extent { return Extent{Offset: off, Length: n} }, func(off, n int64) Extent { return Extent{Offset: off, Length: n, Zero: true} }
 	one := func(first int64, data ...Extent) piece { return piece{first: first, count: 1, data: data} }
 	for name, c := range map[string]struct {
 		extents []Extent
@@ -105,7 +105,7 @@ func TestPiecesLeaveNothingOut(t *testing.T) {
 		m := &memory{data: data, list: func(off, n int64) ([]Extent, error) {
 			var list []Extent
 			for ; n > 0 && len(list) < 5; off = list[len(list)-1].Offset + list[len(list)-1].Length {
-				e := Extent{off, min(n, 512*(1+random.Int64N(4000))), random.IntN(2) == 0}
+				e := Extent{Offset: off, Length: min(n, 512*(1+random.Int64N(4000))), Zero: random.IntN(2) == 0}
 				if !e.Zero {
 					data[e.Offset], data[e.Offset+e.Length-1] = 1, 1
 				}

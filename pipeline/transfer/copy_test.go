@@ -153,7 +153,7 @@ func TestACopyThatGoesOnZeroesWhatItDoesNotKnow(t *testing.T) {
 	x := newHalf(t, 8<<20)
 	x.from.list = func(off, n int64) ([]Extent, error) {
 		if off < 4<<20 {
-			return []Extent{{off, min(n, 4<<20-off), true}}, nil
+			return []Extent{{Offset: off, Length: min(n, 4<<20-off), Zero: true}}, nil
 		}
 		return []Extent{{Offset: off, Length: n}}, nil
 	}

@@ -3,18 +3,16 @@ package transfer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/disk"
 )
 
 // Extent is a run of a disk's bytes that are all zeroes, or may be data.
-type Extent struct {
-	Offset, Length int64 // bytes
-	Zero           bool
-}
+type Extent = disk.Allocation
 
 // Reader is a disk that is read; any number of goroutines may.
 type Reader interface {
@@ -80,27 +78,14 @@ func (f *file) Write(_ context.Context, p []byte, off int64) error {
 	return err
 }
 
-// Extents asks where the file has holes. A file system that does not know says
-// that all is data, and so does a device.
+// Extents asks where the file has holes.
 func (f *file) Extents(_ context.Context, off, n int64) ([]Extent, error) {
-	end := min(off+n, f.size)
-	data, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
-	switch {
-	case f.device || errors.Is(err, unix.EINVAL):
-		return []Extent{{Offset: off, Length: end - off}}, nil
-	case errors.Is(err, unix.ENXIO):
-		data = end
-	case err != nil:
-		return nil, fmt.Errorf("%s: look for holes: %w", f.Name(), err)
+	n = min(n, f.size-off)
+	if f.device {
+		return []Extent{{Offset: off, Length: n}}, nil
 	}
-	if data = min(data, end); data > off {
-		return []Extent{{off, data - off, true}}, nil
-	}
-	hole, err := unix.Seek(int(f.Fd()), off, unix.SEEK_HOLE)
-	if err != nil {
-		return nil, fmt.Errorf("%s: look for holes: %w", f.Name(), err)
-	}
-	return []Extent{{Offset: off, Length: min(hole, end) - off}}, nil
+	length, hole, err := disk.Hole(f.File, off, n)
+	return []Extent{{Offset: off, Length: length, Zero: hole}}, err
 }
 
 // Zero punches a hole, or lets the device's driver do what is like it; where

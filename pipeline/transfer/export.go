@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -33,8 +32,7 @@ type export struct {
 	size  int64
 	again time.Duration // that a lost server is dialed again; not at all if zero
 
-	lane  *vhost.Device // the same disk in shared memory, if there is a way
-	plain *file         // the same disk as a file, if it is one
+	lane *vhost.Device // the same disk in shared memory, if there is a way
 
 	mu     sync.Mutex
 	client *nbd.Client
@@ -45,24 +43,7 @@ func openExport(ctx context.Context, at disk.Export, again time.Duration) (*expo
 	if err != nil {
 		return nil, err
 	}
-	return &export{at: at, size: client.Size(), again: again, client: client, plain: openPlain(at.File, client.Size())}, nil
-}
-
-// openPlain opens the file that a disk is. One that cannot be opened, or is smaller
-// than the disk, is left to its server.
-func openPlain(path string, size int64) *file {
-	if path == "" {
-		return nil
-	}
-	f, err := openFile(path, os.O_RDONLY)
-	if err != nil {
-		return nil
-	}
-	if f.size < size {
-		f.Close()
-		return nil
-	}
-	return f
+	return &export{at: at, size: client.Size(), again: again, client: client}, nil
 }
 
 func dial(ctx context.Context, at disk.Export) (*nbd.Client, error) {
@@ -74,7 +55,7 @@ func (e *export) Size() int64 { return e.size }
 // join takes the quicker way for what is read and written in a memory, if the
 // server has it and has no other client there.
 func (e *export) join(ctx context.Context, m *vhost.Memory) {
-	if e.at.Shared == "" || e.plain != nil {
+	if e.at.Shared == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, laneWait)
@@ -89,9 +70,6 @@ func (e *export) join(ctx context.Context, m *vhost.Memory) {
 func (e *export) quick(do func(*vhost.Device) error) bool { return e.lane != nil && do(e.lane) == nil }
 
 func (e *export) Read(ctx context.Context, p []byte, off int64) error {
-	if e.plain != nil && e.plain.Read(ctx, p, off) == nil {
-		return nil
-	}
 	if e.quick(func(d *vhost.Device) error { return d.Read(ctx, p, off) }) {
 		return nil
 	}
@@ -109,7 +87,7 @@ func (e *export) Extents(ctx context.Context, off, n int64) (list []Extent, err 
 		return []Extent{{Offset: off, Length: n}}, nil
 	}
 	for _, f := range found {
-		list = append(list, Extent{off, f.Length, f.Flags&nbd.Zero != 0})
+		list = append(list, Extent{Offset: off, Length: f.Length, Zero: f.Flags&nbd.Zero != 0})
 		off += f.Length
 	}
 	return list, err
@@ -121,9 +99,6 @@ func (e *export) Close() error {
 	var failed error
 	if e.lane != nil {
 		failed = e.lane.Close()
-	}
-	if e.plain != nil {
-		failed = errors.Join(failed, e.plain.Close())
 	}
 	return errors.Join(failed, e.client.Close())
 }

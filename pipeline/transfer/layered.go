@@ -37,7 +37,7 @@ const mostOwn = 1 << 16
 // errScattered is an overlay that holds more than is remembered.
 var errScattered = errors.New("it holds too many pieces")
 
-func openLayered(ctx context.Context, over disk.Export, beneath []disk.Export, again time.Duration) (Reader, error) {
+func openLayered(ctx context.Context, over, beneath disk.Export, again time.Duration) (Reader, error) {
 	top, err := openExport(ctx, over, again)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func openLayered(ctx context.Context, over disk.Export, beneath []disk.Export, a
 	if err != nil {
 		return nil, errors.Join(err, top.Close())
 	}
-	base, err := openShared(ctx, beneath, again)
+	base, err := openDisk(ctx, beneath, again)
 	if err == nil && base.Size() > top.size {
 		err = errors.Join(fmt.Errorf("it has %d bytes, the disk beneath it %d", top.size, base.Size()), base.Close())
 	}

@@ -84,7 +84,6 @@ func TestAnOverlayIsReadWhereItHoldsSomething(t *testing.T) {
 // Sources and targets that our own servers serve are copied in shared memory.
 func TestCopiesGoThroughSharedMemory(t *testing.T) {
 	s := source(t, patterned(4<<20))
-	s.File = ""
 	b := testBudget(t, unsaved)
 	e, err := openExport(t.Context(), s.Export, 0)
 	if err != nil {
@@ -168,39 +167,33 @@ func TestAnOverlayMayBeLargerThanItsDisk(t *testing.T) {
 	}
 }
 
-// A disk that several servers serve is the same disk.
-func TestServersShareTheWorkOfReading(t *testing.T) {
+// Disks that are read from their files have no server, and the target and the manifest
+// are what they are of one that has.
+func TestADiskIsCopiedFromItsFiles(t *testing.T) {
 	data := patterned(9<<20 + 512)
-	raw := source(t, data)
-	vmdk := filepath.Join(t.TempDir(), "a.vmdk")
-	if _, err := proc.Run(t.Context(), "qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw.File, vmdk); err != nil {
-		t.Fatal(err)
-	}
-	s, err := disk.OpenSource(t.Context(), vmdk, disk.VMDK)
+	served := jobOf(source(t, data), t.TempDir(), disk.Shape{Format: disk.Raw})
+	want, err := Parallel{}.Copy(t.Context(), []Job{served}, silent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	also, err := s.Widen(t.Context(), 3)
-	if err != nil || len(also) != 2 {
-		t.Fatalf("%d servers more, %v", len(also), err)
-	}
-	if plain, err := raw.Widen(t.Context(), 3); err != nil || len(plain) > 0 {
-		t.Errorf("a disk that is not compressed has %d servers more, %v", len(plain), err)
-	}
-	r, err := openShared(t.Context(), append([]disk.Export{s.Export}, also...), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if all := r.(*shared); all.at(0) == all.at(stripe) || all.at(stripe) == all.at(2*stripe) || all.at(0) != all.at(stripe-1) || all.at(0) != all.at(3*stripe) {
-		t.Error("the servers do not take turns")
-	}
-	got := make([]byte, len(data)-700)
-	if err := r.Read(t.Context(), got, 700); err != nil || !bytes.Equal(got, data[700:]) {
-		t.Errorf("what is read differs: %v", err)
-	}
-	if _, err := openShared(t.Context(), []disk.Export{s.Export, source(t, make([]byte, 1<<20)).Export}, 0); err == nil {
-		t.Error("two disks are taken for one")
+	for name, s := range map[string]*disk.Source{
+		"raw":        sourceIn(t, data, disk.Raw),
+		"sparse":     sourceIn(t, data, disk.VMDK),
+		"compressed": sourceIn(t, data, disk.VMDK, "-o", "subformat=streamOptimized"),
+	} {
+		if s.Socket != "" {
+			t.Errorf("%s: it has a server", name)
+		}
+		job := jobOf(s, t.TempDir(), disk.Shape{Format: disk.Raw})
+		got, err := Parallel{}.Copy(t.Context(), []Job{job}, silent)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got[0].Content != want[0].Content || !bytes.Equal(content(t, job.To.Path, disk.Raw), data) {
+			t.Errorf("%s: the copy differs", name)
+		}
+		if got[0].Wire > int64(len(data))/2 {
+			t.Errorf("%s: %d bytes of %d were read", name, got[0].Wire, len(data))
+		}
 	}
 }

@@ -25,7 +25,7 @@ func (p padded) Read(ctx context.Context, b []byte, off int64) error {
 func (p padded) Extents(ctx context.Context, off, n int64) ([]Extent, error) {
 	end := p.Reader.Size()
 	if off >= end {
-		return []Extent{{off, n, true}}, nil
+		return []Extent{{Offset: off, Length: n, Zero: true}}, nil
 	}
 	return p.Reader.Extents(ctx, off, min(n, end-off))
 }

@@ -50,9 +50,7 @@ type Job struct {
 	// the overlay is then read from there, and the manifest tells how the disk had
 	// what is. Nothing may write to the overlay meanwhile.
 	Beneath disk.Export
-	// Also are further exports of Beneath, whose servers share the work of reading.
-	Also []disk.Export
-	To   Target
+	To      Target
 }
 
 // Progress is how far the copy of one disk is.
@@ -198,9 +196,9 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 // open opens a job's source.
 func (p Parallel) open(ctx context.Context, job Job) (from Reader, err error) {
 	if job.Beneath == (disk.Export{}) {
-		from, err = openExport(ctx, job.From, p.Reconnect)
+		from, err = openDisk(ctx, job.From, p.Reconnect)
 	} else {
-		from, err = openLayered(ctx, job.From, append([]disk.Export{job.Beneath}, job.Also...), p.Reconnect)
+		from, err = openLayered(ctx, job.From, job.Beneath, p.Reconnect)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)

@@ -34,13 +34,24 @@ func needTools(t *testing.T) {
 	}
 }
 
-// source serves a raw disk.
+// source serves a disk.
 func source(t *testing.T, data []byte) *disk.Source {
 	t.Helper()
+	return sourceIn(t, data, disk.QCOW2)
+}
+
+// sourceIn opens a disk in a format.
+func sourceIn(t *testing.T, data []byte, format string, options ...string) *disk.Source {
+	t.Helper()
 	needTools(t)
-	path := filepath.Join(t.TempDir(), "disk.raw")
-	writeSparse(t, path, data)
-	s, err := disk.OpenSource(t.Context(), path, disk.Raw)
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	writeSparse(t, raw, data)
+	path := filepath.Join(t.TempDir(), "disk."+format)
+	args := append([]string{"convert", "-f", "raw", "-O", format}, options...)
+	if _, err := proc.Run(t.Context(), "qemu-img", append(args, raw, path)...); err != nil {
+		t.Fatal(err)
+	}
+	s, err := disk.OpenSource(t.Context(), path, format)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,13 +200,13 @@ func TestSeveralDisksAreCopiedSideBySide(t *testing.T) {
 	var jobs []Job
 	dir := t.TempDir()
 	for i := range 4 {
-		s := source(t, patterned(int64(4+i)<<20))
+		s := source(t, patterned(int64(12+i)<<20))
 		job := jobOf(s, dir, disk.Shape{Format: disk.QCOW2})
 		job.To.Path = filepath.Join(dir, fmt.Sprintf("disk%d.qcow2", i))
 		jobs = append(jobs, job)
 	}
 	begun, together := map[int]bool{}, 0
-	slow := Parallel{Limits: []Limit{{Rate: 2 << 20}}}
+	slow := Parallel{Limits: []Limit{{Rate: 4 << 20}}}
 	results, err := slow.Copy(t.Context(), jobs, func(p Progress) {
 		begun[p.Disk] = p.Wire > 0 && p.Virtual < p.Total
 		n := 0
@@ -213,7 +224,7 @@ func TestSeveralDisksAreCopiedSideBySide(t *testing.T) {
 		t.Errorf("%d disks were under way at once", together)
 	}
 	for i, r := range results {
-		if r.Path != jobs[i].To.Path || !bytes.Equal(content(t, r.Path, disk.QCOW2), patterned(int64(4+i)<<20)) {
+		if r.Path != jobs[i].To.Path || !bytes.Equal(content(t, r.Path, disk.QCOW2), patterned(int64(12+i)<<20)) {
 			t.Errorf("disk %d is %+v", i, r)
 		}
 	}

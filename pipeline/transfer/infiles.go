@@ -1,0 +1,33 @@
+package transfer
+
+import (
+	"context"
+	"time"
+
+	"hyper2kvm/pipeline/disk"
+)
+
+// Open opens a disk to read it, until Close.
+func Open(ctx context.Context, at disk.Export) (Reader, error) { return openDisk(ctx, at, 0) }
+
+// openDisk opens a disk to read it: from its files where that can be done, else by
+// way of its server.
+func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader, error) {
+	if at.Chain == nil {
+		return openExport(ctx, at, again)
+	}
+	d, err := at.Chain.Read()
+	if err != nil {
+		return nil, err
+	}
+	return inFiles{d}, nil
+}
+
+// inFiles is a disk that is read from its files.
+type inFiles struct{ *disk.Content }
+
+func (c inFiles) Read(_ context.Context, p []byte, off int64) error { return c.Content.Read(p, off) }
+
+func (c inFiles) Extents(_ context.Context, off, n int64) ([]Extent, error) {
+	return c.Content.Extents(off, n)
+}
