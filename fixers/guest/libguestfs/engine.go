@@ -76,6 +76,14 @@ func (g *engine) start(ctx context.Context, disks []Export, opts Options) error 
 	return nil
 }
 
+// hush keeps libguestfs from telling what it is asked, whatever its environment wants:
+// keys are among it.
+//
+// Source: guestfs(3), LIBGUESTFS_TRACE and LIBGUESTFS_DEBUG.
+func hush(handle *guestfs.Guestfs) error {
+	return errors.Join(handle.Set_trace(false), handle.Set_verbose(false))
+}
+
 func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 	if err := handle.Set_backend("direct"); err != nil { // no libvirt between us and QEMU
 		return err
@@ -83,6 +91,11 @@ func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 	read := readOnly
 	if err := handle.Set_append(&read); err != nil {
 		return err
+	}
+	if opts.Keys != nil {
+		if err := hush(handle); err != nil {
+			return err
+		}
 	}
 	if opts.TCG {
 		if err := handle.Set_backend_settings([]string{"force_tcg"}); err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"libguestfs.org/guestfs"
+
+	"hyper2kvm/fixers/guest"
 )
 
 func TestTheReasonOfAMountThatFailsIsOneLine(t *testing.T) {
@@ -22,5 +24,27 @@ func TestTheReasonOfAMountThatFailsIsOneLine(t *testing.T) {
 	}
 	if got := reason(errors.New("closed"), "/dev/sdi6"); got != "closed" {
 		t.Errorf("reason = %q", got)
+	}
+}
+
+func TestKeysAreNotTraced(t *testing.T) {
+	t.Setenv("LIBGUESTFS_TRACE", "1")
+	t.Setenv("LIBGUESTFS_DEBUG", "1")
+	for _, keys := range []*guest.Keyring{nil, guest.NewKeyring(nil)} {
+		handle, err := guestfs.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := configure(handle, nil, Options{Keys: keys}); err != nil {
+			t.Fatal(err)
+		}
+		trace, err := handle.Get_trace()
+		verbose, failed := handle.Get_verbose()
+		if err := errors.Join(err, failed); err != nil || trace != (keys == nil) || verbose != (keys == nil) {
+			t.Errorf("with keys %v: trace %v, verbose %v, %v", keys != nil, trace, verbose, err)
+		}
+		if err := handle.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
