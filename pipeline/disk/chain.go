@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -38,7 +40,11 @@ func ReadChain(ctx context.Context, path, format string, allowed []string) (*Cha
 		return nil, err
 	}
 	c := &Chain{Path: path, Format: format}
-	if format == VMDK {
+	switch format {
+	case Raw:
+		c.Size, err = rawSize(path)
+		return c, err
+	case VMDK:
 		if descriptorOf(path) != "" { // what it begins with was written by a guest
 			return nil, fmt.Errorf("%s: %w", path, partOf(path))
 		}
@@ -59,6 +65,17 @@ func ReadChain(ctx context.Context, path, format string, allowed []string) (*Cha
 	}
 	c.Size = image.VirtualSize
 	return c, nil
+}
+
+// rawSize is what a file or a device without a format holds, in whole sectors, as
+// QEMU reads it.
+func rawSize(path string) (size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	size, err = f.Seek(0, io.SeekEnd)
+	return pieces(size, sectorSize) * sectorSize, errors.Join(err, f.Close())
 }
 
 // unreadable says of a disk that QEMU cannot read what to do.

@@ -95,8 +95,20 @@ func Create(ctx context.Context, path string, size int64, s Shape) error {
 	if err := errors.Join(s.Check(), s.fits(size)); err != nil {
 		return err
 	}
+	if s.Format == Raw && (s.Preallocation == "" || s.Preallocation == "off") {
+		return createHole(path, size)
+	}
 	_, err := proc.Run(ctx, "qemu-img", s.createArgs(path, size)...)
 	return err
+}
+
+// createHole makes a file that is one hole, in place of any that is there.
+func createHole(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
 }
 
 // Served is a disk that is written to through QEMU, by whoever knows its format.
