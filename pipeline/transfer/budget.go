@@ -3,6 +3,9 @@ package transfer
 import (
 	"context"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
 
 	"hyper2kvm/pipeline/disk/vhost"
 )
@@ -20,9 +23,13 @@ const (
 // budget is what copies that run side by side share.
 type budget struct {
 	memory  *vhost.Memory
-	buffers chan []byte // all of the memory
-	unsaved int64       // of each disk, bytes
+	chunks  int64 // that the memory has room for
+	room    *semaphore.Weighted
+	unsaved int64 // of each disk, bytes
 	limit   *throttle
+
+	mu   sync.Mutex
+	free [][]byte // the last one given back is the last: a processor's cache may hold it
 }
 
 // newBudget is for so many disks, none with larger chunks.
@@ -32,10 +39,8 @@ func newBudget(disks int, chunk int64, limit *throttle) (*budget, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &budget{m, make(chan []byte, n), unsaved / int64(max(1, disks)), limit}
-	for p := range slices.Chunk(m.Bytes(), int(chunk)) {
-		b.buffers <- p
-	}
+	b := &budget{memory: m, chunks: n, room: semaphore.NewWeighted(n), unsaved: unsaved / int64(max(1, disks)), limit: limit}
+	b.free = slices.Collect(slices.Chunk(m.Bytes(), int(chunk)))
 	return b, nil
 }
 
@@ -43,15 +48,23 @@ func (b *budget) close() error { return b.memory.Close() }
 
 // take waits for room for a chunk.
 func (b *budget) take(ctx context.Context) ([]byte, error) {
-	select {
-	case p := <-b.buffers:
-		return p, nil
-	case <-ctx.Done():
+	if b.room.Acquire(ctx, 1) != nil {
 		return nil, context.Cause(ctx)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := len(b.free) - 1
+	p := b.free[last]
+	b.free = b.free[:last]
+	return p, nil
 }
 
-func (b *budget) give(p []byte) { b.buffers <- p }
+func (b *budget) give(p []byte) {
+	b.mu.Lock()
+	b.free = append(b.free, p)
+	b.mu.Unlock()
+	b.room.Release(1)
+}
 
 // joiner is a disk that there is a quicker way to from a shared memory.
 type joiner interface {

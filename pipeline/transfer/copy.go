@@ -21,6 +21,7 @@ type copying struct {
 	done     bitmap // what the journal told of when the copy began; not changed
 	blank    bool   // all of the target that was not written reads as zeroes
 
+	hands *semaphore.Weighted // for chunks at once
 	room  *semaphore.Weighted // for what no journal tells of
 	kick  chan struct{}       // a checkpoint is due
 	mu    sync.Mutex
@@ -35,7 +36,7 @@ type run struct{ first, count, bytes int64 }
 
 func newCopying(from Reader, to Writer, s *saved, b *budget) *copying {
 	return &copying{from: from, to: to, manifest: s.manifest, journal: s.journal, budget: b, done: s.done, blank: s.blank,
-		room: semaphore.NewWeighted(max(b.unsaved, s.Chunk)), kick: make(chan struct{}, 1)}
+		hands: semaphore.NewWeighted(atOnce(from, b)), room: semaphore.NewWeighted(max(b.unsaved, s.Chunk)), kick: make(chan struct{}, 1)}
 }
 
 // run copies what is to do, and saves how far it came, also when it ends early.
@@ -82,11 +83,15 @@ func (c *copying) start(ctx context.Context, todo iter.Seq2[piece, error], worke
 		if err := c.room.Acquire(ctx, c.manifest.Chunk); err != nil {
 			return context.Cause(ctx)
 		}
+		if err := c.hands.Acquire(ctx, 1); err != nil {
+			return context.Cause(ctx)
+		}
 		buffer, err := c.budget.take(ctx)
 		if err != nil {
 			return err
 		}
 		workers.Go(func() {
+			defer c.hands.Release(1)
 			if err := c.chunk(ctx, p, buffer[:c.manifest.length(p.first)]); err != nil {
 				fail(err) // and the buffer is nobody's: a server that hangs may still write to it
 				return

@@ -265,7 +265,7 @@ func TestACopyEndsOnStableStorage(t *testing.T) {
 func TestABufferThatFailedIsNotUsedAgain(t *testing.T) {
 	x := newHalf(t, 64<<20)
 	b := testBudget(t, unsaved)
-	all := len(b.buffers)
+	all := len(b.free)
 	m, err := createManifest(filepath.Join(x.dir, "m"), x.h)
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +281,7 @@ func TestABufferThatFailedIsNotUsedAgain(t *testing.T) {
 	if err := c.run(t.Context(), pieces(t.Context(), x.from, x.h, 0, x.h.chunks())); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("run = %v, want %v", err, syscall.EIO)
 	}
-	if left := len(b.buffers); left >= all {
+	if left := len(b.free); left >= all {
 		t.Errorf("%d of %d buffers are there again", left, all)
 	}
 }

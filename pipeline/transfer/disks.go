@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,9 @@ type file struct {
 	size   int64
 	device bool
 	solid  bool // its room was taken beforehand, and is kept
+	// writing is held by who writes: the kernel lets one at a time write to a file,
+	// and the others would spin there.
+	writing sync.Mutex
 }
 
 // openFile opens one; flags are os.O_RDONLY or os.O_RDWR.
@@ -74,6 +78,8 @@ func (f *file) Read(_ context.Context, p []byte, off int64) error {
 }
 
 func (f *file) Write(_ context.Context, p []byte, off int64) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	_, err := f.WriteAt(p, off)
 	return err
 }

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"hyper2kvm/pipeline/disk"
@@ -22,6 +23,19 @@ func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader,
 
 // inFiles is a disk that is read from its files.
 type inFiles struct{ *disk.Content }
+
+// atOnce is how many chunks of a disk are worth having under way. One that this
+// program reads itself waits for processors, whose caches hold few; a server is kept
+// busy.
+func atOnce(from Reader, b *budget) int64 {
+	if l, ok := from.(*layered); ok {
+		from = l.beneath.Reader
+	}
+	if _, ok := from.(inFiles); ok {
+		return int64(2 * runtime.GOMAXPROCS(0))
+	}
+	return b.chunks
+}
 
 func (c inFiles) Read(_ context.Context, p []byte, off int64) error { return c.Content.Read(p, off) }
 
