@@ -32,7 +32,7 @@ func pattern(sectors int) []byte {
 func served(t *testing.T, c *Chain) []byte {
 	t.Helper()
 	must(0, must(c.Open(t.Context()))(t).Close())(t)
-	s := must(c.serve(t.Context()))(t)
+	s := byQEMU(t, c)
 	out := filepath.Join(t.TempDir(), "served.raw")
 	must(proc.Run(t.Context(), "qemu-img", "convert", "-f", "raw", "-O", "raw", s.URI(), out))(t)
 	if err := s.Close(); err != nil {
@@ -181,7 +181,7 @@ func TestADiskInPiecesIsServedAcrossTheSeam(t *testing.T) {
 		if len(c.Files()) != 3 {
 			t.Errorf("%s is in %q", kind, c.Files())
 		}
-		s := must(c.serve(t.Context()))(t)
+		s := byQEMU(t, c)
 		if _, err := proc.Run(t.Context(), "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, s.URI()); err != nil || s.Size != 2<<30+64<<20 {
 			t.Errorf("%s: %d bytes: %v", kind, s.Size, err)
 		}

@@ -16,6 +16,7 @@ type Content struct {
 	size   int64
 	layers [][]stretch // of the disk, and then of each disk that it stands on
 	files  []*os.File
+	kept   kept
 }
 
 // stretch is an extent of a layer. Places and sizes are in bytes.
@@ -185,7 +186,7 @@ func (d *Content) Read(p []byte, off int64) error {
 	}
 	for r, err := range d.runs(0, off, int64(len(p))) {
 		if err == nil {
-			err = r.read(p[r.off-off:][:r.length])
+			err = d.read(r, p[r.off-off:][:r.length])
 		}
 		if err != nil {
 			return err
@@ -194,12 +195,12 @@ func (d *Content) Read(p []byte, off int64) error {
 	return nil
 }
 
-func (r run) read(p []byte) error {
+func (d *Content) read(r run, p []byte) error {
 	switch r.kind {
 	case plain:
 		return readWhole(r.file, p, r.at)
 	case deflated:
-		return r.inflate(p)
+		return r.inflate(p, &d.kept)
 	}
 	clear(p)
 	return nil

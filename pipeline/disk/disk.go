@@ -101,22 +101,13 @@ type Image struct {
 
 // Describe reads a disk's header; the format is given, never probed.
 func Describe(ctx context.Context, path, format string) (Image, error) {
-	return info(ctx, "-f", format, "--", path)
-}
-
-// describe reads the header of a disk that is opened as a node says.
-func describe(ctx context.Context, n blockdev) (Image, error) {
-	return info(ctx, "--", "json:"+n.String())
-}
-
-func info(ctx context.Context, args ...string) (Image, error) {
-	out, err := proc.Run(ctx, "qemu-img", append([]string{"info", "-U", "--output=json"}, args...)...)
+	out, err := proc.Run(ctx, "qemu-img", "info", "-U", "--output=json", "-f", format, "--", path)
 	if err != nil {
 		return Image{}, err
 	}
 	var image Image
 	if err := json.Unmarshal(out, &image); err != nil {
-		return Image{}, fmt.Errorf("qemu-img info %v: %w", args, err)
+		return Image{}, fmt.Errorf("qemu-img info %s: %w", path, err)
 	}
 	return image, nil
 }

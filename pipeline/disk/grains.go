@@ -137,29 +137,43 @@ const markerSize = 12
 var decoders = sync.Pool{New: func() any { return new(inflate.Decoder) }}
 
 // inflate fills p with bytes of a compressed grain.
-//
-// Source: VMware Virtual Disk Format 5.0, "Stream-Optimized Compressed Sparse Extents".
-func (r run) inflate(p []byte) error {
-	var marker [markerSize]byte
-	if err := readWhole(r.file, marker[:], r.at); err != nil {
-		return err
-	}
-	size := int64(binary.LittleEndian.Uint32(marker[8:]))
-	if size == 0 || size > 2*r.grain { // QEMU takes no more either
-		return fmt.Errorf("%s: %w: a compressed grain of %d bytes at %d", r.file.Name(), inflate.ErrDamaged, size, r.at)
+func (r run) inflate(p []byte, k *kept) error {
+	at := place{r.file, r.at}
+	if k.read(at, p, r.skip) {
+		return nil
 	}
 	d := decoders.Get().(*inflate.Decoder)
 	defer decoders.Put(d)
-	if err := readWhole(r.file, d.Input(int(size)), r.at+markerSize); err != nil {
+	grain, err := r.decode(d)
+	if err != nil {
 		return err
 	}
-	data, err := d.Zlib(int(r.grain))
-	if err == nil && int64(len(data)) < r.skip+int64(len(p)) {
-		err = fmt.Errorf("%w: it has %d bytes", inflate.ErrDamaged, len(data))
+	k.add(at, grain)
+	if int64(len(grain)) < r.skip+int64(len(p)) {
+		return fmt.Errorf("%s: the grain at %d: %w: it has %d bytes", r.file.Name(), r.at, inflate.ErrDamaged, len(grain))
 	}
-	if err != nil {
-		return fmt.Errorf("%s: the grain at %d: %w", r.file.Name(), r.at, err)
-	}
-	copy(p, data[r.skip:])
+	copy(p, grain[r.skip:])
 	return nil
+}
+
+// decode decompresses a grain, which is good until the decoder's next one.
+//
+// Source: VMware Virtual Disk Format 5.0, "Stream-Optimized Compressed Sparse Extents".
+func (r run) decode(d *inflate.Decoder) ([]byte, error) {
+	var marker [markerSize]byte
+	if err := readWhole(r.file, marker[:], r.at); err != nil {
+		return nil, err
+	}
+	size := int64(binary.LittleEndian.Uint32(marker[8:]))
+	if size == 0 || size > 2*r.grain { // QEMU takes no more either
+		return nil, fmt.Errorf("%s: %w: a compressed grain of %d bytes at %d", r.file.Name(), inflate.ErrDamaged, size, r.at)
+	}
+	if err := readWhole(r.file, d.Input(int(size)), r.at+markerSize); err != nil {
+		return nil, err
+	}
+	grain, err := d.Zlib(int(r.grain))
+	if err != nil {
+		return nil, fmt.Errorf("%s: the grain at %d: %w", r.file.Name(), r.at, err)
+	}
+	return grain, nil
 }

@@ -54,40 +54,6 @@ func TestAnEmbeddedDescriptorCannotReachOut(t *testing.T) {
 	}
 }
 
-// What QEMU opened is compared with what was read, whatever made them differ.
-func TestWhatQEMUOpensIsWhatWasRead(t *testing.T) {
-	need(t, "qemu-img")
-	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "web-flat.vmdk"), string(pattern(8)))
-	l := readChain(t, described(t, dir, "web.vmdk", 1, nil, `RW 8 FLAT "web-flat.vmdk" 0`)).links[0]
-	for name, spoil := range map[string]func(l *link){
-		"nothing":         func(*link) {},
-		"another CID":     func(l *link) { l.CID = 2 },
-		"another size":    func(l *link) { l.Extents = append(l.Extents, Extent{Sectors: 1}) },
-		"one extent less": func(l *link) { l.parts = nil },
-		"another file":    func(*link) {},
-		"another parent":  func(l *link) { l.ParentCID = 3 },
-	} {
-		base := filepath.Join(t.TempDir(), "disk0")
-		file, want, err := l.write(base)
-		if err != nil {
-			t.Fatal(err)
-		}
-		image := must(Describe(t.Context(), file, VMDK))(t)
-		read := l
-		spoil(&read)
-		if len(read.parts) == 0 {
-			read.parts, want = l.parts, nil
-		}
-		if name == "another file" {
-			want = []string{file}
-		}
-		if err := read.checkOpened(image, want); (err != nil) != (name != "nothing") {
-			t.Errorf("%s: checkOpened = %v", name, err)
-		}
-	}
-}
-
 func TestAPipeIsNotWaitedFor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe.raw")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 )
 
 // link is one VMDK of a chain: a descriptor and the files of its extents, or a
@@ -176,33 +175,4 @@ func (p part) agree(last bool) error {
 		return fmt.Errorf("%w: its descriptor says that it has %d sectors, its header %d", ErrNotADisk, p.Sectors, p.sparse.capacity)
 	}
 	return nil
-}
-
-// padding is how many sectors QEMU finds behind the end of the disk.
-func (l link) padding() int64 {
-	if last := l.parts[len(l.parts)-1]; last.sparse != nil {
-		return last.sparse.capacity - last.Sectors
-	}
-	return 0
-}
-
-// text is a descriptor for QEMU of what was found: it reads none that a stranger
-// wrote. QEMU takes only RW extents, would leave out those of kind ZERO without
-// a word, and knows VMFS and FLAT, SPARSE and VMFSSPARSE as the same.
-//
-// Source: QEMU, block/vmdk.c, vmdk_parse_extents, vmdk_open_desc_file.
-func (l link) text(name func(i int) string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=%08x\ncreateType=\"vmfs\"\n", l.CID, l.ParentCID)
-	for i, p := range l.parts {
-		switch p.Kind {
-		case SESparse:
-			fmt.Fprintf(&b, "RW %d SESPARSE %q\n", p.Sectors, name(i))
-		case Sparse, VMFSSparse:
-			fmt.Fprintf(&b, "RW %d SPARSE %q\n", p.Sectors, name(i))
-		default:
-			fmt.Fprintf(&b, "RW %d FLAT %q %d\n", p.Sectors, name(i), p.Offset)
-		}
-	}
-	return b.String()
 }

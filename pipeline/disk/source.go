@@ -118,48 +118,33 @@ func (c *Chain) whole(ctx context.Context) error {
 	return nil
 }
 
-// serve starts a server of the disk, which was found to be whole.
+// serve starts a server of a disk in a format that QEMU reads, which was found to be
+// whole.
 func (c *Chain) serve(ctx context.Context) (*Source, error) {
 	dir, err := proc.PrivateDir()
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.node(ctx, dir)
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	n := blockdev{"driver": c.Format, "read-only": true, "file": fileNode(c.Path)}
+	if c.Format == QCOW2 {
+		n["backing"] = nil
 	}
+	return serveNode(ctx, n, c.Size, dir)
+}
+
+// serveNode starts a server of a node of QEMU's, with a folder of its own.
+func serveNode(ctx context.Context, n blockdev, size int64, dir string) (*Source, error) {
 	e := servedAt(dir)
 	server, err := proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: sourceArgs(n, dir)}, Socket: e.Socket})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Source{Export: e, Size: c.Size, server: server, dir: dir}, nil
+	return &Source{Export: e, Size: size, server: server, dir: dir}, nil
 }
 
-// node is how QEMU opens the disk. What it needs besides is written to a folder.
-func (c *Chain) node(ctx context.Context, dir string) (blockdev, error) {
-	switch c.Format {
-	case Raw, VDI, VHDX:
-		return blockdev{"driver": c.Format, "read-only": true, "file": fileNode(c.Path)}, nil
-	case QCOW2:
-		return blockdev{"driver": QCOW2, "read-only": true, "file": fileNode(c.Path), "backing": nil}, nil
-	}
-	var n blockdev // nil below the last disk
-	for i := len(c.links) - 1; i >= 0; i-- {
-		l := c.links[i]
-		above, err := l.node(ctx, filepath.Join(dir, node("disk", i)))
-		if err != nil {
-			return nil, err
-		}
-		if n != nil {
-			above["backing"] = n
-		}
-		n = above
-	}
-	if c.links[0].padding() > 0 {
-		n = blockdev{"driver": Raw, "read-only": true, "size": c.Size, "file": n}
-	}
-	return n, nil
+// rawNode is a file or a device that holds a disk's bytes as they are.
+func rawNode(path string) blockdev {
+	return blockdev{"driver": Raw, "read-only": true, "file": fileNode(path)}
 }
 
 // Close ends the server, if there is one.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"hyper2kvm/pipeline/disk/nbd"
 	"hyper2kvm/pipeline/disk/qmp"
 	"hyper2kvm/pipeline/proc"
 )
@@ -39,6 +40,7 @@ type Storage struct {
 	server *proc.Server
 	qmp    *qmp.Client
 	offer  map[int]string // how each disk is offered now: exportNBD, exportFUSE
+	offers []func() error // end what is served to the daemon
 }
 
 func storageArgs(dir string, overlays, backings []blockdev) []string {
@@ -63,20 +65,31 @@ func overlayNode(i int, path string) blockdev {
 		"file": blockdev{"driver": "file", "filename": path, "discard": "unmap"}}
 }
 
-// backing is how the disk beneath overlay i is opened: from its files, or from its
-// server; nil if there is none.
-func (s *Storage) backing(ctx context.Context, i int, e Export) (blockdev, error) {
-	switch {
-	case e.Chain != nil:
-		dir := filepath.Join(s.dir, node("source", i))
-		if err := os.Mkdir(dir, 0o700); err != nil {
+// backing is how the disk beneath overlay i is opened: as the file that it is, or from
+// a server, which is ours if it has none; nil if there is no such disk. QEMU opens no
+// VMDK: what a stranger's tables say was checked here, and is read here.
+func (s *Storage) backing(i int, l Layer) (blockdev, error) {
+	e := l.Backing
+	if e.Chain != nil && e.Chain.Format == Raw {
+		return rawNode(e.Chain.Path), nil
+	}
+	if e.Chain != nil {
+		content, err := e.Chain.Read()
+		if err != nil {
 			return nil, err
 		}
-		return e.Chain.node(ctx, dir)
-	case e.Socket != "":
-		return blockdev{"driver": "nbd", "read-only": true, "server": blockdev{"type": "unix", "path": e.Socket}, "export": e.Name}, nil
+		content.Keep(filepath.Dir(l.Overlay))
+		e = Export{Socket: filepath.Join(s.dir, node("source", i)), Name: "disk"}
+		server, err := nbd.Offer(e.Socket, e.Name, content)
+		if err != nil {
+			return nil, errors.Join(err, content.Close())
+		}
+		s.offers = append(s.offers, server.Close, content.Close)
 	}
-	return nil, nil
+	if e.Socket == "" {
+		return nil, nil
+	}
+	return blockdev{"driver": "nbd", "read-only": true, "server": blockdev{"type": "unix", "path": e.Socket}, "export": e.Name}, nil
 }
 
 func node(what string, i int) string { return fmt.Sprintf("%s%d", what, i) }
@@ -97,7 +110,7 @@ func OpenStorage(ctx context.Context, layers []Layer) (*Storage, error) {
 func (s *Storage) start(ctx context.Context) (err error) {
 	var overlays, backings []blockdev
 	for i, l := range s.layers {
-		b, err := s.backing(ctx, i, l.Backing)
+		b, err := s.backing(i, l)
 		if err != nil {
 			return err
 		}
@@ -202,6 +215,9 @@ func (s *Storage) release() error {
 	}
 	if s.server != nil {
 		failed = append(failed, s.server.Stop())
+	}
+	for _, end := range s.offers {
+		failed = append(failed, end())
 	}
 	return errors.Join(append(failed, os.RemoveAll(s.dir))...)
 }
