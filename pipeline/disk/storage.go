@@ -44,10 +44,10 @@ type Storage struct {
 }
 
 func storageArgs(dir string, overlays, backings []blockdev) []string {
-	args := append([]string{
+	args := []string{
 		"--chardev", "socket,id=qmp,path=" + strings.ReplaceAll(filepath.Join(dir, "qmp.sock"), ",", ",,") + ",server=on,wait=off",
 		"--monitor", "chardev=qmp",
-	}, nbdServer(dir)...) // last: when it answers, the monitor does
+	}
 	for i, overlay := range overlays {
 		if backings[i] != nil {
 			backings[i]["node-name"] = node("source", i)
@@ -56,7 +56,7 @@ func storageArgs(dir string, overlays, backings []blockdev) []string {
 		}
 		args = append(args, "--blockdev", overlay.String())
 	}
-	return args
+	return append(args, nbdServer(dir)...) // last: when it answers, all that is before it is there
 }
 
 // overlayNode is how an overlay is opened.
