@@ -3,10 +3,14 @@ package direct
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/guesttest"
@@ -117,6 +121,32 @@ func TestWhatIsEncryptedIsOpenedWithItsKey(t *testing.T) {
 	if bytes.Contains(outside(t, disks[0]), []byte("written to")) {
 		t.Error("what was written can be read on the disk")
 	}
+}
+
+func TestAKeyMayTakeMuchMemory(t *testing.T) {
+	needLocked(t)
+	name := filepath.Join(t.TempDir(), "costly.raw")
+	must(t, errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 32<<20)))
+	const kib = 320 << 10 // twice what the mounter has without a key
+	_, err := proc.Command{Name: "cryptsetup", Stdin: strings.NewReader(guesttest.Passphrase), Args: []string{"luksFormat", "--batch-mode", "--type=luks2",
+		fmt.Sprintf("--pbkdf-memory=%d", kib), "--pbkdf-force-iterations=4", "--pbkdf-parallel=1", "--key-file=-", name}}.Run(t.Context())
+	must(t, err)
+	keys := guesttest.Keys()
+	began := time.Now()
+	g := unlock(t, keys, name)
+	first := time.Since(began)
+	if !keys.Opens[0] {
+		t.Errorf("the key opens nothing: %+v", keys.Why)
+	}
+	must(t, g.Close())
+	began = time.Now()
+	again := unlock(t, keys, name)
+	second := time.Since(began)
+	t.Logf("opened in %v, and once more in %v", first, second)
+	if second > first/2 {
+		t.Error("what the key had opened was not kept")
+	}
+	must(t, again.Close())
 }
 
 // TestAKeyIsInNobodysTable: root sees tables without their keys.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -101,18 +102,19 @@ func needVictim(t *testing.T) []string {
 // mountVictim mounts file systems on every kind of device and writes to them.
 func mountVictim(t *testing.T, disks []string) *shown {
 	t.Helper()
-	g, err := Open(t.Context(), disks, nil, slog.New(slog.DiscardHandler))
+	g, err := Open(t.Context(), disks, guesttest.Keys(), slog.New(slog.DiscardHandler))
 	must(t, err)
 	must(t, g.Mount("disk0p1", "/"))
-	for _, m := range [][2]string{{guesttest.XFSDevice, "/data"}, {"web-vg/root", "/volume"}, {"web-vg/both", "/pieces"}} {
+	all := [][2]string{{guesttest.XFSDevice, "/data"}, {"web-vg/root", "/volume"}}
+	if control, err := openMapper(); err == nil {
+		must(t, control.Close())
+		all = append(all, [][2]string{{"web-vg/both", "/pieces"}, {"crypt-vg/root", "/locked"}, {"md-vg/data", "/mirror"}}...)
+	}
+	for _, m := range all {
 		if err := g.Mkdir(m[1], 0o755); !errors.Is(err, fs.ErrExist) {
 			must(t, err)
 		}
-		err := g.Mount(m[0], m[1])
-		if m[0] == "web-vg/both" && errors.Is(err, ErrUnsupported) { // the kernel may have no device-mapper
-			continue
-		}
-		must(t, err)
+		must(t, g.Mount(m[0], m[1]))
 		must(t, g.WriteFile(m[1]+"/file", 0, []byte("written and not synced")))
 	}
 	return g.(*shown)
@@ -175,8 +177,8 @@ func requireShown(t *testing.T, disks []string) {
 
 func victims(t *testing.T) []string {
 	t.Helper()
-	needVolumes(t)
-	return append(guesttest.Disks(t), guesttest.Volumes(t)...)
+	needLocked(t)
+	return slices.Concat(guesttest.Disks(t), guesttest.Volumes(t), guesttest.Locked(t))
 }
 
 func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
@@ -186,6 +188,8 @@ func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
 	if control, err := openMapper(); err == nil {
 		must(t, control.Close())
 		want += 2 // under a volume in two pieces
+		want += 2 // under a mirror
+		want += 5 // under what is encrypted, of which one lies on a mirror
 	}
 	if n := len(attached(t, disks)); n != want {
 		t.Errorf("%d loop devices while it lives, want %d", n, want)

@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -151,5 +152,18 @@ func isLeft(name string, namespace uint64) bool {
 		return false
 	}
 	pid, err := strconv.Atoi(owner[2])
-	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+	return err == nil && pid > 0 && (errors.Is(unix.Kill(pid, 0), unix.ESRCH) || hasEnded(pid))
+}
+
+// hasEnded tells of a process that has ended and keeps its ID, since nobody asks how
+// it ended: not every container has an init that does.
+//
+// Source: proc_pid_stat(5), state.
+func hasEnded(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	state := strings.TrimSpace(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }

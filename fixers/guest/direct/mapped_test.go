@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/guesttest"
@@ -154,6 +156,20 @@ func TestOnlyDevicesOfTheDeadAreLeft(t *testing.T) {
 			t.Errorf("isLeft(%q) = %v", name, got)
 		}
 	}
+}
+
+func TestDevicesOfWhoEndedAndIsNotAskedForAreLeft(t *testing.T) {
+	p, err := os.StartProcess("/proc/self/exe", []string{"victim", "-test.run=^$"}, &os.ProcAttr{})
+	must(t, err)
+	name := mappedName(7, p.Pid, 1)
+	for deadline := time.Now().Add(10 * time.Second); !isLeft(name, 7); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the device of a process that has ended is not left")
+		}
+	}
+	must(t, unix.Kill(p.Pid, 0)) // it has its ID
+	_, err = p.Wait()
+	must(t, err)
 }
 
 func TestATableSaysWhereAVolumeLies(t *testing.T) {
