@@ -112,12 +112,15 @@ func TestWhatIsBehindAKnownInitrdIsParsedAlone(t *testing.T) {
 	base := archiveOf(dir("etc"), file("etc/a", "1"), link("conf", "etc"), file("etc/b", "2"))
 	more := archiveOf(dir("etc"), file("conf/a", "3"), dir("lib"), file("etc/b", ""))
 	linked := hardLinks(file("x", "1"), file("y", ""))
+	var a archiver
+	a.add(trailer, 0, []byte("x"))
+	endless := joined(base[:len(base)-len(archiveOf())], a.out.Bytes())
 	for name, c := range map[string]struct {
 		base  []byte
 		known bool
 	}{
 		"raw": {base, true}, "raw, without a trailer": {base[:len(base)-len(archiveOf())], false},
-		"raw, without its padding": {base[:len(base)-1], false},
+		"raw, without its padding": {endless[:len(endless)-3], false},
 		"hard links":               {linked, true}, "zeros behind": {joined(base, make([]byte, 8)), true},
 		"gzip": {compressed(t, "gzip", base), true}, "xz": {compressed(t, "xz", base), true},
 		"zstd": {compressed(t, "zstd", base), true}, "lz4": {compressed(t, "lz4", base), false},

@@ -149,6 +149,19 @@ func TestGrainsOfZerosAreServed(t *testing.T) {
 	}
 }
 
+// A guest writes where it likes, and grains lie in the order in which they were written.
+func TestGrainsLieInAnyOrder(t *testing.T) {
+	needServers(t)
+	path := filepath.Join(t.TempDir(), "disk.vmdk")
+	must(proc.Run(t.Context(), "qemu-img", "create", "-q", "-f", "vmdk", path, "1M"))(t)
+	want := make([]byte, 1<<20)
+	for i, grain := range []int{3, 2, 1, 7, 0, 8, 15, 9, 10} {
+		must(proc.Run(t.Context(), "qemu-io", "-f", "vmdk", "-c", fmt.Sprintf("write -P %d %dk 64k", i+1, 64*grain), path))(t)
+		copy(want[grain<<16:], bytes.Repeat([]byte{byte(i + 1)}, 64<<10))
+	}
+	differ(t, "in any order", served(t, readChain(t, path)), want)
+}
+
 // The fall-back to a name's last part follows no link out of the folder.
 func TestALinkOutOfTheFolderIsNotFollowedByItsName(t *testing.T) {
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "secret.vmdk")
