@@ -34,7 +34,8 @@ type Phase struct {
 func (c Cost) print(w io.Writer, title string) {
 	fmt.Fprintf(w, "%s\n\n| phase | wall | CPU |\n|---|---:|---:|\n", title)
 	for _, p := range c.Phases {
-		fmt.Fprintf(w, "| %.60s | %s | %s |\n", p.Name, tenths(p.Wall), tenths(p.CPU))
+		name, _, _ := strings.Cut(p.Name, ": ") // what follows are this machine's paths
+		fmt.Fprintf(w, "| %.60s | %s | %s |\n", name, tenths(p.Wall), tenths(p.CPU))
 	}
 	fmt.Fprintf(w, "| **total** | **%s** | **%s** |\n\n", tenths(c.Wall), tenths(c.CPU))
 	fmt.Fprintf(w, "Anonymous memory at most: %d MiB (%s); virtual machines apart: %d MiB.\n\n", c.Ours>>20, c.programs(), c.Machines>>20)

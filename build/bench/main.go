@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"hyper2kvm/pipeline/accel"
@@ -100,7 +101,8 @@ const most = 250 << 20
 // many disks and the sample with the quicker one, and compares the first with
 // virt-v2v's kept run.
 func (b bench) ours(ctx context.Context) error {
-	fmt.Fprintf(b.out, "Guest %s: %d bytes of VMDK, %s.\n\n", b.twin.Name, b.twin.Bytes, b.twin.Description)
+	what, _, _ := strings.Cut(b.twin.Description, "\n")
+	fmt.Fprintf(b.out, "Guest %s: %d bytes of VMDK, %s.\n\n", b.twin.Name, b.twin.Bytes, what)
 	kept, known, err := b.keptV2V()
 	if err != nil {
 		return err
