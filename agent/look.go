@@ -143,7 +143,7 @@ func (a *app) probe() *cobra.Command {
 func missingPrograms() []string {
 	missing := []string{}
 	for _, p := range proc.Programs {
-		if _, err := proc.Look(p.Name); err != nil && !p.Build {
+		if _, err := proc.Look(p.Name); err != nil && !p.Build && !p.Bench {
 			missing = append(missing, err.Error())
 		}
 	}
