@@ -9,8 +9,8 @@ import (
 )
 
 // arguments notes where the command line of a kernel that the boot loader starts
-// names another root than was found, another subvolume of it, or logical volumes that there are not: the
-// guest would not get that far.
+// names another root than was found, another subvolume of it, or logical volumes that
+// there are not: the guest would not get that far.
 //
 // Source: Linux Documentation/admin-guide, root=; dracut.cmdline(7), rd.lvm.lv= and
 // rd.lvm.vg=.

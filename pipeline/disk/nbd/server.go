@@ -94,7 +94,7 @@ func (s *Server) accept() {
 // talk serves one client until it leaves or says what is not understood: there is
 // nobody to tell why.
 func (s *Server) talk(conn net.Conn) {
-	c := &guest{conn: conn, in: bufio.NewReader(conn)}
+	c := &visitor{conn: conn, in: bufio.NewReader(conn)}
 	if s.negotiate(c) == nil {
 		_ = s.answer(c)
 	}
@@ -105,15 +105,15 @@ func (s *Server) talk(conn net.Conn) {
 	s.mu.Unlock()
 }
 
-// guest is one connection to a server.
-type guest struct {
+// visitor is one connection to a server.
+type visitor struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	answers sync.WaitGroup
 	turn    sync.Mutex // to send
 }
 
-func (c *guest) send(parts ...[]byte) error {
+func (c *visitor) send(parts ...[]byte) error {
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	b := net.Buffers(parts)
@@ -121,7 +121,7 @@ func (c *guest) send(parts ...[]byte) error {
 	return err
 }
 
-func (c *guest) take(n int) ([]byte, error) {
+func (c *visitor) take(n int) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := io.ReadFull(c.in, b)
 	return b, err
@@ -131,7 +131,7 @@ var errUnanswered = errors.New("nbd: a client that is not understood")
 
 // negotiate agrees with a client that it gets the disk. Source: doc/proto.md,
 // "Fixed newstyle negotiation".
-func (s *Server) negotiate(c *guest) error {
+func (s *Server) negotiate(c *visitor) error {
 	greeting := binary.BigEndian.AppendUint64(nil, greetingMagic)
 	greeting = binary.BigEndian.AppendUint64(greeting, optionMagic)
 	if err := c.send(binary.BigEndian.AppendUint16(greeting, fixedNewstyle|noZeroes)); err != nil {
@@ -151,7 +151,7 @@ func (s *Server) negotiate(c *guest) error {
 }
 
 // option answers one option, and tells whether the negotiation has ended.
-func (s *Server) option(c *guest) (agreed bool, err error) {
+func (s *Server) option(c *visitor) (agreed bool, err error) {
 	header, err := c.take(16)
 	if err != nil {
 		return false, err
@@ -173,7 +173,7 @@ func (s *Server) option(c *guest) (agreed bool, err error) {
 	return false, c.reply(kind, repUnsupported, nil)
 }
 
-func (c *guest) reply(option, kind uint32, data []byte) error {
+func (c *visitor) reply(option, kind uint32, data []byte) error {
 	b := binary.BigEndian.AppendUint64(nil, optionReplyMagic)
 	b = binary.BigEndian.AppendUint32(b, option)
 	b = binary.BigEndian.AppendUint32(b, kind)
@@ -181,7 +181,7 @@ func (c *guest) reply(option, kind uint32, data []byte) error {
 }
 
 // inform tells of the disk, if it is the one that is asked for.
-func (s *Server) inform(c *guest, option uint32, data []byte) (bool, error) {
+func (s *Server) inform(c *visitor, option uint32, data []byte) (bool, error) {
 	if len(data) < 6 || int(binary.BigEndian.Uint32(data)) > len(data)-6 {
 		return false, c.reply(option, repInvalid, nil)
 	}
@@ -200,7 +200,7 @@ func (s *Server) inform(c *guest, option uint32, data []byte) (bool, error) {
 }
 
 // answer takes requests until the client leaves.
-func (s *Server) answer(c *guest) error {
+func (s *Server) answer(c *visitor) error {
 	for {
 		header, err := c.take(requestSize)
 		if err != nil {
@@ -226,7 +226,7 @@ func (s *Server) answer(c *guest) error {
 }
 
 // read answers one request, and returns the buffer for the next one.
-func (s *Server) read(c *guest, reply, buffer []byte, off, n int64) []byte {
+func (s *Server) read(c *visitor, reply, buffer []byte, off, n int64) []byte {
 	if buffer == nil {
 		buffer = make([]byte, mostAsked)
 	}
@@ -242,7 +242,7 @@ func (s *Server) read(c *guest, reply, buffer []byte, off, n int64) []byte {
 	return buffer
 }
 
-func (c *guest) refuse(reply []byte, why syscall.Errno) error {
+func (c *visitor) refuse(reply []byte, why syscall.Errno) error {
 	binary.BigEndian.PutUint32(reply[4:], uint32(why)) // the protocol's are Linux's
 	return c.send(reply)
 }

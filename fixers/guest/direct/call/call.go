@@ -68,8 +68,8 @@ func (c *Caller) ended(op string, limit time.Duration, err error) error {
 	return err
 }
 
-// EndWait is how long an answer may take when it was asked to end.
-const EndWait = 15 * time.Second
+// endWait is how long an answer may take when it was asked to end.
+const endWait = 15 * time.Second
 
 // Do asks for something and returns the answer: within limit, or soon after ctx
 // ends, whose cause is the error then. An error of ErrGone is the end of it all;
@@ -89,7 +89,7 @@ func Do[R any](ctx context.Context, c *Caller, op string, args any, limit time.D
 	}
 	failed := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		failed <- errors.Join(c.socket.SetDeadline(time.Now().Add(EndWait)), c.out.send(request{Cancel: true}))
+		failed <- errors.Join(c.socket.SetDeadline(time.Now().Add(endWait)), c.out.send(request{Cancel: true}))
 	})
 	answer, err := receive[R](c)
 	if !stop() {
