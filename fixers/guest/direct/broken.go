@@ -44,7 +44,8 @@ func (g *shown) end() error {
 	if g.closed {
 		return nil
 	}
-	g.closed, g.mounted = true, false
+	g.closed = true
+	clear(g.on)
 	return errors.Join(g.hangUp(), endProcess(g.mounter, g.limits.end), letGo(g.disks, g.limits.end))
 }
 

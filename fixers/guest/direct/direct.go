@@ -51,8 +51,7 @@ type shown struct {
 	disks    []file
 	limits   limits
 	topology guest.Topology
-	mounted  bool
-	on       map[string]string // devices, by the numbers of their mounts
+	on       map[string]string // devices that are mounted, by the numbers of their mounts
 	closed   bool
 	broken   error
 }
@@ -60,7 +59,8 @@ type shown struct {
 // limits are how long calls may take. Those that mount, write through or grow read
 // and write what a source far away has, a replayed journal or a file system's tables,
 // of hundreds of MiB at most; a call on files moves a piece of one, or lists a folder
-// of guest.MaxEntries; open reads least, and may make keys of passphrases. What hangs is given up after end.
+// of guest.MaxEntries; open reads least, and may make keys of passphrases. What hangs
+// is given up after end.
 type limits struct{ open, mount, file, end time.Duration }
 
 var usual = limits{open: 20 * time.Minute, mount: 20 * time.Minute, file: 5 * time.Minute, end: 30 * time.Second}
@@ -158,8 +158,7 @@ func (g *shown) mount(args mountArgs) error {
 	}
 	g.topology = seen.Topology
 	g.on[seen.ID] = args.Device
-	if !g.mounted {
-		g.mounted = true
+	if len(g.on) == 1 {
 		return g.Enter(seen.Root)
 	}
 	return nil
@@ -185,10 +184,9 @@ func (g *shown) Err() error { return g.broken }
 
 // UnmountAll writes everything through and unmounts.
 func (g *shown) UnmountAll() error {
-	if !g.mounted {
+	if len(g.on) == 0 {
 		return nil
 	}
-	g.mounted = false
 	clear(g.on)
 	if err := g.Leave(); err != nil {
 		return err
