@@ -72,6 +72,25 @@ func (p *partly) Mount(device, at string) error {
 	return p.FS.Mount(device, at)
 }
 
+// worn is a guest whose engine has broken down, which no reading of files has told.
+type worn struct{ *tree.FS }
+
+var errWorn = errors.New("the engine broke down")
+
+func (worn) Err() error { return errWorn }
+
+func TestAnEngineThatBrokeDownGivesNoPlan(t *testing.T) {
+	top := guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk0p1", Type: "ext4"}}}
+	facts := inspect.Facts{Topology: top, Mounts: []inspect.Mount{{Device: "disk0p1", Path: "/"}}}
+	for _, g := range []guest.Guest{tree.NewGuest(top, nil), worn{tree.NewGuest(top, nil)}} {
+		r := &Run{Migration: &Migration{Facts: &facts}, guest: g, fixers: func() []fixer.Fixer { return nil }, log: slog.New(slog.DiscardHandler)}
+		_, broken := g.(worn)
+		if _, err := r.makePlan(t.Context(), facts, sizeBefore); errors.Is(err, errWorn) != broken || err != nil && !broken {
+			t.Errorf("broken %v: error %v", broken, err)
+		}
+	}
+}
+
 // switched is which engine is taken after the direct one has shown a guest.
 func switched(t *testing.T, g guest.Guest, asked string, packaged bool) (*Run, error) {
 	t.Helper()

@@ -197,3 +197,60 @@ func TestAGuestThatWasNeverServedIsRefused(t *testing.T) {
 		t.Errorf("Open of nothing: %v", err)
 	}
 }
+
+// TestTheProcessesHaveTheRightsTheyNeed reads what the kernel says of both, of each of
+// their threads.
+func TestTheProcessesHaveTheRightsTheyNeed(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	g := openDisks(t, made(t, "ext4", 16<<20))
+	must(t, g.Mount("disk0", "/"))
+	_, err := g.Lstat("/") // both do their work
+	must(t, err)
+	for name, c := range map[string]struct {
+		pid      int
+		may      []uintptr
+		filtered string
+	}{
+		"mounter": {g.mounter.Pid(), mayMount, statusOf(t, "/proc/self/status")["Seccomp"]}, // as where this runs
+		"files":   {filesPid(t, g), files.Service("", nil, nil, nil).Keep, "2"},
+	} {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", c.pid))
+		must(t, err)
+		if len(tasks) < 2 {
+			t.Errorf("%s: threads %q", name, tasks)
+		}
+		for _, task := range tasks {
+			status := statusOf(t, task)
+			for _, set := range []string{"CapEff", "CapPrm", "CapBnd"} {
+				has, err := strconv.ParseUint(status[set], 16, 64)
+				must(t, err)
+				for _, may := range c.may {
+					has &^= 1 << may
+				}
+				if has != 0 {
+					t.Errorf("%s: %s has %x besides", name, set, has)
+				}
+			}
+			if status["NoNewPrivs"] != "1" || status["Seccomp"] != c.filtered {
+				t.Errorf("%s: NoNewPrivs %s, Seccomp %s", name, status["NoNewPrivs"], status["Seccomp"])
+			}
+		}
+	}
+	for _, s := range []proc.Service{mounterService(false, nil), files.Service("", nil, nil, nil)} {
+		if s.Memory <= 0 || s.Memory > maxMemory {
+			t.Errorf("%s may have %d bytes of memory", s.Name, s.Memory)
+		}
+	}
+}
+
+func statusOf(t *testing.T, name string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	must(t, err)
+	status := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		status[key] = strings.TrimSpace(value)
+	}
+	return status
+}

@@ -2,10 +2,13 @@ package direct
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/fixers/guest/direct/files"
 )
 
 func TestAnotherKernelMayShowWhatThisOneRefuses(t *testing.T) {
@@ -21,4 +24,20 @@ func TestAnotherKernelMayShowWhatThisOneRefuses(t *testing.T) {
 	if got := refused("vfat", unix.ENODEV, []line{{"mounting", false}}); strings.Contains(got.Error(), "the kernel says") {
 		t.Errorf("refused = %v, though the kernel did not complain", got)
 	}
+}
+
+// TestAttributesAreKeptOnTheGuestsMountsAlone: whoever reads a guest's files may not
+// have the attributes of another file changed.
+func TestAttributesAreKeptOnTheGuestsMountsAlone(t *testing.T) {
+	dir, err := os.Open(t.TempDir())
+	must(t, err)
+	defer dir.Close()
+	m := &mounts{}
+	if err := m.have(int(dir.Fd())); !errors.Is(err, unix.EPERM) {
+		t.Errorf("a file elsewhere: error %v, want %v", err, unix.EPERM)
+	}
+	id, err := files.MountID(int(dir.Fd()))
+	must(t, err)
+	m.ids.Store(id, true)
+	must(t, m.have(int(dir.Fd())))
 }

@@ -16,16 +16,17 @@ import (
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		missing(t, "needs root")
+		Missing(t, "needs root")
 	}
 	for _, name := range programs {
 		if _, err := proc.Look(name); err != nil {
-			missing(t, err.Error())
+			Missing(t, err.Error())
 		}
 	}
 }
 
-func missing(t testing.TB, why string) {
+// Missing skips a test for what this machine lacks, where that is allowed.
+func Missing(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("NEED_TOOLS") == "1" {
 		t.Fatal(why)

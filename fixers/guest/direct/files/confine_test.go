@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -32,14 +34,36 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// prisoner tells how each of the ways out ended, after it has seen its own status.
+// otherThread runs functions on a thread that is there before the process gives up
+// anything.
+func otherThread() func(func() error) error {
+	todo, done := make(chan func() error), make(chan error)
+	ready := make(chan bool)
+	go func() {
+		runtime.LockOSThread()
+		ready <- true
+		for f := range todo {
+			done <- f()
+		}
+	}()
+	<-ready
+	return func(f func() error) error {
+		todo <- f
+		return <-done
+	}
+}
+
+// prisoner tells how each of the ways out ended, after it has seen its own status. It
+// tries them on a thread that did not give up its rights itself.
 func prisoner(folder string) error {
+	runtime.LockOSThread()
+	elsewhere := otherThread()
 	outside, err := os.Open(".") // closed in Serve, which has none
 	if err != nil {
 		return err
 	}
-	status, err := os.Open("/proc/thread-self/status")
-	if err != nil {
+	var status *os.File
+	if err := elsewhere(func() (err error) { status, err = os.Open("/proc/thread-self/status"); return err }); err != nil {
 		return err
 	}
 	if err := confine(folder); err != nil {
@@ -56,7 +80,7 @@ func prisoner(folder string) error {
 		told["status "+key] = strings.TrimSpace(value)
 	}
 	for name, try := range escapes(int(outside.Fd())) {
-		told[name] = fmt.Sprint(try())
+		told[name] = fmt.Sprint(elsewhere(try))
 	}
 	return json.NewEncoder(os.Stdout).Encode(told)
 }
@@ -107,7 +131,7 @@ func escapes(outside int) map[string]func() error {
 }
 
 func TestTheProcessCanDoNothingElse(t *testing.T) {
-	needRoot(t)
+	guesttest.Need(t)
 	folder := t.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "inside"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -153,16 +177,6 @@ func TestTheProcessCanDoNothingElse(t *testing.T) {
 	}
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("NEED_TOOLS") != "" {
-			t.Fatal("must run as root")
-		}
-		t.Skip("must run as root")
-	}
-}
-
 // keeper serves a keeper for the test, of all files in a folder.
 func keeper(t *testing.T, may func(int) error) Remote {
 	t.Helper()
@@ -185,7 +199,7 @@ func keeper(t *testing.T, may func(int) error) Remote {
 }
 
 func TestAttributesAreKeptForOthers(t *testing.T) {
-	needRoot(t)
+	guesttest.Need(t)
 	name := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -221,7 +235,7 @@ func TestAttributesAreKeptForOthers(t *testing.T) {
 }
 
 func TestAttributesOfOtherFilesAreNotKept(t *testing.T) {
-	needRoot(t)
+	guesttest.Need(t)
 	r := keeper(t, func(int) error { return unix.EPERM })
 	fd, err := unix.Open(t.TempDir(), unix.O_PATH, 0)
 	if err != nil {
@@ -276,4 +290,29 @@ func exchange(t *testing.T, socket *net.UnixConn, packet, rights []byte) []byte 
 		t.Fatal(err)
 	}
 	return said[:n]
+}
+
+// TestNeitherSideTakesTheWindowAway: who shrinks memory that another has mapped ends it.
+func TestNeitherSideTakesTheWindowAway(t *testing.T) {
+	w, f, err := NewWindow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int64{0, windowSize / 2, 2 * windowSize} {
+		if err := f.Truncate(size); !errors.Is(err, unix.EPERM) {
+			t.Errorf("Truncate to %d: error %v, want %v", size, err, unix.EPERM)
+		}
+	}
+	other, err := openWindow(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(w.bytes, "seen by both")
+	if !bytes.HasPrefix(other.bytes, []byte("seen by both")) {
+		t.Error("the two sides see different memory")
+	}
+	if err := errors.Join(w.Close(), other.Close(), w.Close()); err != nil {
+		t.Error(err)
+	}
 }
