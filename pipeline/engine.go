@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"hyper2kvm/fixers/guest"
@@ -153,11 +154,20 @@ func (r *Run) mayFallBack() bool {
 	return r.Engine.Name == Direct && r.Options.Engine != Direct && r.packaged
 }
 
-// mayBeRead tells whether libguestfs may read what the direct engine could not.
+// mayBeRead tells whether libguestfs may read what the direct engine could not. Where
+// that could mount all that there is and found no system, there is none to be found.
 func (r *Run) mayBeRead(err error) bool {
-	unread := errors.Is(err, direct.ErrUnsupported) || errors.Is(err, inspect.ErrNoOS) || errors.Is(err, inspect.ErrMount)
-	// Both engines read partition tables and signatures alike.
-	return unread && r.mayFallBack() && len(r.guest.Topology().Filesystems) > 0
+	unread := errors.Is(err, direct.ErrUnsupported) || errors.Is(err, inspect.ErrMount) || errors.Is(err, inspect.ErrNoOS) && r.holdsMore()
+	return unread && r.mayFallBack()
+}
+
+// holdsMore tells whether there is something on the disks that the direct engine does
+// not know or could not open. Both engines read tables and signatures alike.
+func (r *Run) holdsMore() bool {
+	all := r.guest.Topology().Filesystems
+	return r.closed != "" || slices.ContainsFunc(all, func(f guest.Filesystem) bool {
+		return !direct.Knows(f.Type) && f.Type != "swap"
+	})
 }
 
 // fallBack opens the guest with libguestfs instead.

@@ -22,6 +22,8 @@ import (
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
+	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
@@ -503,27 +505,46 @@ func TestAnApprovedPlanMeetsAChangedGuest(t *testing.T) {
 	}
 }
 
-// Both engines read the same tables: where the first finds nothing to mount, a
-// virtual machine would take half a minute to find nothing too.
-func TestAnEmptyDiskIsNotLookedAtTwice(t *testing.T) {
-	needTools(t, "qemu-img", "qemu-nbd", "qemu-storage-daemon")
-	source := filepath.Join(t.TempDir(), "empty.raw")
-	if err := os.WriteFile(source, make([]byte, 8<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r, err := open(t, filepath.Join(t.TempDir(), "empty"), source, func(o *Options) { o.Engine = Auto })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	r.engine = func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error) {
-		if name != Direct {
-			t.Errorf("engine %s was asked", name)
+// Where the first engine could mount all that there is and found no system, a virtual
+// machine would take half a minute to find none too.
+func TestADiskWithoutASystemIsNotLookedAtTwice(t *testing.T) {
+	needTools(t, "qemu-img", "qemu-nbd", "qemu-storage-daemon", "mke2fs", "blkid")
+	for name, fill := range map[string]func(string){
+		"empty": func(string) {},
+		"data":  func(disk string) { guesttest.Make(t, disk, "ext4", 8<<20) },
+	} {
+		source := filepath.Join(t.TempDir(), name+".raw")
+		if err := os.WriteFile(source, make([]byte, 8<<20), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		return openEngine(ctx, Direct, s, c, nil, log)
+		fill(source)
+		r, err := open(t, filepath.Join(t.TempDir(), name), source, func(o *Options) { o.Engine = Auto })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.packaged = true
+		r.engine = func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error) {
+			if name != Direct {
+				t.Errorf("%s: engine %s was asked", source, name)
+			}
+			return openEngine(ctx, Direct, s, c, nil, log)
+		}
+		if err := r.Go(t.Context()); !errors.Is(err, inspect.ErrNoOS) {
+			t.Errorf("%s: Go = %v, want %v", name, err, inspect.ErrNoOS)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := r.Go(t.Context()); !errors.Is(err, inspect.ErrNoOS) {
-		t.Errorf("Go = %v, want %v", err, inspect.ErrNoOS)
+}
+
+func TestWhatTheFirstEngineDoesNotKnowIsLookedAtAgain(t *testing.T) {
+	for kind, want := range map[string]bool{"ext4": false, "swap": false, "jfs": true, guest.LUKSContainer: true} {
+		top := guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk0p1", Type: "xfs"}, {Device: "disk0p2", Type: kind}}}
+		r := &Run{Migration: &Migration{Engine: Engine{Name: Direct}}, guest: tree.NewGuest(top, nil), packaged: true}
+		if got := r.mayBeRead(inspect.ErrNoOS); got != want {
+			t.Errorf("%s beside XFS: %v, want %v", kind, got, want)
+		}
 	}
 }
 
