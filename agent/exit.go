@@ -47,7 +47,7 @@ var (
 )
 
 // badInput are the errors that the operator ends by giving something else.
-var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
+var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrDamaged, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
 	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted}
 
 func exitStatus(err error) int {

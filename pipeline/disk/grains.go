@@ -150,7 +150,7 @@ func (r run) inflate(p []byte, k *kept) error {
 	}
 	k.add(at, grain)
 	if int64(len(grain)) < r.skip+int64(len(p)) {
-		return fmt.Errorf("%s: the grain at %d: %w: it has %d bytes", r.file.Name(), r.at, inflate.ErrDamaged, len(grain))
+		return r.damaged(fmt.Errorf("%w: they have %d bytes", inflate.ErrDamaged, len(grain)))
 	}
 	copy(p, grain[r.skip:])
 	return nil
@@ -166,14 +166,18 @@ func (r run) decode(d *inflate.Decoder) ([]byte, error) {
 	}
 	size := int64(binary.LittleEndian.Uint32(marker[8:]))
 	if size == 0 || size > 2*r.grain { // QEMU takes no more either
-		return nil, fmt.Errorf("%s: %w: a compressed grain of %d bytes at %d", r.file.Name(), inflate.ErrDamaged, size, r.at)
+		return nil, r.damaged(fmt.Errorf("%w: they take %d bytes", inflate.ErrDamaged, size))
 	}
 	if err := readWhole(r.file, d.Input(int(size)), r.at+markerSize); err != nil {
 		return nil, err
 	}
 	grain, err := d.Zlib(int(r.grain))
 	if err != nil {
-		return nil, fmt.Errorf("%s: the grain at %d: %w", r.file.Name(), r.at, err)
+		return nil, r.damaged(err)
 	}
 	return grain, nil
+}
+
+func (r run) damaged(why error) error {
+	return fmt.Errorf("%s: %w: the grain at %d: %w", r.file.Name(), ErrDamaged, r.at, why)
 }

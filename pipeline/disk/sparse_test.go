@@ -212,7 +212,7 @@ func TestACompressedGrainThatIsDamagedIsNamed(t *testing.T) {
 		writeFile(t, path, string(spoilt))
 		d := must(readChain(t, path).Read())(t)
 		got := make([]byte, len(raw))
-		if err := d.Read(got, 0); !errors.Is(err, inflate.ErrDamaged) {
+		if err := d.Read(got, 0); !errors.Is(err, inflate.ErrDamaged) || !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v, want %v", name, err, inflate.ErrDamaged)
 		}
 		if err := d.Read(got[:sectorSize], 300*sectorSize); err != nil || !bytes.Equal(got[:sectorSize], raw[300*sectorSize:][:sectorSize]) {

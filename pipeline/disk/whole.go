@@ -12,6 +12,9 @@ import (
 // interrupted. QEMU would read zeros in their place and not tell.
 var ErrTruncated = errors.New("disk is cut short; copy it from the source again, whole")
 
+// ErrDamaged is a disk of which something that it holds cannot be what was written.
+var ErrDamaged = errors.New("disk is damaged; copy it from the source again, and compare the copy's checksum")
+
 // whole refuses a VMDK with ErrTruncated of which a file is too short for what
 // its tables name. It reads tables alone.
 func (l link) whole(ctx context.Context) error {
