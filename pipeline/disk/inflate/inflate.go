@@ -107,7 +107,7 @@ func (d *Decoder) blocks(most int) (n int, err error) {
 }
 
 // fill takes input until there are 56 bits at least. Behind the input's end it takes
-// zeroes; what was decoded of those is found out by overrun.
+// zeroes; what was decoded of those leaves no room for the checksum.
 func (d *Decoder) fill() {
 	if d.at > d.size+word {
 		d.at = d.size + word
@@ -127,9 +127,6 @@ func (d *Decoder) take(n uint) uint64 {
 	d.count -= n
 	return b
 }
-
-// overrun tells whether more was taken than there is.
-func (d *Decoder) overrun() bool { return d.at-int(d.count/8) > d.size }
 
 // stored copies a block that is not compressed. Source: RFC 1951, 3.2.4.
 func (d *Decoder) stored(n, most int) (int, error) {
@@ -181,8 +178,8 @@ func (d *Decoder) block(n, most int) (int, error) {
 					return 0, damaged("a code that is none")
 				}
 				d.bits, d.count, d.at = bits>>(e&63), count-uint(e&63), at
-				if d.overrun() || n > most {
-					return 0, damaged("it ends too early or too late")
+				if n > most {
+					return 0, damaged("it ends too late")
 				}
 				return n, nil
 			}
