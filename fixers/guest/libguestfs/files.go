@@ -146,11 +146,19 @@ func (g *engine) Readlink(name string) (string, error) {
 	return target, nil
 }
 
+// onNTFS tells whether a file is on NTFS, which is shown without attributes: ntfs-3g
+// answers for their list that it is not valid.
+func (g *engine) onNTFS(name string) bool {
+	device, err := guest.DeviceOf(g, g.mounts, name)
+	f, _ := g.filesystem(device)
+	return err == nil && f.Type == "ntfs"
+}
+
 // Xattrs are the extended attributes of name itself.
 func (g *engine) Xattrs(name string) (map[string][]byte, error) {
 	defer pin(g.handle)()
 	list, err := g.handle.Lgetxattrs(cmp.Or(name, "/"))
-	if why := failed("listxattr", name, err); errors.Is(why, syscall.ENOTSUP) || errors.Is(why, syscall.EINVAL) { // FAT, NTFS
+	if why := failed("listxattr", name, err); errors.Is(why, syscall.ENOTSUP) || errors.Is(why, syscall.EINVAL) && g.onNTFS(name) { // the first is FAT's answer
 		return nil, nil
 	}
 	if err != nil {

@@ -67,7 +67,7 @@ const maxXattrs = 16 << 20
 
 func (r *Root) xattrsOf(fd int) (map[string][]byte, error) {
 	names, err := r.attrs.List(fd)
-	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) { // EINVAL: ntfs-3g, which was told to show none
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) && byProgram(fd) {
 		return nil, nil
 	}
 	if err != nil {
@@ -92,6 +92,13 @@ func (r *Root) xattrsOf(fd int) (map[string][]byte, error) {
 		xattrs[name] = value
 	}
 	return xattrs, nil
+}
+
+// byProgram tells whether a program shows a file's file system: ntfs-3g, which was told
+// to show no attributes, answers for their list that it is not valid.
+func byProgram(fd int) bool {
+	var s unix.Statfs_t
+	return unix.Fstatfs(fd, &s) == nil && s.Type == unix.FUSE_SUPER_MAGIC
 }
 
 // setXattrs makes a file's attributes exactly these.
