@@ -22,9 +22,11 @@ UNIT        := env -u NEED_TOOLS -u NEED_VMS
 # govmomi is too large to build with the race detector in bearable time.
 RACE_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v govmomi | cut -d' ' -f1
 
-STAGES := fmt-check vet staticcheck test-unit test-nocgo test-race test-vms
+GENERATED := $(wildcard agent/api/config.yaml agent/api/*/config.yaml)
 
-.PHONY: help setup build migrate guest guest-binaries fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
+STAGES := fmt-check generate-check vet staticcheck test-unit test-nocgo test-race test-vms
+
+.PHONY: help setup build migrate guest guest-binaries generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -46,6 +48,14 @@ guest: setup guest-binaries ## build the sample GUEST, or take it from the cache
 guest-binaries: setup ## the small static programs that run inside guests
 	$(GUEST_BUILD) -o testers/probe/bin/probe-amd64 ./testers/probe/guest
 	$(GUEST_BUILD) -o pipeline/accel/bin/init-amd64 ./pipeline/accel/init
+
+generate: ## the code that is made of the API's description
+	go build -C build/tools -o $(CACHE)/bin/oapi-codegen github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
+	for c in $(GENERATED); do $(CACHE)/bin/oapi-codegen -config $$c agent/api/openapi.yaml; done
+
+generate-check: ## fail if generated code is not current
+	@was=$$(cat $(GENERATED:config.yaml=*.gen.go) | sha256sum); $(MAKE) --no-print-directory generate; \
+	[ "$$was" = "$$(cat $(GENERATED:config.yaml=*.gen.go) | sha256sum)" ] || { echo 'it was not: commit what make generate wrote' >&2; exit 1; }
 
 fmt-check: ## fail on a file that gofmt would change
 	@diff /dev/null <(gofmt -l $$($(GOFILES)))
