@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// maxID is how long an ID is, as the API describes it.
+const maxID = 63
+
+// newID is a migration's: the one that was chosen, one that follows from the
+// request's key, so that the request may be sent again, or a new one.
+func newID(chosen, name, key string) string {
+	if chosen != "" {
+		return chosen
+	}
+	token := rand.Text()
+	if key != "" {
+		sum := sha256.Sum256([]byte(key))
+		token = base32.StdEncoding.EncodeToString(sum[:])
+	}
+	id := strings.ToLower(token[:12])
+	if word := plain(name); word != "" {
+		id += "-" + word
+	}
+	return strings.TrimRight(id[:min(len(id), maxID)], "-")
+}
+
+// plain is what an ID can hold of a name.
+func plain(name string) string {
+	var b strings.Builder
+	for _, c := range strings.ToLower(name) {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			b.WriteRune(c)
+		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
+			b.WriteByte('-')
+		}
+	}
+	return strings.Trim(b.String(), "-")
+}
+
+// descending is a text that sorts before that of a smaller number.
+func descending(n int64) string {
+	return fmt.Sprintf("%019d.", math.MaxInt64-n)
+}

@@ -1,0 +1,269 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/schedule"
+)
+
+// Uses are what a migration takes a share of, as limits name it, and the storages that
+// whoever runs it must reach.
+func Uses(s model.Spec) (uses, storages []string) {
+	names := map[string]bool{s.Source.Storage: true, s.Target.Storage: true}
+	for _, p := range s.AllowFolders {
+		names[p.Storage] = true
+	}
+	storages = slices.Sorted(maps.Keys(names))
+	for _, name := range storages {
+		uses = append(uses, "storage:"+name)
+	}
+	return uses, storages
+}
+
+// schedule takes what may be taken, each time something has changed, until ctx ends.
+func (e *Engine) schedule(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.wake:
+		case <-tick.C:
+		}
+		select {
+		case <-e.table.complete: // what is not known cannot be weighed
+		default:
+			continue
+		}
+		for _, r := range e.table.all(due) {
+			if ctx.Err() != nil {
+				return
+			}
+			e.consider(ctx, r.Record)
+		}
+	}
+}
+
+// consider does what a record asks of this appliance.
+func (e *Engine) consider(ctx context.Context, r Record) {
+	switch {
+	case e.here(r):
+		e.attend(r)
+	case r.State == model.StateQueued && e.tooLate(r):
+		e.expire(ctx, r)
+	case e.mayTake(r) && time.Now().Before(e.leased()):
+		if err := e.claim(ctx, r); err != nil && ctx.Err() == nil {
+			e.config.Log.Warn("a migration could not be taken", "migration", r.ID, "err", err)
+		}
+	}
+}
+
+// here tells whether a task of a record runs in this process.
+func (e *Engine) here(r Record) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.running[r.ID]
+	return ok
+}
+
+// attend ends a task that runs here, if it is to end.
+func (e *Engine) attend(r Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, ok := e.running[r.ID]
+	switch {
+	case !ok || t.epoch == 0: // not begun yet
+	case r.Epoch > t.epoch || r.Owner != e.id:
+		t.cancel(ErrFenced)
+	case r.Ask == model.OperationKindCancel:
+		t.cancel(ErrCancelled)
+	case r.Ask == model.OperationKindPause:
+		t.cancel(ErrPaused)
+	case r.Task == Migrate && r.Spec.Schedule.WhenClosed == model.ScheduleWhenClosedPause && !open(r.Spec.Schedule, time.Now()):
+		t.cancel(ErrClosed)
+	}
+}
+
+// mayTake tells whether this appliance may run a record's task now.
+func (e *Engine) mayTake(r Record) bool {
+	if e.full() || !within(storagesOf(r), e.config.Storages) {
+		return false
+	}
+	switch r.State {
+	case model.StateQueued:
+		return e.waits(r) == ""
+	case model.StateRunning: // its owner is gone, or is this appliance in a former life
+		return r.Owner == e.id || e.nodes.silent(r.Owner, e.silence())
+	}
+	return false
+}
+
+func storagesOf(r Record) []string {
+	_, storages := Uses(r.Spec)
+	return storages
+}
+
+func (e *Engine) full() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.running) >= e.config.Capacity
+}
+
+// waits tells what a queued record waits for; "" if for nothing but an appliance.
+func (e *Engine) waits(r Record) string {
+	now, s := time.Now(), r.Spec.Schedule
+	switch {
+	case now.Before(r.NotBefore):
+		return "it is tried again at " + r.NotBefore.Format(time.RFC3339)
+	case !within(storagesOf(r), e.config.Storages) && !e.nodes.reached(storagesOf(r), e.config.Lease):
+		return "no appliance that is there reaches its storages: " + strings.Join(storagesOf(r), ", ")
+	case r.Task != Migrate:
+		return ""
+	case now.Before(s.Start):
+		return "it begins at " + s.Start.Format(time.RFC3339)
+	case !open(s, now):
+		return "it is outside of its windows; the next opens " + opens(s, now)
+	}
+	if why := e.waitsFor(s.After); why != "" {
+		return why
+	}
+	return e.overLimit(r, 0)
+}
+
+// waitsFor tells which of some migrations is not done and proved.
+func (e *Engine) waitsFor(after []string) string {
+	for _, id := range after {
+		r, ok := e.table.get(id)
+		switch {
+		case !ok:
+			return fmt.Sprintf("it comes after %s, which is not there", id)
+		case r.State == model.StateDone && (r.Verdict == model.VerdictProved || r.Verdict == model.VerdictRead):
+		case r.State == model.StateDone:
+			return fmt.Sprintf("it comes after %s, which is %s and not proved", id, r.Verdict)
+		default:
+			return fmt.Sprintf("it comes after %s, which is %s", id, r.State)
+		}
+	}
+	return ""
+}
+
+// overLimit tells of what a record uses that as many others use as may, of those that
+// were taken before a revision; before now if it is 0.
+func (e *Engine) overLimit(r Record, before int64) string {
+	uses, _ := Uses(r.Spec)
+	for _, use := range uses {
+		limit, ok := e.config.Limits[use]
+		if !ok {
+			continue
+		}
+		n := 0
+		for _, other := range e.table.all(due) {
+			theirs, _ := Uses(other.Spec)
+			if other.ID != r.ID && other.State == model.StateRunning && (before == 0 || other.claimed < before) && slices.Contains(theirs, use) {
+				n++
+			}
+		}
+		if n >= limit {
+			return fmt.Sprintf("%d migrations at once may use %s, and that many do", limit, use)
+		}
+	}
+	return ""
+}
+
+// tooLate tells of a migration that should have begun.
+func (e *Engine) tooLate(r Record) bool {
+	end := r.Spec.Schedule.End
+	return r.Task == Migrate && r.Epoch == 0 && !end.IsZero() && time.Now().After(end)
+}
+
+func (e *Engine) expire(ctx context.Context, r Record) {
+	_, err := e.change(ctx, r.ID, func(r *Record) error {
+		if r.State != model.StateQueued || !e.tooLate(*r) {
+			return errAsItIs
+		}
+		r.fail(model.Problem{Code: "too-late", Detail: "it had not begun by " + r.Spec.Schedule.End.Format(time.RFC3339), Try: "give it a schedule with a later end, and retry it"})
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		e.config.Log.Warn("a migration that is too late could not be ended", "migration", r.ID, "err", err)
+	}
+}
+
+// claim takes a record's task, if nobody else was quicker, and begins it. Where limits
+// are set it looks again afterwards: of those that took one at the same time, the later
+// ones give it back.
+func (e *Engine) claim(ctx context.Context, r Record) error {
+	e.hold(r.ID, &task{cancel: func(error) {}})
+	claimed, err := e.change(ctx, r.ID, func(now *Record) error {
+		if now.Epoch != r.Epoch || now.State != r.State || !e.mayTakeHeld(*now) {
+			return errAsItIs
+		}
+		now.State, now.Owner, now.Epoch, now.Why = model.StateRunning, e.id, r.Epoch+1, ""
+		return nil
+	})
+	if err != nil || claimed.Owner != e.id || claimed.Epoch != r.Epoch+1 || claimed.State != model.StateRunning {
+		e.drop(r.ID)
+		return err
+	}
+	if !e.table.await(ctx, claimed.Revision) {
+		e.drop(r.ID) // it is ours, and taken again when it is seen
+		return context.Cause(ctx)
+	}
+	if over := e.overLimit(claimed, claimed.Revision); over != "" && r.State == model.StateQueued {
+		defer e.drop(r.ID)
+		_, err := e.mine(ctx, claimed, func(r *Record) error { r.State = model.StateQueued; return nil })
+		return err
+	}
+	e.begin(claimed)
+	return nil
+}
+
+// mayTakeHeld is mayTake for a record of which the place is held already.
+func (e *Engine) mayTakeHeld(r Record) bool {
+	return r.State == model.StateQueued && e.waits(r) == "" || r.State == model.StateRunning && (r.Owner == e.id || e.nodes.silent(r.Owner, e.silence()))
+}
+
+func (e *Engine) hold(id string, t *task) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running[id] = t
+}
+
+func (e *Engine) drop(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.running, id)
+}
+
+// mine edits a record as its owner: ErrFenced if it is not the owner any more.
+func (e *Engine) mine(ctx context.Context, held Record, edit func(*Record) error) (Record, error) {
+	return e.change(ctx, held.ID, func(r *Record) error {
+		if r.Owner != e.id || r.Epoch != held.Epoch {
+			return ErrFenced
+		}
+		return edit(r)
+	})
+}
+
+// open tells whether a schedule's windows let work run. What cannot be read is refused
+// before it is kept, and lets nothing run.
+func open(s model.Schedule, now time.Time) bool {
+	windows, err := schedule.Parse(s.Windows)
+	return err == nil && schedule.Open(now.Local(), windows)
+}
+
+// opens is when the next window opens, for people.
+func opens(s model.Schedule, now time.Time) string {
+	windows, err := schedule.Parse(s.Windows)
+	if err != nil {
+		return "never: " + err.Error()
+	}
+	return schedule.Next(now.Local(), windows).Format(time.RFC3339)
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"hyper2kvm/agent/api/model"
+)
+
+// Submit keeps a new migration. The same key and spec may be given again: the
+// migration that was made then is returned. An ID is made up if there is none.
+func (e *Engine) Submit(ctx context.Context, id string, s model.Spec, name, by, key string) (Record, error) {
+	id = newID(id, name, key)
+	r := newRecord(id, s, name, by, key, time.Now().UTC())
+	text, err := r.encode()
+	if err != nil {
+		return Record{}, err
+	}
+	revision, err := e.bus.jobs.Create(ctx, id, text)
+	if err == nil {
+		r.Revision = int64(revision)
+		e.saw(r)
+		return r, nil
+	}
+	was, failed := e.read(ctx, id)
+	switch {
+	case errors.Is(failed, ErrUnknown):
+		return Record{}, fmt.Errorf("keep migration %s: %w", id, err)
+	case failed != nil:
+		return Record{}, errors.Join(err, failed)
+	}
+	op, err := was.asked(key, digest(s))
+	if op == nil && err == nil {
+		err = fmt.Errorf("%w: %s", ErrExists, id)
+	}
+	return was, err
+}
+
+// Order has something done to a migration. It returns the operation that tells how
+// far that is.
+func (e *Engine) Order(ctx context.Context, id string, o Order) (op model.Operation, r Record, err error) {
+	r, err = e.change(ctx, id, func(r *Record) error {
+		p, err := r.order(o, time.Now().UTC())
+		if err == nil {
+			op = *p
+		}
+		return err
+	})
+	return op, r, err
+}
+
+// Reschedule changes when a migration runs that has not ended.
+func (e *Engine) Reschedule(ctx context.Context, id string, s model.Schedule, revision int64) (Record, error) {
+	return e.change(ctx, id, func(r *Record) error {
+		switch {
+		case revision != 0 && revision != r.Revision:
+			return ErrChanged
+		case r.ended():
+			return r.notNow("given another schedule", "it has ended")
+		}
+		r.Spec.Schedule = s
+		return nil
+	})
+}
+
+// Forget removes the record of a migration that has ended, and what is kept with it.
+func (e *Engine) Forget(ctx context.Context, id string, revision int64) error {
+	r, err := e.read(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case revision != 0 && revision != r.Revision:
+		return ErrChanged
+	case !r.ended():
+		return r.notNow("forgotten", "it has not ended; cancel it first")
+	}
+	err = e.bus.jobs.Delete(ctx, id, jetstream.LastRevision(uint64(r.Revision)))
+	if wrongRevision(err) {
+		return ErrChanged
+	}
+	return errors.Join(err, e.forgetKept(ctx, id))
+}
+
+// read reads a record where it is kept.
+func (e *Engine) read(ctx context.Context, id string) (Record, error) {
+	entry, err := e.bus.jobs.Get(ctx, id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return Record{}, fmt.Errorf("%w: %s", ErrUnknown, id)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("read migration %s: %w", id, err)
+	}
+	return decode(entry.Value(), entry.Revision())
+}
+
+// errAsItIs is an edit that changes nothing.
+var errAsItIs = errors.New("as it is")
+
+// change edits a record, on what it is when it is written: edit is called again when
+// somebody else was quicker. An edit that ends with an error changes nothing.
+func (e *Engine) change(ctx context.Context, id string, edit func(*Record) error) (Record, error) {
+	var tried []byte
+	for {
+		entry, err := e.bus.jobs.Get(ctx, id)
+		if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+			return Record{}, fmt.Errorf("%w: %s", ErrUnknown, id)
+		}
+		if err != nil {
+			return Record{}, fmt.Errorf("read migration %s: %w", id, err)
+		}
+		r, err := decode(entry.Value(), entry.Revision())
+		if err != nil {
+			return r, err
+		}
+		if tried != nil && bytes.Equal(tried, entry.Value()) { // it was written, and the answer lost
+			e.saw(r)
+			return r, nil
+		}
+		r.Updated = time.Now().UTC()
+		before := r.clone()
+		if err := edit(&r); err != nil {
+			if errors.Is(err, errAsItIs) {
+				return before, nil
+			}
+			return before, err
+		}
+		if tried, err = r.encode(); err != nil {
+			return before, err
+		}
+		revision, err := e.bus.jobs.Update(ctx, id, tried, entry.Revision())
+		switch {
+		case err == nil:
+			r.Revision = int64(revision)
+			e.saw(r)
+			return r, nil
+		case !wrongRevision(err) && !passing(err), ctx.Err() != nil:
+			return before, fmt.Errorf("keep migration %s: %w", id, errors.Join(err, context.Cause(ctx)))
+		}
+	}
+}
+
+// wrongRevision tells of a value that is not the one any more that was to be replaced.
+func wrongRevision(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+}
