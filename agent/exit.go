@@ -3,20 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/guest/direct"
-	"hyper2kvm/fixers/inspect"
-	"hyper2kvm/pipeline"
-	"hyper2kvm/pipeline/disk"
-	"hyper2kvm/pipeline/source"
-	"hyper2kvm/testers/libvirt"
+	"hyper2kvm/agent/problem"
 )
 
 // Exit statuses. They are part of the interface: scripts decide on them.
@@ -39,16 +29,7 @@ const exitHelp = `Exit status:
     5  not proved: converted, but the result did not pass its boot test
   130  interrupted; the same command goes on where it was`
 
-var (
-	errUsage  = errors.New("wrong command line")
-	errPlan   = errors.New("cannot use this plan")
-	errFolder = errors.New("cannot use this folder; choose another with --to")
-	errFull   = errors.New("the storage is full")
-)
-
-// badInput are the errors that the operator ends by giving something else.
-var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrDamaged, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
-	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted}
+var errUsage = errors.New("wrong command line")
 
 func exitStatus(err error) int {
 	switch {
@@ -56,52 +37,16 @@ func exitStatus(err error) int {
 		return exitOK
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.Is(err, errUsage), errors.Is(err, libvirt.ErrURI):
+	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, pipeline.ErrBlocked):
-		return exitBlocked
-	case errors.Is(err, pipeline.ErrNotProved):
-		return exitNotProved
-	case errors.Is(err, errFull), errors.Is(err, syscall.ENOSPC):
-		return exitFailed
 	}
-	for _, bad := range badInput {
-		if errors.Is(err, bad) {
-			return exitBadInput
-		}
-	}
-	return exitFailed
+	return statuses[problem.KindOf(err)]
 }
 
-// sentence is an error as one line for people. Packages that wrap one another's
-// errors may each have said what kind of error it is: it is said once.
-func sentence(err error) string {
-	var lines []string
-	for line := range strings.Lines(err.Error()) {
-		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
-			lines = append(lines, line)
-		}
-	}
-	if errors.Is(err, errFull) {
-		lines = lines[:1] // the others follow from it
-	}
-	text := strings.Join(lines, "; ")
-	for _, kind := range badInput {
-		first, rest, ok := strings.Cut(text, kind.Error()+": ")
-		if ok {
-			text = first + kind.Error() + ": " + strings.ReplaceAll(rest, kind.Error()+": ", "")
-		}
-	}
-	if errors.Is(err, inspect.ErrNoOS) && !errors.Is(err, errFull) {
-		text += "; give the disk that the guest boots from, and --key for what is encrypted"
-	}
-	if errors.Is(err, source.ErrBadInput) && errors.Is(err, fs.ErrPermission) {
-		text += "; give this user the right to read it, or run hyper2kvm as root"
-	}
-	if errors.Is(err, direct.ErrBroken) {
-		text += "; give the same command again, and if it happens again with --engine libguestfs into another folder"
-	}
-	return pipeline.Line(text) // a guest may have a say in it
+// statuses are the exit statuses of each kind of problem.
+var statuses = map[problem.Kind]int{
+	problem.Usage: exitUsage, problem.BadInput: exitBadInput, problem.Busy: exitBadInput, problem.Blocked: exitBlocked, problem.NotProved: exitNotProved,
+	problem.Full: exitFailed, problem.Differs: exitFailed, problem.Failed: exitFailed,
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

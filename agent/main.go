@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/problem"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline/proc"
 )
@@ -61,7 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(stderr, "hyper2kvm: "+sentence(err))
+		fmt.Fprintln(stderr, "hyper2kvm: "+problem.Sentence(err))
 	}
 	return exitStatus(err)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/agent/problem"
 	"hyper2kvm/fixers"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/source"
@@ -97,15 +98,15 @@ func readPlan(path string) (fixers.Plan, error) {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return fixers.Plan{}, fmt.Errorf("%w: %w", errPlan, err)
+		return fixers.Plan{}, fmt.Errorf("%w: %w", problem.ErrPlan, err)
 	}
 	const try = `make one with "hyper2kvm plan --output json"`
 	var plan fixers.Plan
 	if err := json.Unmarshal(text, &plan); err != nil {
-		return plan, fmt.Errorf("%w: %s is not JSON of a plan (%w); %s", errPlan, path, err, try)
+		return plan, fmt.Errorf("%w: %s is not JSON of a plan (%w); %s", problem.ErrPlan, path, err, try)
 	}
 	if plan.Changes == nil { // a plan without changes has an empty list: other JSON would convert an unfixed guest
-		return plan, fmt.Errorf("%w: %s has no list of changes; %s", errPlan, path, try)
+		return plan, fmt.Errorf("%w: %s has no list of changes; %s", problem.ErrPlan, path, try)
 	}
 	return plan, nil
 }
@@ -153,7 +154,7 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	_, before := os.Lstat(folder)
 	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Keys: keys, Limits: limits}, o)
 	if errors.Is(err, transfer.ErrTarget) {
-		return ifFull(f.to, fmt.Errorf("%w: %w", errFolder, err))
+		return ifFull(f.to, fmt.Errorf("%w with --to: %w", problem.ErrFolder, err))
 	}
 	if err != nil {
 		return ifFull(folder, err)
@@ -189,7 +190,7 @@ func ifFull(folder string, err error) error {
 	if unix.Statfs(folder, &s) != nil || int64(s.Bavail)*s.Bsize >= little {
 		return err
 	}
-	return fmt.Errorf("%w: make room at %s and give the command again, or choose another folder: %w", errFull, folder, err)
+	return fmt.Errorf("%w: make room at %s and give the command again, or choose another folder: %w", problem.ErrFull, folder, err)
 }
 
 // existing is the absolute path of a source that is there.

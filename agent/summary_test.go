@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"hyper2kvm/agent/problem"
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/pipeline"
@@ -81,7 +82,7 @@ func TestEveryErrorHasItsExitStatus(t *testing.T) {
 		pipeline.ErrBlocked:   exitBlocked,
 		pipeline.ErrNotProved: exitNotProved,
 		errInterrupted:        exitInterrupted,
-		errFull:               exitFailed,
+		problem.ErrFull:       exitFailed,
 		errors.Join(source.ErrBadInput, syscall.ENOSPC):   exitFailed,
 		errors.Join(source.ErrBadInput, errInterrupted):   exitInterrupted,
 		errors.Join(disk.ErrChain, pipeline.ErrNotProved): exitNotProved,
@@ -91,22 +92,6 @@ func TestEveryErrorHasItsExitStatus(t *testing.T) {
 		}
 		if got := exitStatus(err); got != want {
 			t.Errorf("exitStatus(%v) = %d, want %d", err, got, want)
-		}
-	}
-}
-
-func TestAFailureIsOneSentence(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want string
-	}{
-		{fmt.Errorf("fetch: %w: %w", source.ErrBadInput, fmt.Errorf("%w: /a is a folder", source.ErrBadInput)),
-			"fetch: cannot use this source: /a is a folder"},
-		{errors.Join(errors.New("a failed"), nil, errors.New("b failed"), errors.New("a failed")), "a failed; b failed"},
-		{fmt.Errorf("%w: make room: %w", errFull, errors.Join(errors.New("a"), errors.New("b"))), "the storage is full: make room: a"},
-	} {
-		if got := sentence(c.err); got != c.want {
-			t.Errorf("sentence = %q, want %q", got, c.want)
 		}
 	}
 }

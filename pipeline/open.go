@@ -36,6 +36,11 @@ type Config struct {
 	Keys *guest.Keyring
 	// Limits are those of the speed at which sources are read.
 	Limits []transfer.Limit
+	// ID is that of a migration that begins; made up if empty.
+	ID string
+	// Before is called before each stage that is to run; with an error the run ends
+	// there, and goes on with that stage when it is opened again. It may be nil.
+	Before func(m *Migration, stage string) error
 }
 
 // Open begins a migration in a folder, or goes on with the one that is there:
@@ -61,7 +66,7 @@ func Open(c Config, o Options) (*Run, error) {
 	err = r.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = r.begin(c.Name, o)
+		err = r.begin(cmp.Or(c.ID, rand.Text()), c.Name, o)
 	case err == nil:
 		err = r.mayResume(o)
 	}
@@ -134,7 +139,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}
@@ -152,11 +157,11 @@ func (r *Run) load() (err error) {
 	return nil
 }
 
-func (r *Run) begin(name string, o Options) error {
+func (r *Run) begin(id, name string, o Options) error {
 	if name == "" {
 		name = filepath.Base(r.Folder)
 	}
-	r.Migration = &Migration{Version: recordVersion, Program: r.version, ID: rand.Text(), Name: name, Created: time.Now().UTC(), Options: o}
+	r.Migration = &Migration{Version: recordVersion, Program: r.version, ID: id, Name: name, Created: time.Now().UTC(), Options: o}
 	until := slices.Index(StageNames(), o.Until)
 	for i, s := range r.stages() {
 		record := Record{Name: s.Name, State: Pending}

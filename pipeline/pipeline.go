@@ -94,6 +94,7 @@ type Run struct {
 	accel    func(context.Context) (accel.Choice, error)
 	fixers   func() []fixer.Fixer
 	version  string
+	before   func(*Migration, string) error // each stage; may be nil
 	lock     *os.File
 	sources  []*disk.Source
 	storage  *disk.Storage
@@ -122,6 +123,11 @@ func (r *Run) Go(ctx context.Context) (err error) {
 				return err
 			}
 			continue
+		}
+		if r.before != nil {
+			if err := r.before(r.Migration, s.Name); err != nil {
+				return err
+			}
 		}
 		if err := r.step(ctx, s, record); err != nil {
 			return err
