@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest/direct"
+	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -152,33 +153,11 @@ func makeGuest(ts *testscript.TestScript, neg bool, args []string) {
 	if os.Geteuid() != 0 {
 		ts.Fatalf("the direct engine needs root")
 	}
-	fstab := "# made by the installer\n/dev/sda1\t/\text4\tdefaults 0 1\n"
+	fstab := guesttest.SmallFstab
 	if len(args) > 1 {
 		fstab = ts.ReadFile(args[1])
 	}
-	tree, err := os.MkdirTemp(ts.Getenv("WORK"), "tree")
-	ts.Check(err)
-	for name, text := range map[string]string{
-		"etc/os-release":       "ID=debian\nVERSION_ID=12\nPRETTY_NAME=Debian\n",
-		"etc/hostname":         "small\n",
-		"etc/fstab":            fstab,
-		"sbin/init":            "#!",
-		"lib/modules/6.1/here": "",
-	} {
-		path := filepath.Join(tree, name)
-		ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
-		ts.Check(os.WriteFile(path, []byte(text), 0o644))
-	}
-	raw := ts.MkAbs(args[0])
-	ts.Check(os.WriteFile(raw, nil, 0o600))
-	ts.Check(os.Truncate(raw, 32<<20))
-	for _, c := range []proc.Command{
-		{Name: "sfdisk", Args: []string{"-q", raw}, Stdin: strings.NewReader("label: dos\n2048,,83\n")},
-		{Name: "mke2fs", Args: []string{"-q", "-t", "ext4", "-U", "6c1c6a32-5a5c-4a52-8d68-0a5f2f5b7f11", "-d", tree, "-E", "offset=1048576", raw, "31m"}},
-	} {
-		_, err := c.Run(context.Background())
-		ts.Check(err)
-	}
+	ts.Check(guesttest.Small(context.Background(), ts.MkAbs(args[0]), fstab))
 }
 
 // A log at level Debug names every program with its argv.

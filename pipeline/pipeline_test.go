@@ -45,37 +45,10 @@ func TestTheOrderIsSacred(t *testing.T) {
 func small(t *testing.T) string {
 	t.Helper()
 	needTools(t, "mke2fs", "sfdisk", "qemu-img", "qemu-nbd", "qemu-storage-daemon")
-	tree := t.TempDir()
-	for name, text := range map[string]string{
-		"etc/os-release":       "ID=debian\nVERSION_ID=12\nPRETTY_NAME=Debian\n",
-		"etc/hostname":         "small\n",
-		"etc/fstab":            "# made by the installer\n/dev/sda1\t/\text4\tdefaults 0 1\n",
-		"sbin/init":            "#!",
-		"lib/modules/6.1/here": "",
-	} {
-		path := filepath.Join(tree, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	raw := filepath.Join(t.TempDir(), "small.raw")
-	if err := os.WriteFile(raw, nil, 0o600); err != nil {
+	if err := guesttest.Small(t.Context(), raw, guesttest.SmallFstab); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(raw, 32<<20); err != nil {
-		t.Fatal(err)
-	}
-	run := func(stdin, name string, args ...string) {
-		t.Helper()
-		if _, err := (proc.Command{Name: name, Args: args, Stdin: strings.NewReader(stdin)}).Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run("label: dos\n2048,,83\n", "sfdisk", "-q", raw)
-	run("", "mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "offset=1048576", raw, "31m")
 	return raw
 }
 

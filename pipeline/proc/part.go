@@ -34,6 +34,9 @@ func (s Service) command(said *tail) (*exec.Cmd, error) {
 	if s.PrivateMounts {
 		cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS
 	}
+	if s.Group != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.Group.Fd())
+	}
 	return cmd, nil
 }
 

@@ -30,6 +30,8 @@ type Service struct {
 	Keep []uintptr
 	// Files are its descriptors 3, 4 and so on: see Handed.
 	Files []*os.File
+	// Group is the folder of a control group in which it begins; the agent's own if nil.
+	Group *os.File
 }
 
 // Server is a running program. It ends with Stop, with the agent, or by itself.

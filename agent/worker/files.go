@@ -1,0 +1,85 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/engine"
+)
+
+// Bounds of what is kept of a migration beside its folder.
+const (
+	maxFiles = 200
+	maxFile  = 16 << 20
+)
+
+// keepFiles keeps the small files of a migration: its record, report, screens, logs.
+func (w *Worker) keepFiles(ctx context.Context, j engine.Job, folder string) error {
+	files, err := Files(folder)
+	if err != nil {
+		return err
+	}
+	kept := 0
+	for _, f := range files {
+		if isDisk(f.Path) || f.Size > maxFile || kept == maxFiles {
+			continue
+		}
+		kept++
+		if err := w.keepFile(ctx, j.ID, folder, f.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) keepFile(ctx context.Context, id, folder, path string) (err error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	f, err := root.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return w.Keep(ctx, id, path, f)
+}
+
+// isDisk tells whether a file of a migration is one of its disks, or what belongs to one.
+func isDisk(path string) bool {
+	ext := filepath.Ext(path)
+	return ext == ".qcow2" || ext == ".raw" || ext == ".vmdk" || ext == ".vdi" || ext == ".vhdx" || ext == ".manifest"
+}
+
+// Files are the files that a migration has made in its folder; none if it is not there.
+func Files(folder string) (list []model.File, err error) {
+	err = fs.WalkDir(os.DirFS(folder), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case d.IsDir() && path == "work":
+			return fs.SkipDir
+		case !d.Type().IsRegular() || path == "lock" || strings.HasSuffix(path, ".new"):
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		list = append(list, model.File{Path: path, Size: info.Size()})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", folder, err)
+	}
+	return list, nil
+}

@@ -1,0 +1,291 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/storage"
+	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct"
+	"hyper2kvm/fixers/guest/guesttest"
+)
+
+func TestMain(m *testing.M) {
+	if status, played := direct.Serve(); played {
+		os.Exit(status)
+	}
+	if status, played := Serve(); played {
+		os.Exit(status)
+	}
+	os.Exit(m.Run())
+}
+
+// bench is an engine with a worker, and a storage with a small guest.
+type bench struct {
+	*engine.Engine
+	from, to string
+	config   engine.Config
+	worker   *Worker
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	guesttest.Need(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
+	b := &bench{from: t.TempDir(), to: t.TempDir()}
+	if err := guesttest.Small(t.Context(), filepath.Join(b.from, "small.raw"), guesttest.SmallFstab); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	groups, err := OpenGroups(fmt.Sprintf("test-%d", os.Getpid()), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.worker = &Worker{Version: "test", Groups: groups, Log: log,
+		Storages: storage.List{{Name: "from", Path: b.from, Use: model.StorageUseSource}, {Name: "to", Path: b.to, Use: model.StorageUseTarget}},
+		Secret: func(_ context.Context, name string) (guest.Secret, error) {
+			return nil, errors.New("there is no secret " + name)
+		},
+		Keep: func(ctx context.Context, id, path string, f *os.File) error {
+			info, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			return b.Engine.Keep(ctx, id, path, info.Size(), f)
+		}}
+	b.config = engine.Config{State: t.TempDir(), Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 2, Lease: 5 * time.Second, Worker: b.worker, Log: log}
+	b.open(t)
+	return b
+}
+
+func (b *bench) open(t *testing.T) {
+	t.Helper()
+	e, err := engine.Open(t.Context(), b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Engine = e
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func small() model.Spec {
+	return model.Spec{Source: model.Place{Storage: "from", Path: "small.raw"}, Target: model.Target{Storage: "to"}, Engine: model.SpecEngineDirect, Test: model.Test{Skip: "not part of this"}}
+}
+
+func (b *bench) submit(t *testing.T, id string, s model.Spec) {
+	t.Helper()
+	if _, err := b.Submit(t.Context(), id, s, Name(s), "ops", ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) ends(t *testing.T, id string, states ...model.State) model.Migration {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		m, err := b.View(t.Context(), id)
+		if err == nil && slices.Contains(states, m.State) {
+			return m
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("migration %s is %+v, %v", id, m, err)
+		}
+	}
+}
+
+func (b *bench) order(t *testing.T, id string, o engine.Order) {
+	t.Helper()
+	o.By = "ops"
+	if _, _, err := b.Order(t.Context(), id, o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAGuestIsMigratedVerifiedAndUndone(t *testing.T) {
+	b := newBench(t)
+	b.submit(t, "small", small())
+	m := b.ends(t, "small", model.StateDone, model.StateFailed)
+	if m.State != model.StateDone || m.Verdict != model.VerdictUntested || m.Folder.Path != "small" || len(m.Stages) != 7 || m.Plan.Changes == 0 || m.Plan.Digest == "" {
+		t.Fatalf("it ended as %+v", m)
+	}
+	if _, err := os.Stat(filepath.Join(b.to, "small", "small-disk0.qcow2")); err != nil {
+		t.Error(err)
+	}
+	kept, err := b.Kept(t.Context(), "small")
+	if err != nil || !slices.ContainsFunc(kept, func(f model.File) bool { return f.Path == "small-report.md" && f.Size > 0 }) ||
+		slices.ContainsFunc(kept, func(f model.File) bool { return strings.HasSuffix(f.Path, ".qcow2") }) {
+		t.Errorf("kept are %+v, %v", kept, err)
+	}
+	b.order(t, "small", engine.Order{Kind: model.OperationKindVerify, Args: engine.Args{AgainstSource: true}})
+	m = b.ends(t, "small", model.StateDone, model.StateFailed)
+	if last := m.Operations[len(m.Operations)-1]; !last.Done || len(last.Verified) != 2 || last.Problem.Code != "" {
+		t.Errorf("verified: %+v", last)
+	}
+	b.order(t, "small", engine.Order{Kind: model.OperationKindUndo})
+	if m = b.ends(t, "small", model.StateDone, model.StateFailed); m.Verdict != model.VerdictUndone {
+		t.Errorf("undone, it is %+v", m)
+	}
+}
+
+func TestAPlanIsShownBeforeAnythingIsDone(t *testing.T) {
+	b := newBench(t)
+	s := small()
+	s.Approval = model.SpecApprovalRequired
+	b.submit(t, "small", s)
+	m := b.ends(t, "small", model.StatePlanned, model.StateFailed, model.StateDone)
+	if m.State != model.StatePlanned || m.Plan.Changes == 0 || m.Stages[4].State != model.StageStatePending {
+		t.Fatalf("it waits as %+v", m)
+	}
+	b.order(t, "small", engine.Order{Kind: model.OperationKindApprove, Digest: m.Plan.Digest})
+	if m = b.ends(t, "small", model.StateDone, model.StateFailed); m.State != model.StateDone || m.Plan.ApprovedBy != "ops" {
+		t.Errorf("approved, it ended as %+v", m)
+	}
+}
+
+func TestOneThatIsGivenUpLeavesItsTargetEmpty(t *testing.T) {
+	b := newBench(t)
+	s := small()
+	s.Approval = model.SpecApprovalRequired
+	b.submit(t, "small", s)
+	b.ends(t, "small", model.StatePlanned)
+	b.order(t, "small", engine.Order{Kind: model.OperationKindCancel})
+	b.ends(t, "small", model.StateCancelled)
+	if left, err := os.ReadDir(b.to); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+func TestWhatCannotBeDoneIsOneProblem(t *testing.T) {
+	b := newBench(t)
+	if err := os.WriteFile(filepath.Join(b.from, "text.raw"), []byte("no disk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for id, c := range map[string]struct {
+		change     func(*model.Spec)
+		code, text string
+	}{
+		"none":    {func(s *model.Spec) { s.Source.Path = "none.vmx" }, "bad-input", "none.vmx: no such file"},
+		"nothing": {func(s *model.Spec) { s.Source.Path = "text.raw" }, "bad-input", "the disks hold no file systems"},
+		"secret":  {func(s *model.Spec) { s.Keys = []model.Key{{Device: "all", Secret: "gone"}} }, "no-such-secret", "no secret gone"},
+		"limit":   {func(s *model.Spec) { s.Limits = []string{"fast"} }, "bad-input", "fast"},
+	} {
+		s := small()
+		s.Name = id
+		c.change(&s)
+		b.submit(t, id, s)
+		if m := b.ends(t, id, model.StateFailed, model.StateDone); m.State != model.StateFailed || m.Problem.Code != c.code || !strings.Contains(m.Problem.Detail, c.text) {
+			t.Errorf("%s: %s, %+v", id, m.State, m.Problem)
+		}
+	}
+}
+
+// runners are the processes of runners that this process started.
+func runners(t *testing.T) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil || !strings.HasPrefix(string(text), runnerName+"\x00") {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(f, "/proc/%d/", &pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// TestKilledAtAnyMoment kills the runner at moments all over a migration.
+func TestKilledAtAnyMoment(t *testing.T) {
+	b := newBench(t)
+	kills := 0
+	for i := range 8 {
+		id := fmt.Sprintf("m%d", i)
+		s := small()
+		s.Name = id
+		b.submit(t, id, s)
+		time.Sleep(time.Duration(20+i*90) * time.Millisecond)
+		for _, pid := range runners(t) {
+			if unix.Kill(pid, unix.SIGKILL) == nil {
+				kills++
+			}
+		}
+		if m := b.ends(t, id, model.StateDone, model.StateFailed); m.State != model.StateDone || len(m.Stages) != 7 || m.Stages[6].State != model.StageStateSkipped {
+			t.Errorf("killed, %s ended as %+v", id, m)
+		}
+	}
+	if kills < 4 {
+		t.Errorf("only %d were killed", kills)
+	}
+	if left := runners(t); len(left) > 0 {
+		t.Errorf("runners are left: %v", left)
+	}
+}
+
+// TestARunnerWithoutALeaseEnds: one whose agent does not tell it that it may go on
+// ends itself.
+func TestARunnerWithoutALeaseEnds(t *testing.T) {
+	b := newBench(t)
+	group, err := b.worker.Groups.enter("leaseless")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := order{Task: engine.Migrate, ID: "leaseless", Name: "leaseless", Folder: filepath.Join(b.to, "leaseless"), Lease: 200 * time.Millisecond, Group: group.path}
+	o.Options, err = b.worker.options(small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := startRunner(t.Context(), group, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := make(chan report, 100)
+	go r.listen(reports)
+	select {
+	case <-r.server.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on without a lease")
+	}
+	if err := errors.Join(r.close(), group.leave()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnEngineThatIsClosedStopsItsRunnersAndGoesOn(t *testing.T) {
+	b := newBench(t)
+	for i := range 3 {
+		id := fmt.Sprintf("m%d", i)
+		s := small()
+		s.Name = id
+		b.submit(t, id, s)
+		time.Sleep(time.Duration(100+i*200) * time.Millisecond)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left := runners(t); len(left) > 0 {
+			t.Errorf("runners are left: %v", left)
+		}
+		b.open(t)
+		if m := b.ends(t, id, model.StateDone, model.StateFailed); m.State != model.StateDone {
+			t.Errorf("%s ended as %+v", id, m)
+		}
+	}
+}
