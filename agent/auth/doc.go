@@ -8,6 +8,7 @@
 //   - User: a person with a password, kept here. Session: of a person at the console.
 //   - Token: what a program shows; it never outlives its owner, nor has more rights.
 //   - Certificate: a client's key, known by the SHA-256 of its SubjectPublicKeyInfo.
+//   - Provider: of OpenID Connect, that vouches for people instead.
 //   - First code: makes the first admin of an appliance that nobody has access to.
 //
 // # What is kept, and how soon a change holds

@@ -13,6 +13,7 @@ func (g *Gate) Sweep(ctx context.Context) error {
 	return errors.Join(
 		sweep(ctx, g, sessionPrefix, func(s session) time.Time { return s.ends() }),
 		sweep(ctx, g, tokenPrefix, func(t token) time.Time { return t.Expires.Add(keptFor) }),
+		sweep(ctx, g, pendingPrefix, func(p pending) time.Time { return p.Until }),
 	)
 }
 
