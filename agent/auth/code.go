@@ -115,7 +115,7 @@ func (g *Gate) useCode(ctx context.Context, text, name, password string) error {
 		return err
 	}
 	check := func(a *access) error {
-		if a.Begun || a.Code == "" || !same(a.Code, digest(code)) {
+		if !same(a.Code, digest(code)) {
 			return ErrNoCode
 		}
 		return nil

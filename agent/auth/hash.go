@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
@@ -77,7 +78,7 @@ var decoy = hashed{theCost, make([]byte, saltSize), make([]byte, hashSize)}.Stri
 
 const (
 	atOnce  = 1  // 64 MiB each; more would take the cores from migrations
-	waiting = 32 // about 4 seconds
+	waiting = 32 // 5 seconds of an idle machine
 )
 
 // hasher hashes passwords, few at once, so that log-ins take no more than their memory.
@@ -90,10 +91,15 @@ func newHasher() *hasher {
 	return &hasher{
 		queue: make(chan struct{}, atOnce+waiting),
 		slots: make(chan struct{}, atOnce),
-		derive: func(password, salt []byte, c cost) []byte {
-			return argon2.IDKey(password, salt, c.passes, c.memory, c.lanes, hashSize)
-		},
+		derive: argon2id,
 	}
+}
+
+// argon2id gives back at once what it took: until the next collection it would be the
+// agent's, and that of several log-ins together.
+func argon2id(password, salt []byte, c cost) []byte {
+	defer debug.FreeOSMemory()
+	return argon2.IDKey(password, salt, c.passes, c.memory, c.lanes, hashSize)
 }
 
 // fits tells whether a password is the one of which a hash is kept.
