@@ -18,3 +18,6 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 
 // MarshalText is what is saved.
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Wipe overwrites it, for when it is not needed any more. Copies are not known.
+func (s Secret) Wipe() { clear(s) }

@@ -28,3 +28,12 @@ func TestASecretIsNeverSeen(t *testing.T) {
 		}
 	}
 }
+
+func TestAWipedSecretIsGone(t *testing.T) {
+	s := Secret("sesame")
+	part := s[2:4]
+	s.Wipe()
+	if string(s) != "\x00\x00\x00\x00\x00\x00" || string(part) != "\x00\x00" {
+		t.Errorf("%q is left", []byte(s))
+	}
+}

@@ -1,0 +1,33 @@
+// Package auth decides who may do what on the appliances that share a store. It knows
+// no HTTP: an API hands it what a request carries, and gets a Principal or an error.
+//
+// Words:
+//
+//   - Role: viewer, operator or admin, each of which may do what those before it may.
+//   - Principal: somebody who has proved who they are, with a role, for one request.
+//   - User: a person with a password, kept here. Session: of a person at the console.
+//   - Token: what a program shows; it never outlives its owner, nor has more rights.
+//   - Certificate: a client's key, known by the SHA-256 of its SubjectPublicKeyInfo.
+//   - Provider: of OpenID Connect, that vouches for people instead.
+//   - First code: makes the first admin of an appliance that nobody has access to.
+//
+// # What is kept, and how soon a change holds
+//
+// Users, certificates and the first code are one record, so that what must hold of all
+// of them (an admin stays, the code is used once) holds by one compare-and-swap, from
+// whichever appliance. Each session and each token is a record of its own. Passwords are
+// kept as argon2id, codes, tokens and sessions as SHA-256 of 100 random bits at least.
+//
+// Sessions and tokens are read from the store with each request: one that is ended or
+// revoked is refused everywhere as soon as the store says so. The record of users and
+// certificates is read again when it is older than two seconds, counted from before it
+// was read; changes made by this appliance hold at once. What lasts longer than a request
+// asks Recheck every few seconds. Log-ins, and changes to users, certificates and tokens,
+// read anew: an admin who was removed cannot use those two seconds to stay. Without a
+// store nobody gets in, but over the socket.
+//
+// # What is bounded
+//
+// Users and certificates 256 each, tokens 1000, sessions 16 a person, passwords hashed
+// one at a time (64 MiB each) with 32 waiting. See limits for attempts to log in.
+package auth
