@@ -9,20 +9,19 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"hyper2kvm/pipeline/week"
 )
 
 // ErrLimit is a limit that cannot be understood.
 var ErrLimit = errors.New("cannot use the limit")
 
-// Limit is how fast a source may be read, always or in a window of the week.
-// The first of several limits whose window it is holds.
+// Limit is how fast a source may be read, always or in a window of the week, of the
+// local time. The first of several limits whose window it is holds.
 type Limit struct {
-	Rate     int64         `json:"rate"` // bytes a second; zero: as fast as can be
-	Days     [7]bool       `json:"days"` // by time.Weekday; none is all
-	From, To time.Duration // since midnight, local time; both zero for all day; To before From goes over midnight
+	Rate int64 `json:"rate"` // bytes a second; zero: as fast as can be
+	week.Window
 }
-
-var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
 // ParseLimit reads "50M", "08:00-18:00=20M" or "mon-fri 08:00-18:00=20M": a rate
 // in bytes a second, with K, M and G for powers of 1024 and "unlimited" for none.
@@ -34,21 +33,11 @@ func ParseLimit(text string) (l Limit, err error) {
 	if l.Rate, err = parseRate(amount); err != nil {
 		return l, fmt.Errorf("%w %q: %w", ErrLimit, text, err)
 	}
-	fields := strings.Fields(strings.ToLower(when))
-	if len(fields) > 0 && !strings.Contains(fields[0], ":") {
-		if err := l.parseDays(fields[0]); err != nil {
-			return l, fmt.Errorf("%w %q: %w", ErrLimit, text, err)
-		}
-		fields = fields[1:]
+	if !found {
+		return l, nil
 	}
-	switch len(fields) {
-	case 0:
-	case 1:
-		if err := l.parseHours(fields[0]); err != nil {
-			return l, fmt.Errorf("%w %q: %w", ErrLimit, text, err)
-		}
-	default:
-		return l, fmt.Errorf("%w %q: write it like mon-fri 08:00-18:00=20M", ErrLimit, text)
+	if l.Window, err = week.Parse(when); err != nil {
+		return l, fmt.Errorf("%w %q: %w", ErrLimit, text, err)
 	}
 	return l, nil
 }
@@ -80,64 +69,6 @@ func ParseSize(text string) (int64, error) {
 	return n * unit, nil
 }
 
-func (l *Limit) parseDays(text string) error {
-	for part := range strings.SplitSeq(text, ",") {
-		first, end, isRange := strings.Cut(part, "-")
-		if !isRange {
-			end = first
-		}
-		a, b := weekday(first), weekday(end)
-		if a < 0 || b < 0 {
-			return fmt.Errorf("%q are no days: write mon-fri or sat,sun", text)
-		}
-		for ; ; a = (a + 1) % 7 {
-			l.Days[a] = true
-			if a == b {
-				break
-			}
-		}
-	}
-	return nil
-}
-
-func weekday(name string) int {
-	for i, d := range weekdays {
-		if d == name {
-			return i
-		}
-	}
-	return -1
-}
-
-func (l *Limit) parseHours(text string) error {
-	from, to, ok := strings.Cut(text, "-")
-	a, errFrom := time.Parse("15:04", from)
-	b, errTo := time.Parse("15:04", strings.Replace(to, "24:00", "00:00", 1))
-	if !ok || errFrom != nil || errTo != nil {
-		return fmt.Errorf("%q are no hours: write 08:00-18:00", text)
-	}
-	l.From, l.To = sinceMidnight(a), sinceMidnight(b)
-	return nil
-}
-
-func sinceMidnight(t time.Time) time.Duration {
-	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second
-}
-
-// holds tells whether it is the limit's time. A window over midnight belongs to
-// the day on which it begins.
-func (l Limit) holds(now time.Time) bool {
-	at, day := sinceMidnight(now), now.Weekday()
-	inside := l.From == l.To || l.From <= at && at < l.To
-	if l.To < l.From {
-		inside = at >= l.From || at < l.To
-		if at < l.To {
-			day = (day + 6) % 7
-		}
-	}
-	return inside && (l.Days == [7]bool{} || l.Days[day])
-}
-
 // throttle holds back what reads a source, all disks together.
 type throttle struct {
 	limits []Limit
@@ -155,7 +86,7 @@ func newThrottle(limits []Limit) *throttle {
 // rate is what holds now.
 func (t *throttle) rate() rate.Limit {
 	for _, l := range t.limits {
-		if l.holds(t.now()) {
+		if l.Holds(t.now()) {
 			if l.Rate == 0 {
 				return rate.Inf
 			}

@@ -7,26 +7,29 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"hyper2kvm/pipeline/week"
 )
 
 func TestLimitsAreRead(t *testing.T) {
 	hour := time.Hour
+	workdays := [7]bool{1: true, 2: true, 3: true, 4: true, 5: true}
 	for text, want := range map[string]Limit{
 		"50M":                     {Rate: 50 << 20},
 		"1024":                    {Rate: 1024},
 		"2g":                      {Rate: 2 << 30},
 		"10MB/s":                  {Rate: 10 << 20},
-		"08:00-18:00=20M":         {Rate: 20 << 20, From: 8 * hour, To: 18 * hour},
-		"22:00-06:00=unlimited":   {From: 22 * hour, To: 6 * hour},
-		"fri-mon=1K":              {Rate: 1 << 10, Days: [7]bool{0: true, 1: true, 5: true, 6: true}},
-		"tue,thu 12:30-24:00=1K":  {Rate: 1 << 10, Days: [7]bool{2: true, 4: true}, From: 12*hour + 30*time.Minute},
-		"Mon-Fri 08:00-18:00 =2M": {Rate: 2 << 20, Days: [7]bool{1: true, 2: true, 3: true, 4: true, 5: true}, From: 8 * hour, To: 18 * hour},
+		"08:00-18:00=20M":         {20 << 20, week.Window{From: 8 * hour, To: 18 * hour}},
+		"22:00-06:00=unlimited":   {0, week.Window{From: 22 * hour, To: 6 * hour}},
+		"fri-mon=1K":              {1 << 10, week.Window{Days: [7]bool{0: true, 1: true, 5: true, 6: true}}},
+		"tue,thu 12:30-24:00=1K":  {1 << 10, week.Window{Days: [7]bool{2: true, 4: true}, From: 12*hour + 30*time.Minute}},
+		"Mon-Fri 08:00-18:00 =2M": {2 << 20, week.Window{Days: workdays, From: 8 * hour, To: 18 * hour}},
 	} {
 		if got, err := ParseLimit(text); err != nil || got != want {
 			t.Errorf("ParseLimit(%q) = %+v, %v, want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "0", "-5M", "fast", "M", "9999999999G", "08:00=5M", "8-18=5M", "mon 08:00-18:00 x=5M", "someday=5M", "25:00-26:00=5M"} {
+	for _, text := range []string{"", "0", "-5M", "fast", "M", "9999999999G", "08:00=5M", "8-18=5M", "mon 08:00-18:00 x=5M", "someday=5M", "25:00-26:00=5M", "=5M"} {
 		if got, err := ParseLimit(text); !errors.Is(err, ErrLimit) {
 			t.Errorf("ParseLimit(%q) = %+v, %v, want %v", text, got, err, ErrLimit)
 		}
