@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/batch"
+	"hyper2kvm/agent/config"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/inspect"
@@ -48,7 +50,7 @@ var (
 
 // badInput are the errors that the operator ends by giving something else.
 var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrDamaged, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, errPlan, errFolder, pipeline.ErrRecord, pipeline.ErrBusy,
-	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted}
+	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted, config.ErrSettings, batch.ErrBatch}
 
 func exitStatus(err error) int {
 	switch {

@@ -69,13 +69,22 @@ func (s *Schema) faults(v *Value, wrong *jsonschema.ValidationError) (faults Fau
 		}
 		return faults
 	}
-	if len(wrong.Causes) == 0 {
+	if len(wrong.Causes) == 0 || choice(wrong.ErrorKind) && at["x-wanted"] != nil {
 		return Faults{v.Fault(wrong.InstanceLocation, "%s", words(wrong.ErrorKind, v, wrong.InstanceLocation, at))}
 	}
 	for _, cause := range wrong.Causes {
 		faults = append(faults, s.faults(v, cause)...)
 	}
 	return faults
+}
+
+// choice tells whether a value was to be one of several, each with faults of its own.
+func choice(k jsonschema.ErrorKind) bool {
+	switch k.(type) {
+	case *kind.OneOf, *kind.AnyOf:
+		return true
+	}
+	return false
 }
 
 // fragment is where in the document a schema's address points.

@@ -108,5 +108,32 @@ func (v *Value) With(name string, field *Value) *Value {
 	return &Value{Origin: v.Origin, Fields: fields}
 }
 
+// Without is the map without a field.
+func (v *Value) Without(name string) *Value {
+	fields := maps.Clone(v.Fields)
+	delete(fields, name)
+	return &Value{Origin: v.Origin, Fields: fields}
+}
+
 // names are a map's fields in the order in which they are shown.
 func (v *Value) names() []string { return slices.Sorted(maps.Keys(v.Fields)) }
+
+// Bare is the value without the fields that are null, in maps of lists too.
+func (v *Value) Bare() *Value {
+	bare := &Value{Origin: v.Origin, Scalar: v.Scalar}
+	if v.Fields != nil {
+		bare.Fields = make(map[string]*Value, len(v.Fields))
+	}
+	for name, field := range v.Fields {
+		if !field.null() {
+			bare.Fields[name] = field.Bare()
+		}
+	}
+	if v.List != nil {
+		bare.List = make([]*Value, len(v.List))
+	}
+	for i, item := range v.List {
+		bare.List[i] = item.Bare()
+	}
+	return bare
+}

@@ -98,9 +98,9 @@ func words(k jsonschema.ErrorKind, v *Value, path []string, schema map[string]an
 	return is + ": write " + want
 }
 
-// private are fields that hold a secret's name, in which people may have written the
-// secret: their values are not shown.
-var private = regexp.MustCompile(`(?i)secret|password|passphrase|token`)
+// private are fields that hold a secret's name or an address, in which people may have
+// written the secret: their values are not shown.
+var private = regexp.MustCompile(`(?i)secret|password|passphrase|token|url`)
 
 // shownAs is a value in a sentence.
 func shownAs(v *Value, path []string) string {
