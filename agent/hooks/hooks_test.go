@@ -142,7 +142,7 @@ func TestOnlyProgramsOfTheFolderAreRun(t *testing.T) {
 	if err := r.Check(Hook{Program: "good"}); err == nil || !strings.Contains(err.Error(), "others can write to "+r.Folder) {
 		t.Errorf("in a folder that all can write to: %v", err)
 	}
-	must(os.Chmod(r.Folder, 0o1777))
+	must(os.Chmod(r.Folder, 0o777|os.ModeSticky))
 	if err := r.Check(Hook{Program: "good"}); err == nil || !strings.Contains(err.Error(), "others can write to "+r.Folder) {
 		t.Errorf("in a sticky folder that all can write to: %v", err)
 	}
