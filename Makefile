@@ -52,6 +52,7 @@ guest-binaries: setup ## the small static programs that run inside guests
 generate: ## the code that is made of the API's description
 	go build -C build/tools -o $(CACHE)/bin/oapi-codegen github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
 	for c in $(GENERATED); do $(CACHE)/bin/oapi-codegen -config $$c agent/api/openapi.yaml; done
+	go test ./agent/spec -run TestTheSchemaIsTheDescriptions -update
 
 generate-check: ## fail if generated code is not current
 	@was=$$(cat $(GENERATED:config.yaml=*.gen.go) | sha256sum); $(MAKE) --no-print-directory generate; \

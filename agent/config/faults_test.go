@@ -1,0 +1,102 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+const storages = "storages:\n- {name: vmware, path: /srv/vmware, use: source}\n- {name: kvm, path: /srv/kvm, use: target}\n"
+
+func peers(n int) string {
+	text := "appliance: {name: a0}\nengine:\n  shape: cluster\n  cluster:\n    name: f\n    peers:\n"
+	for i := range n {
+		text += fmt.Sprintf("    - {name: a%d, address: 'a%d:6222'}\n", i, i)
+	}
+	return text
+}
+
+// faults is what is said of each file; the file's name is left out.
+var faults = map[string]string{
+	"capcity: 3":                            "1: capcity: there is no such field: write capacity",
+	"capacity: 0":                           "1: capacity: is 0: write at least 1",
+	"capacity: all":                         `1: capacity: is "all": write a whole number`,
+	"log:\n  level: loud":                   `2: log.level: is "loud": write debug, info, warn or error`,
+	"listen: []":                            "1: listen: has 0 entries: write at least 1",
+	"listen:\n- https: ':8443'\n  vsock: 1": "2: listen[0]: has the fields https, vsock: write one of https, unix and vsock in each entry",
+	"listen: [https: 8443]":                 "1: listen[0].https: is 8443: write a port, with an address of this host if not on all, such as :8443 or 192.0.2.7:8443",
+	"listen: [https: ':84430']":             `1: listen[0].https: is ":84430": write a port from 1 to 65535, such as :8443`,
+	"listen: [unix: /" + strings.Repeat("s", 107) + "]":                            "1: listen[0].unix: has 108 bytes: a socket's path has at most 107",
+	"tls: {certificate: /c.pem}":                                                   "1: tls: has one of certificate and key: give both, or neither",
+	"storages:\n- name: kvm":                                                       "2: storages[0]: lacks path: its folder on this appliance",
+	"storages: [{name: K, path: /x}]":                                              `1: storages[0].name: is "K": write small letters, digits and hyphens, 63 at most`,
+	"storages: [{name: k, path: x}]":                                               `1: storages[0].path: is "x": write a path that begins with a slash`,
+	"storages: [{name: k, path: /x/../y/}]":                                        `1: storages[0].path: is "/x/../y/": write /y`,
+	"storages: [{name: k, path: /x, use: no}]":                                     `1: storages[0].use: is "no": write source, target or both`,
+	"storages:\n- {name: k, path: /x}\n- {name: k, path: /y}":                      "3: storages[1].name: another storage has the name k: give each its own",
+	"storages:\n- {name: k, path: /x}\n- {name: l, path: /x}":                      "3: storages[1].path: is the storage k: a folder is one storage",
+	"storages: [{name: k, path: /var/lib/hyper2kvm/results}]":                      "1: storages[0].path: /var/lib/hyper2kvm/results and the state /var/lib/hyper2kvm lie in one another: choose a folder apart",
+	"state: /srv/a/state\nstorages: [{name: k, path: /srv/a}]":                     "2: storages[0].path: /srv/a and the state /srv/a/state lie in one another: choose a folder apart",
+	"storages: [{name: k, path: /}]":                                               "1: storages[0].path: / and the state /var/lib/hyper2kvm lie in one another: choose a folder apart",
+	"limits: [{storage: kvm, atOnce: 1}]":                                          "1: limits[0].storage: there is no storage kvm: put it into storages",
+	storages + "limits:\n- {storage: kvm, atOnce: 1}\n- {storage: kvm, atOnce: 2}": "6: limits[1].storage: the storage kvm has a limit already: keep one",
+	"engine: {lease: 1s}":                                                          "1: engine.lease: is 1s: write from 5s to 10m0s",
+	"engine: {lease: 11m}":                                                         "1: engine.lease: is 11m0s: write from 5s to 10m0s",
+	"engine: {lease: 1.5m}":                                                        `1: engine.lease: is "1.5m": write a number with its unit, such as 30s, 10m, 24h or 365d, of five digits at most`,
+	"engine: {lease: 30}":                                                          "1: engine.lease: is 30: write a number with its unit, such as 30s, 10m, 24h or 365d, of five digits at most",
+	"engine:\n  hub: {}":                                                           "2: engine.hub: the shape is single: write shape: hub, or hub: null to remove it",
+	"engine: {shape: worker}":                                                      "1: engine.shape: is worker, and engine.worker is not there: say in it what it joins",
+	"engine: {shape: worker, worker: {hub: hub}}":                                  `1: engine.worker.hub: is "hub": write a host and a port, such as hub.example.org:4222`,
+	"engine: {shape: external, external: {url: 'nats://u:hunter2@nats:4222'}}":     "1: engine.external.url: is not what is wanted here: write an address such as tls://nats.example.org:4222, without a user",
+	peers(2): "6: engine.cluster.peers: is a list of 2: write 3 or 5 peers: two voting nodes lose their quorum with either, so that they are worse than one",
+	peers(4): "6: engine.cluster.peers: is a list of 4: write 3 or 5 peers: ",
+	peers(1): "6: engine.cluster.peers: is a list of 1: write 3 or 5 peers: ",
+	peers(7): "6: engine.cluster.peers: is a list of 7: write 3 or 5 peers: ",
+	strings.Replace(peers(3), "name: a0}\nengine", "name: b}\nengine", 1):                                 "6: engine.cluster.peers: none is this appliance, b: name all that vote, or set appliance.name",
+	strings.Replace(peers(3), "a2:", "a1:", 1):                                                            "9: engine.cluster.peers[2].name: a2 is there twice: each peer has a name and an address of its own",
+	"hooks: {folder: hooks.d}":                                                                            `1: hooks.folder: is "hooks.d": write a path that begins with a slash`,
+	"hooks: {webhooks: [{name: w}]}":                                                                      "1: hooks.webhooks[0]: w needs one of url and urlSecret",
+	"notify: {webhooks: [{name: w, url: 'https://h', urlSecret: s}]}":                                     "1: notify.webhooks[0]: w needs one of url and urlSecret",
+	"notify: {webhooks: [{name: w, url: 'ftp://h'}]}":                                                     `1: notify.webhooks[0].url: is not what is wanted here: write an address such as https://hooks.example.org/path`,
+	"notify: {webhooks: [{name: w, url: 'https://u:hunter2@h/'}]}":                                        "1: notify.webhooks[0].url: holds a user or a query, which may be secret: seal the whole address, and name that secret in urlSecret",
+	"notify: {webhooks: [{name: w, url: 'https://h/?sig=hunter2'}]}":                                      "1: notify.webhooks[0].url: holds a user or a query",
+	"notify: {webhooks: [{name: w, url: 'https://h', secret: 'hunter2 !'}]}":                              "1: notify.webhooks[0].secret: is not what is wanted here: write the name of a sealed secret, not the secret: small letters, digits and hyphens, 63 at most",
+	"notify: {webhooks: [{name: w, url: 'https://h', events: [ended]}]}":                                  `1: notify.webhooks[0].events[0]: is "ended": write queued, running, planned, paused, done, failed or cancelled`,
+	"notify:\n  webhooks:\n  - {name: w, url: 'https://h'}\n  - {name: w, url: 'https://i'}":              "4: notify.webhooks[1].name: another webhook has the name w: give each its own",
+	"notify: {mail: {server: 'm:25', from: a@b}}":                                                         "1: notify.mail: lacks to: the receivers",
+	"notify: {mail: {server: 'm:25', from: 'a@b\nBcc: c', to: [a@b]}}":                                    `1: notify.mail.from: is "a@b Bcc: c": write an address such as ops@example.org`,
+	"notify: {mail: {server: 'm:25', from: a@b, to: [a@b], password: hunter2}}":                           "1: notify.mail.password: there is no such field; there are encryption, events, from, secret, server, to, user",
+	"notify: {mail: {server: 'm:25', from: a@b, to: [a@b], user: u}}":                                     "1: notify.mail: has one of user and secret: give both, or neither",
+	"notify: {mail: {server: 'm:25', from: a@b, to: [a@b], user: u, secret: s, encryption: none}}":        "1: notify.mail.encryption: is none, and the password would be read by anybody in between: write startTLS or tls",
+	storages + "watch: [{storage: kvm, folder: in, target: kvm}]":                                         "4: watch[0].storage: the storage kvm is for target alone: set its use to both",
+	storages + "watch: [{storage: vmware, folder: /in, target: kvm}]":                                     "4: watch[0].folder: begins with a slash: write it as it is in the storage",
+	storages + "watch: [{storage: vmware, folder: in, target: none}]":                                     "4: watch[0].target: there is no storage none: put it into storages",
+	storages + "watch: [{storage: vmware, folder: in, target: kvm, settled: 1s}]":                         "4: watch[0].settled: is 1s: write from 5s to 24h0m0s",
+	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec: {mod: plan}":              "8: watch[0].spec.mod: there is no such field: write mode",
+	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec:\n    name: x":             "9: watch[0].spec.name: is each guest's own: leave it out",
+	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec: {target: {storage: x}}":   "8: watch[0].spec.target.storage: is said by the field target: leave it out",
+	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec:\n    limits:\n    - fast": `10: watch[0].spec.limits[0]: cannot use the limit "fast"`,
+	"audit: {keep: 1h}":      "1: audit.keep: is 1h0m0s: write from 24h0m0s to 876000h0m0s",
+	"audit: {keep: 999999d}": `1: audit.keep: is "999999d": write a number`,
+	"oidc: {issuer: 'http://id', clientID: c, roles: {g: admin}}": "1: oidc.issuer: is not https: anybody in between could log in",
+	"oidc: {issuer: 'https://id', clientID: c, roles: {g: root}}": `1: oidc.roles.g: is "root": write viewer, operator or admin`,
+	"- a":   "1: does not begin with a field: write name: value",
+	"a: [1": "1: is not YAML: ",
+}
+
+func TestFaultsNameFileLineFieldAndWhatToWrite(t *testing.T) {
+	for text, want := range faults {
+		file := write(t, text)[0]
+		_, err := load([]string{file}, small)
+		if err == nil {
+			t.Errorf("%s\nis accepted, want %s", text, want)
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), file+":"+want) {
+			t.Errorf("%s\n  is %s\nwant %s", text, strings.TrimPrefix(err.Error(), file+":"), want)
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a secret is shown: %v", err)
+		}
+	}
+}

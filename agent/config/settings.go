@@ -1,0 +1,194 @@
+// Package config is the agent's settings: YAML files over one another, checked by a
+// JSON Schema that tells of each setting what it is for and what it is if nobody says.
+//
+// Settings hold no secret. Sealed secret: one that the appliance keeps; settings know
+// it by its name. Credential: a file that systemd hands to the agent.
+package config
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/layers"
+)
+
+// ErrSettings is settings that cannot be used. What it wraps says where and why.
+var ErrSettings = errors.New("cannot use these settings")
+
+// Settings are what their schema describes, complete with defaults.
+type Settings struct {
+	Appliance Appliance `json:"appliance"`
+	State     string    `json:"state"`
+	Listen    []Listen  `json:"listen"`
+	TLS       TLS       `json:"tls"`
+	Storages  []Storage `json:"storages"`
+	Capacity  int       `json:"capacity"`
+	Limits    []Limit   `json:"limits"`
+	Engine    Engine    `json:"engine"`
+	Hooks     Hooks     `json:"hooks"`
+	Notify    Notify    `json:"notify"`
+	Watch     []Watch   `json:"watch"`
+	Log       Log       `json:"log"`
+	Audit     Audit     `json:"audit"`
+	OIDC      *OIDC     `json:"oidc,omitempty"` // nil without one
+
+	values *layers.Value
+}
+
+// Dump is the settings as YAML, each with the file and line that says it. It can be
+// read as settings again.
+func (s *Settings) Dump() (string, error) { return s.values.Dump() }
+
+type Appliance struct {
+	Name string `json:"name"`
+}
+
+// Listen is one way in: one of the fields is set.
+type Listen struct {
+	HTTPS string `json:"https,omitempty"`
+	Unix  string `json:"unix,omitempty"`
+	VSock uint32 `json:"vsock,omitempty"`
+}
+
+// TLS has files; all may be empty.
+type TLS struct {
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"` // a file, or credential:NAME
+	ClientCAs   string `json:"clientCAs,omitempty"`
+}
+
+type Storage struct {
+	Name string           `json:"name"`
+	Path string           `json:"path"` // absolute and clean
+	Use  model.StorageUse `json:"use"`
+}
+
+type Limit struct {
+	Storage string `json:"storage"`
+	AtOnce  int    `json:"atOnce"`
+}
+
+// The shapes of the engine.
+const (
+	Single       = "single"
+	HubShape     = "hub"
+	WorkerShape  = "worker"
+	ClusterShape = "cluster"
+	External     = "external"
+)
+
+// Engine has the field that is named as its shape, if there is one, and no other.
+type Engine struct {
+	Shape    string        `json:"shape"`
+	Lease    Duration      `json:"lease"`
+	Hub      *Hub          `json:"hub,omitempty"`
+	Worker   *Worker       `json:"worker,omitempty"`
+	Cluster  *Cluster      `json:"cluster,omitempty"`
+	External *ExternalNATS `json:"external,omitempty"`
+}
+
+type Hub struct {
+	Listen string `json:"listen"`
+}
+
+type Worker struct {
+	Hub    string `json:"hub"`
+	Secret string `json:"secret,omitempty"` // of the token to join with
+}
+
+type Cluster struct {
+	Name   string `json:"name"`
+	Listen string `json:"listen"`
+	Peers  []Peer `json:"peers"` // 3 or 5, this appliance among them
+}
+
+type Peer struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+}
+
+type ExternalNATS struct {
+	URL         string `json:"url"`
+	Credentials string `json:"credentials,omitempty"` // a file, or credential:NAME
+}
+
+type Hooks struct {
+	Folder   string    `json:"folder"`
+	Webhooks []Webhook `json:"webhooks"`
+}
+
+// Webhook has a URL, or the name of a sealed secret that holds it.
+type Webhook struct {
+	Name      string        `json:"name"`
+	URL       string        `json:"url,omitempty"`
+	URLSecret string        `json:"urlSecret,omitempty"`
+	Secret    string        `json:"secret,omitempty"` // that requests are signed with
+	Events    []model.State `json:"events,omitempty"` // of notify's alone
+}
+
+type Notify struct {
+	Webhooks []Webhook `json:"webhooks"`
+	Mail     *Mail     `json:"mail,omitempty"` // nil without it
+}
+
+type Mail struct {
+	Server     string        `json:"server"`
+	From       string        `json:"from"`
+	To         []string      `json:"to"`
+	Encryption string        `json:"encryption"` // startTLS, tls or none
+	User       string        `json:"user,omitempty"`
+	Secret     string        `json:"secret,omitempty"` // of the password
+	Events     []model.State `json:"events"`
+}
+
+type Watch struct {
+	Storage string     `json:"storage"`
+	Folder  string     `json:"folder"`
+	Target  string     `json:"target"`
+	Settled Duration   `json:"settled"`
+	Spec    model.Spec `json:"spec"` // but for source, name, and the target's storage
+}
+
+type Log struct {
+	Level string `json:"level"`
+}
+
+type Audit struct {
+	Keep Duration `json:"keep"`
+}
+
+type OIDC struct {
+	Issuer   string            `json:"issuer"`
+	ClientID string            `json:"clientID"`
+	Secret   string            `json:"secret,omitempty"`
+	Claim    string            `json:"claim"`
+	Roles    map[string]string `json:"roles"` // by group: viewer, operator or admin
+}
+
+// Duration is written as a whole number of one unit: 30s, 10m, 24h, 365d.
+type Duration time.Duration
+
+// units of a duration.
+var units = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}
+
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	if text == "" {
+		return errors.New("a duration is empty")
+	}
+	unit := units[text[len(text)-1]]
+	n, err := strconv.ParseInt(text[:len(text)-1], 10, 64)
+	if err != nil || unit == 0 || n > int64(1<<62)/int64(unit) {
+		return fmt.Errorf("%q is no duration: write 30s, 10m, 24h or 365d", text)
+	}
+	*d = Duration(n) * Duration(unit)
+	return nil
+}

@@ -1,0 +1,39 @@
+package spec_test
+
+import (
+	"strings"
+	"testing"
+
+	"hyper2kvm/agent/layers"
+	"hyper2kvm/agent/spec"
+)
+
+func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
+	for text, want := range map[string]string{
+		"{}": `f:1: lacks source`,
+		"source: {storage: vmware}\ntarget: {storage: kvm}":                                                                              `f:1: source: lacks path: in the storage, without a slash at its start`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmod: plan":                                                          `f:3: mod: there is no such field: write mode`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: go":                                                           `f:3: mode: is "go": write migrate, rehearse, plan or inspect`,
+		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  compress: maybe":                                                 `f:4: target.compress: is "maybe": write true or false`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nschedule:\n  start: tomorrow":                                       `f:4: schedule.start: is "tomorrow": write a time such as 2026-11-26T20:00:00Z`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nschedule: {windows: [nights]}":                                      `f:3: schedule.windows[0]: cannot use the window "nights": "nights" are no days: write mon-fri or sat,sun`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nlimits:\n- 5M\n- fast":                                              `f:5: limits[1]: cannot use the limit "fast"`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ngrow:\n- {disk: 0, size: 513}":                                      `f:4: grow[0].size: is not a multiple of 512`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ngrow: [{disk: -1, size: 512}]":                                      `f:3: grow[0].disk: is -1: write at least 0`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm, format: raw, compress: true}":                                        `f:2: target: no such format of a disk: raw has neither compression nor a cluster size`,
+		"source: {storage: vmware, path: /a}\ntarget: {storage: kvm}":                                                                    `f:1: source.path: begins with a slash`,
+		"source: {storage: vmware, path: a/../../b}\ntarget: {storage: kvm}":                                                             `f:1: source.path: leads out of the storage`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nname: ../x":                                                         `f:3: name: is no name of a folder`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nkeys:\n- {device: all, secret: 'Hunter2!'}":                         `f:4: keys[0].secret: is not what is wanted here: write this: the name of a secret that was stored, which matches ^[a-z0-9]`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nschedule: {start: 2026-11-26T20:00:00Z, end: 2026-11-26T19:00:00Z}": `f:3: schedule.end: is not after start`,
+	} {
+		v, err := layers.Read("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, faults := spec.Read(v)
+		if err := faults.Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\n is %v\n want %s", text, err, want)
+		}
+	}
+}
