@@ -1,10 +1,130 @@
-// Package api is the agent's HTTP API. It is described in openapi.yaml first; the
-// code that can be made of that is.
+// Package api is the agent's HTTP API. It is described in openapi.yaml first: types,
+// routes and the Go client are made of that, requests are checked against it, and it
+// says which role an operation needs.
+//
+// Handlers know no HTTP but for streams: they take what was asked for and return what
+// is answered, or an error, of which a problem is made in one place.
 package api
 
-import _ "embed"
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/seal"
+	"hyper2kvm/agent/storage"
+)
 
 // Description is the API's, OpenAPI 3.1 in YAML.
 //
 //go:embed openapi.yaml
 var Description []byte
+
+// Config is what a server is made with.
+type Config struct {
+	Engine   *engine.Engine
+	Gate     *auth.Gate
+	Secrets  *seal.Secrets
+	Storages storage.List
+	Host     func(context.Context) (model.Host, error) // what this host can run
+	Version  string
+	Log      *slog.Logger
+}
+
+// server implements the operations.
+type server struct {
+	Config
+	doc *openapi3.T
+}
+
+// base is where the operations are.
+const base = "/api/v1"
+
+// maxBody is how large a request may be that is no upload, in bytes.
+const maxBody = 2 << 20
+
+// New is the handler of the whole API.
+func New(c Config) (http.Handler, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(Description)
+	if err != nil {
+		return nil, fmt.Errorf("the API's description: %w", err)
+	}
+	s := &server{c, doc}
+	needs, err := needs(doc)
+	if err != nil {
+		return nil, err
+	}
+	checked, err := s.check(needs)
+	if err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.IPExtractor = echo.ExtractIPDirect() // nobody else's word is taken for where a request comes from
+	e.HTTPErrorHandler = s.failed
+	e.Use(middleware.RequestID(), s.logged, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}), headers, sameOrigin)
+	if err := s.open(e); err != nil {
+		return nil, err
+	}
+	files := e.Group(base, s.known, needs["readFile"].hold)
+	files.GET("/migrations/:id/files/*", s.readFile) // whose path has slashes, which no description can say
+	g := e.Group(base, middleware.BodyLimit(fmt.Sprint(maxBody)), s.known, checked)
+	RegisterHandlers(g, NewStrictHandler(s, nil))
+	g.GET("/events", s.followEvents)
+	return e, nil
+}
+
+// sameOrigin refuses what a page of another site has a browser send.
+func sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	return func(c echo.Context) error {
+		if err := protection.Check(c.Request()); err != nil {
+			return echo.NewHTTPError(http.StatusForbidden, err.Error())
+		}
+		return next(c)
+	}
+}
+
+// headers are those that every answer has.
+func headers(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		if c.Request().TLS != nil {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		return next(c)
+	}
+}
+
+// logged tells of each request when it has ended. What is asked for by its address may
+// be told: no secret is ever in one.
+func (s *server) logged(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := time.Now()
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		r, w := c.Request(), c.Response()
+		s.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", w.Status, "took", time.Since(began), "from", c.RealIP(), "id", w.Header().Get(echo.HeaderXRequestID))
+		return nil
+	}
+}
+
+func (s *server) panicked(c echo.Context, err error, stack []byte) error {
+	s.Log.Error("a request's handler panicked", "path", c.Request().URL.Path, "err", err, "stack", string(stack))
+	return err
+}

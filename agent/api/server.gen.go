@@ -58,7 +58,7 @@ type ServerInterface interface {
 	PauseMigration(ctx echo.Context, id MigrationID, params PauseMigrationParams) error
 	// ReadPlan The plan - every change with its reason and its diff
 	// (GET /migrations/{id}/plan)
-	ReadPlan(ctx echo.Context, id MigrationID) error
+	ReadPlan(ctx echo.Context, id MigrationID, params ReadPlanParams) error
 	// ResumeMigration Go on with a migration that was paused
 	// (POST /migrations/{id}/resume)
 	ResumeMigration(ctx echo.Context, id MigrationID, params ResumeMigrationParams) error
@@ -463,8 +463,28 @@ func (w *ServerInterfaceWrapper) ReadPlan(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReadPlanParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Accept" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Accept")]; found {
+		var Accept string
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Accept, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Accept", valueList[0], &Accept, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Accept: %s", err))
+		}
+
+		params.Accept = Accept
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.ReadPlan(ctx, id)
+	err = w.Handler.ReadPlan(ctx, id, params)
 	return err
 }
 
@@ -1341,7 +1361,8 @@ func (response PauseMigrationdefaultApplicationProblemPlusJSONResponse) VisitPau
 }
 
 type ReadPlanRequestObject struct {
-	ID MigrationID `json:"id"`
+	ID     MigrationID `json:"id"`
+	Params ReadPlanParams
 }
 
 type ReadPlanResponseObject interface {
@@ -2136,10 +2157,11 @@ func (sh *strictHandler) PauseMigration(ctx echo.Context, id MigrationID, params
 }
 
 // ReadPlan operation middleware
-func (sh *strictHandler) ReadPlan(ctx echo.Context, id MigrationID) error {
+func (sh *strictHandler) ReadPlan(ctx echo.Context, id MigrationID, params ReadPlanParams) error {
 	var request ReadPlanRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.ReadPlan(ctx.Request().Context(), request.(ReadPlanRequestObject))

@@ -18,12 +18,11 @@ func newID(chosen, name, key string) string {
 	if chosen != "" {
 		return chosen
 	}
-	token := rand.Text()
-	if key != "" {
+	if key != "" { // whatever it asks for: a key that comes again for something else is found out
 		sum := sha256.Sum256([]byte(key))
-		token = base32.StdEncoding.EncodeToString(sum[:])
+		return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:24])
 	}
-	id := strings.ToLower(token[:12])
+	id := strings.ToLower(rand.Text()[:12])
 	if word := plain(name); word != "" {
 		id += "-" + word
 	}

@@ -182,3 +182,15 @@ func (e *Engine) Appliances() []model.Appliance {
 	slices.SortFunc(list, func(a, b model.Appliance) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
+
+// Storages are the names of those that some appliance reaches, or this one.
+func (e *Engine) Storages() []string {
+	e.nodes.mu.Lock()
+	defer e.nodes.mu.Unlock()
+	names := slices.Clone(e.config.Storages)
+	for _, n := range e.nodes.list {
+		names = append(names, n.Storages...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -41,6 +41,11 @@ func (e *Engine) Submit(ctx context.Context, id string, s model.Spec, name, by, 
 	return was, err
 }
 
+// Draft is a migration as it would be kept.
+func Draft(id string, s model.Spec, name, by string) model.Migration {
+	return newRecord(newID(id, name, ""), s, name, by, "", time.Now().UTC()).Migration
+}
+
 // Order has something done to a migration. It returns the operation that tells how
 // far that is.
 func (e *Engine) Order(ctx context.Context, id string, o Order) (op model.Operation, r Record, err error) {

@@ -27,7 +27,7 @@ func (w *Worker) keepFiles(ctx context.Context, j engine.Job, folder string) err
 	}
 	kept := 0
 	for _, f := range files {
-		if isDisk(f.Path) || f.Size > maxFile || kept == maxFiles {
+		if IsDisk(f.Path) || f.Size > maxFile || kept == maxFiles {
 			continue
 		}
 		kept++
@@ -52,8 +52,8 @@ func (w *Worker) keepFile(ctx context.Context, id, folder, path string) (err err
 	return w.Keep(ctx, id, path, f)
 }
 
-// isDisk tells whether a file of a migration is one of its disks, or what belongs to one.
-func isDisk(path string) bool {
+// IsDisk tells whether a file of a migration is one of its disks, or what belongs to one.
+func IsDisk(path string) bool {
 	ext := filepath.Ext(path)
 	return ext == ".qcow2" || ext == ".raw" || ext == ".vmdk" || ext == ".vdi" || ext == ".vhdx" || ext == ".manifest"
 }

@@ -239,7 +239,7 @@ type ClientInterface interface {
 	// Needs the role viewer. As the JSON that `hyper2kvm plan --output json` writes, or as text.
 	//
 	// Corresponds with GET /migrations/{id}/plan (the `ReadPlan` operationId).
-	ReadPlan(ctx context.Context, id MigrationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ReadPlan(ctx context.Context, id MigrationID, params *ReadPlanParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeMigration Go on with a migration that was paused
 	//
@@ -630,8 +630,8 @@ func (c *Client) PauseMigration(ctx context.Context, id MigrationID, params *Pau
 // Needs the role viewer. As the JSON that `hyper2kvm plan --output json` writes, or as text.
 //
 // Corresponds with GET /migrations/{id}/plan (the `ReadPlan` operationId).
-func (c *Client) ReadPlan(ctx context.Context, id MigrationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewReadPlanRequest(c.Server, id)
+func (c *Client) ReadPlan(ctx context.Context, id MigrationID, params *ReadPlanParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadPlanRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1514,7 +1514,7 @@ func NewPauseMigrationRequest(server string, id MigrationID, params *PauseMigrat
 }
 
 // NewReadPlanRequest constructs an http.Request for the ReadPlan method
-func NewReadPlanRequest(server string, id MigrationID) (*http.Request, error) {
+func NewReadPlanRequest(server string, id MigrationID, params *ReadPlanParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1542,6 +1542,19 @@ func NewReadPlanRequest(server string, id MigrationID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Accept", params.Accept, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Accept", headerParam0)
+
 	}
 
 	return req, nil
@@ -2129,7 +2142,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /migrations/{id}/plan (the `ReadPlan` operationId).
-	ReadPlanWithResponse(ctx context.Context, id MigrationID, reqEditors ...RequestEditorFn) (*ReadPlanResponse, error)
+	ReadPlanWithResponse(ctx context.Context, id MigrationID, params *ReadPlanParams, reqEditors ...RequestEditorFn) (*ReadPlanResponse, error)
 
 	// ResumeMigrationWithResponse Go on with a migration that was paused
 	//
@@ -3633,8 +3646,8 @@ func (c *ClientWithResponses) PauseMigrationWithResponse(ctx context.Context, id
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /migrations/{id}/plan (the `ReadPlan` operationId).
-func (c *ClientWithResponses) ReadPlanWithResponse(ctx context.Context, id MigrationID, reqEditors ...RequestEditorFn) (*ReadPlanResponse, error) {
-	rsp, err := c.ReadPlan(ctx, id, reqEditors...)
+func (c *ClientWithResponses) ReadPlanWithResponse(ctx context.Context, id MigrationID, params *ReadPlanParams, reqEditors ...RequestEditorFn) (*ReadPlanResponse, error) {
+	rsp, err := c.ReadPlan(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

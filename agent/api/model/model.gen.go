@@ -728,7 +728,7 @@ type TargetPreallocation string
 
 // Test how the result is proved
 type Test struct {
-	// Connect the libvirt to test with
+	// Connect the libvirt to test with, as virsh names it
 	Connect string `json:"connect,omitempty,omitzero"`
 
 	// Skip the reason why the result is not tested; it is then not proved
@@ -743,7 +743,7 @@ type TestWith string
 
 // TestRequest defines model for TestRequest.
 type TestRequest struct {
-	// Connect the libvirt to test with
+	// Connect the libvirt to test with, as virsh names it
 	Connect string `json:"connect,omitempty,omitzero"`
 
 	// With what runs the tested machine
@@ -864,6 +864,11 @@ type PauseMigrationParams struct {
 
 	// IfMatch an ETag of the migration
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// ReadPlanParams defines parameters for ReadPlan.
+type ReadPlanParams struct {
+	Accept string `json:"Accept,omitempty,omitzero"`
 }
 
 // ResumeMigrationParams defines parameters for ResumeMigration.

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+
+	"github.com/labstack/echo/v4"
+
+	"hyper2kvm/agent/auth"
+)
+
+// principalKey is where a request's principal is found.
+type principalKey struct{}
+
+// PeerKey is where the context of a connection over the Unix socket has its
+// auth.Principal, by whose process is at the other end.
+type PeerKey struct{}
+
+// principal is who has sent a request.
+func principal(ctx context.Context) auth.Principal {
+	p, _ := ctx.Value(principalKey{}).(auth.Principal)
+	return p
+}
+
+// known finds out who has sent a request: whoever is at the socket, by a token, by a
+// certificate, by a session. One that shows something that does not count is refused,
+// though another way might have been open.
+func (s *server) known(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		p, err := s.identify(r, from(c))
+		if err != nil {
+			return err
+		}
+		c.SetRequest(r.WithContext(context.WithValue(r.Context(), principalKey{}, p)))
+		return next(c)
+	}
+}
+
+func (s *server) identify(r *http.Request, from netip.Addr) (auth.Principal, error) {
+	if p, ok := r.Context().Value(PeerKey{}).(auth.Principal); ok {
+		return p, nil
+	}
+	if header := r.Header.Get("Authorization"); header != "" {
+		token, ok := auth.Bearer(header)
+		if !ok {
+			return auth.Principal{}, fmt.Errorf("%w: the Authorization header holds no bearer token", auth.ErrUnauthenticated)
+		}
+		return s.Gate.Token(r.Context(), from, token)
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		return s.Gate.Certificate(r.Context(), from, r.TLS)
+	}
+	if cookie, err := r.Cookie(auth.CookieName); err == nil {
+		return s.Gate.Session(r.Context(), from, cookie.Value)
+	}
+	return auth.Principal{}, nil
+}
+
+// from is the address that a request comes from; none over the socket.
+func from(c echo.Context) netip.Addr {
+	a, err := netip.ParseAddr(c.RealIP())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap()
+}
+
+// need is what an operation asks of whoever calls it.
+type need struct {
+	role  auth.Role
+	scope auth.Scope
+	open  bool // to everybody
+}
+
+// allow tells whether a principal may do what needs something.
+func (n need) allow(p auth.Principal) error {
+	switch {
+	case n.open:
+		return nil
+	case p.Role == auth.Nobody:
+		return fmt.Errorf("%w: nobody has logged in", auth.ErrUnauthenticated)
+	case !p.Allows(n.role):
+		return fmt.Errorf("%w: that needs the role %s, and %s has the role %s", auth.ErrForbidden, n.role, p.Name, p.Role)
+	case !p.May(n.role, n.scope):
+		return fmt.Errorf("%w: the token's scopes do not hold %s", auth.ErrForbidden, n.scope)
+	}
+	return nil
+}
+
+// hold lets through who may do what needs this.
+func (n need) hold(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if err := n.allow(principal(c.Request().Context())); err != nil {
+			return err
+		}
+		return next(c)
+	}
+}

@@ -1,0 +1,134 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strconv"
+
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/labstack/echo/v4"
+	"github.com/nats-io/nats.go"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/seal"
+	"hyper2kvm/agent/storage"
+)
+
+// known are the errors that callers can do something about.
+var known = []struct {
+	err    error
+	status int
+	code   string
+	try    string
+}{
+	{engine.ErrUnknown, http.StatusNotFound, "no-such-migration", "list the migrations"},
+	{errNoOperation, http.StatusNotFound, "no-such-operation", "read the migration, which lists its operations"},
+	{fs.ErrNotExist, http.StatusNotFound, "not-there", ""},
+	{engine.ErrExists, http.StatusConflict, "id-taken", "choose another ID, or let one be made up"},
+	{engine.ErrReused, http.StatusUnprocessableEntity, "key-reused", "send another Idempotency-Key"},
+	{engine.ErrChanged, http.StatusPreconditionFailed, "changed", "read it again, and decide anew"},
+	{engine.ErrNotNow, http.StatusConflict, "not-now", ""},
+	{engine.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large", ""},
+	{errSpec, http.StatusUnprocessableEntity, "bad-spec", ""},
+	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
+	{auth.ErrUnauthenticated, http.StatusUnauthorized, "unauthenticated", "log in, or send a token that is not revoked or over"},
+	{auth.ErrForbidden, http.StatusForbidden, "forbidden", "ask somebody who has the role"},
+	{auth.ErrWrong, http.StatusUnauthorized, "wrong-password", ""},
+	{auth.ErrNoCode, http.StatusUnauthorized, "wrong-code", "take the code that the appliance's console shows now"},
+	{auth.ErrInput, http.StatusUnprocessableEntity, "bad-input", ""},
+	{seal.ErrInput, http.StatusUnprocessableEntity, "bad-input", ""},
+	{auth.ErrLastAdmin, http.StatusConflict, "last-admin", ""},
+	{auth.ErrNotFound, http.StatusNotFound, "not-there", ""},
+	{auth.ErrExists, http.StatusConflict, "exists", ""},
+	{auth.ErrChanged, http.StatusConflict, "changed", "read it again, and decide anew"},
+	{auth.ErrBusy, http.StatusServiceUnavailable, "busy", ""},
+	{nats.ErrNoResponders, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
+	{nats.ErrTimeout, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
+	{nats.ErrConnectionClosed, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
+	{nats.ErrDisconnected, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
+}
+
+// busyAfter is when to try again what could not be answered, in seconds.
+const busyAfter = 2
+
+// problem is what is told of an error.
+func problem(err error) model.Problem {
+	p := model.Problem{Type: "about:blank", Status: http.StatusInternalServerError, Code: "internal", Detail: "this is a fault of the appliance's", Try: "look into its log by the request's number, and report it"}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			p.Status, p.Code, p.Detail, p.Try = k.status, k.code, err.Error(), k.try
+			break
+		}
+	}
+	var (
+		bad  *openapi3filter.RequestError
+		many *auth.TooManyError
+		http *echo.HTTPError
+	)
+	switch {
+	case errors.As(err, &bad):
+		p.Status, p.Code, p.Detail, p.Try = 400, "bad-request", invalid(bad), "compare it with the description at /openapi.yaml"
+	case errors.As(err, &many):
+		p.Status, p.Code, p.Detail, p.Try = 429, "too-many", many.Error(), "try again after "+many.After.String()
+	case p.Code == "internal" && errors.As(err, &http):
+		p.Status, p.Code, p.Detail, p.Try = http.Code, codes[http.Code], fmt.Sprint(http.Message), ""
+	}
+	return titled(p)
+}
+
+// codes are the words for what is refused before anybody looks at it.
+var codes = map[int]string{400: "bad-request", 404: "no-such-path", 405: "no-such-method", 413: "too-large", 415: "no-such-format", 416: "no-such-range", 403: "cross-origin", 500: "internal"}
+
+func titled(p model.Problem) model.Problem {
+	p.Title = http.StatusText(p.Status)
+	return p
+}
+
+// invalid is what is wrong with a request, in one line.
+func invalid(e *openapi3filter.RequestError) string {
+	where := "the body"
+	if e.Parameter != nil {
+		where = "the parameter " + e.Parameter.Name
+	}
+	what := e.Reason
+	if e.Err != nil {
+		what = reason(e.Err)
+	}
+	return where + ": " + what
+}
+
+// failed answers with a problem.
+func (s *server) failed(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	p := problem(err)
+	p.Instance = c.Response().Header().Get(echo.HeaderXRequestID)
+	if p.Status >= 500 {
+		s.Log.Error("a request failed", "path", c.Request().URL.Path, "id", p.Instance, "err", err)
+	}
+	h := c.Response().Header()
+	switch p.Status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
+	case http.StatusTooManyRequests:
+		var many *auth.TooManyError
+		if errors.As(err, &many) {
+			h.Set("Retry-After", strconv.Itoa(int(many.After.Seconds())+1))
+		}
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", strconv.Itoa(busyAfter))
+	}
+	h.Set(echo.HeaderContentType, "application/problem+json")
+	c.Response().WriteHeader(p.Status)
+	if err := json.NewEncoder(c.Response()).Encode(p); err != nil {
+		s.Log.Debug("a problem could not be told", "err", err)
+	}
+}
