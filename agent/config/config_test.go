@@ -231,6 +231,13 @@ func TestAHubNeedsNoMoreThanItsShape(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsThereIsReadIfNobodySays(t *testing.T) {
+	file := write(t, "capacity: 1\n")[0]
+	if got := present(file+".none", file); !slices.Equal(got, []string{file}) {
+		t.Errorf("present = %v", got)
+	}
+}
+
 func TestAFileThatAnybodyCanWriteIsRefused(t *testing.T) {
 	file := write(t, "capacity: 1\n")[0]
 	if err := os.Chmod(file, 0o666); err != nil {

@@ -43,14 +43,8 @@ var compiled = sync.OnceValues(func() (*layers.Schema, error) {
 // where they are there. The error wraps ErrSettings, and tells of each fault the file,
 // the line, the field, and what to write.
 func Load(files ...string) (*Settings, error) {
-	var present []string
-	for _, name := range []string{File, Folder} {
-		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-			present = append(present, name)
-		}
-	}
 	if len(files) == 0 {
-		files = present
+		files = present(File, Folder)
 	}
 	this, err := thisHost()
 	if err != nil {
@@ -61,6 +55,16 @@ func Load(files ...string) (*Settings, error) {
 		return nil, fmt.Errorf("%w: %w", ErrSettings, err)
 	}
 	return s, nil
+}
+
+// present are those of the names that are there.
+func present(names ...string) (found []string) {
+	for _, name := range names {
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			found = append(found, name)
+		}
+	}
+	return found
 }
 
 func load(files []string, on host) (*Settings, error) {

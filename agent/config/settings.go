@@ -44,6 +44,7 @@ type Settings struct {
 // read as settings again.
 func (s *Settings) Dump() (string, error) { return s.values.Dump() }
 
+// Appliance is this one.
 type Appliance struct {
 	Name string `json:"name"`
 }
@@ -62,12 +63,14 @@ type TLS struct {
 	ClientCAs   string `json:"clientCAs,omitempty"`
 }
 
+// Storage is a folder in which disks lie or results go.
 type Storage struct {
 	Name string           `json:"name"`
 	Path string           `json:"path"` // absolute and clean
 	Use  model.StorageUse `json:"use"`
 }
 
+// Limit is how many migrations a storage bears, on all appliances together.
 type Limit struct {
 	Storage string `json:"storage"`
 	AtOnce  int    `json:"atOnce"`
@@ -92,31 +95,37 @@ type Engine struct {
 	External *ExternalNATS `json:"external,omitempty"`
 }
 
+// Hub is joined by workers.
 type Hub struct {
 	Listen string `json:"listen"`
 }
 
+// Worker joins a hub.
 type Worker struct {
 	Hub    string `json:"hub"`
 	Secret string `json:"secret,omitempty"` // of the token to join with
 }
 
+// Cluster is appliances that vote.
 type Cluster struct {
 	Name   string `json:"name"`
 	Listen string `json:"listen"`
 	Peers  []Peer `json:"peers"` // 3 or 5, this appliance among them
 }
 
+// Peer is one that votes.
 type Peer struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
 }
 
+// ExternalNATS is a server that was there before.
 type ExternalNATS struct {
 	URL         string `json:"url"`
 	Credentials string `json:"credentials,omitempty"` // a file, or credential:NAME
 }
 
+// Hooks is what migrations may run, by name.
 type Hooks struct {
 	Folder   string    `json:"folder"`
 	Webhooks []Webhook `json:"webhooks"`
@@ -131,11 +140,13 @@ type Webhook struct {
 	Events    []model.State `json:"events,omitempty"` // of notify's alone
 }
 
+// Notify is who is told of migrations.
 type Notify struct {
 	Webhooks []Webhook `json:"webhooks"`
 	Mail     *Mail     `json:"mail,omitempty"` // nil without it
 }
 
+// Mail is people who are told by mail.
 type Mail struct {
 	Server     string        `json:"server"`
 	From       string        `json:"from"`
@@ -146,6 +157,7 @@ type Mail struct {
 	Events     []model.State `json:"events"`
 }
 
+// Watch is a folder of which each new guest is migrated.
 type Watch struct {
 	Storage string     `json:"storage"`
 	Folder  string     `json:"folder"`
@@ -154,14 +166,17 @@ type Watch struct {
 	Spec    model.Spec `json:"spec"` // but for source, name, and the target's storage
 }
 
+// Log is what the agent tells of: debug, info, warn or error, and what is worse.
 type Log struct {
 	Level string `json:"level"`
 }
 
+// Audit is the log of who did what.
 type Audit struct {
 	Keep Duration `json:"keep"`
 }
 
+// OIDC is an identity provider with whom people log in.
 type OIDC struct {
 	Issuer   string            `json:"issuer"`
 	ClientID string            `json:"clientID"`
