@@ -89,8 +89,8 @@ type hasher struct {
 
 func newHasher() *hasher {
 	return &hasher{
-		queue: make(chan struct{}, atOnce+waiting),
-		slots: make(chan struct{}, atOnce),
+		queue:  make(chan struct{}, atOnce+waiting),
+		slots:  make(chan struct{}, atOnce),
 		derive: argon2id,
 	}
 }

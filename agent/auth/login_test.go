@@ -160,6 +160,8 @@ func TestEasyPasswordsAreRefused(t *testing.T) {
 		"password1234":                   false,
 		"PassWord1234":                   false,
 		"ｐａｓｓｗｏｒｄ１２３４":                   false, // the same in wide letters
+		"QwertyUiop12":                   false,
+		"ｑｗｅｒｔｙｕｉｏｐ１２":                   false,
 		"correct horse battery staple":   false,
 		"hyper2kvm-marta":                false,
 		"marta-marta-marta":              false,
