@@ -147,10 +147,10 @@ func TestAHashIsReadStrictly(t *testing.T) {
 		strings.Replace(reference, "p=1", "p=1 ", 1):            false,
 		strings.Replace(reference, "p=1", "p=1,x=2", 1):         false,
 		strings.Replace(reference, "c2Fsd", "", 1):              false,
-		reference + "=":                                         false,
-		reference + "$":                                         false,
-		reference[:len(reference)-4]:                            false,
-		"":                                                      false,
+		reference + "=":              false,
+		reference + "$":              false,
+		reference[:len(reference)-4]: false,
+		"":                           false,
 	} {
 		if _, err := auth.ParseHash(text); (err == nil) != ok {
 			t.Errorf("parseHash(%q) = %v, want read: %v", text, err, ok)

@@ -210,9 +210,14 @@ func TestAKeyFileThatOthersReachIsRefused(t *testing.T) {
 			must(t, os.Remove(file))
 			must(t, os.Mkdir(file, 0o700))
 		},
-		"empty":      func(t *testing.T, file string) { must(t, os.Truncate(file, 0)) },
-		"cut":        func(t *testing.T, file string) { must(t, os.Truncate(file, 20)) },
-		"very large": func(t *testing.T, file string) { must(t, os.Truncate(file, 1<<30)) },
+		"empty": func(t *testing.T, file string) { must(t, os.Truncate(file, 0)) },
+		"cut":   func(t *testing.T, file string) { must(t, os.Truncate(file, 20)) },
+		"very large": func(t *testing.T, file string) {
+			key, err := os.ReadFile(file)
+			must(t, err)
+			must(t, os.WriteFile(file, append(key, "#"+strings.Repeat("x", 64<<10)...), 0o600))
+		},
+		"sparse": func(t *testing.T, file string) { must(t, os.Truncate(file, 1<<40)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := off(t)
