@@ -8,18 +8,7 @@ import (
 	"time"
 )
 
-// limits are of attempts to log in, which all cost before they are tried:
-//
-//   - an address (of IPv6 a network of 64 bits) has 10 attempts, and one more each 6 s;
-//   - a person has, from an address, 3 wrong passwords, then waits 1 s and after each
-//     further one twice as long, 5 minutes at most, until half an hour has passed;
-//   - a person has 30 attempts from all addresses together, and one more each 2 s, but
-//     those from an address that they have logged in from do not count.
-//
-// So nobody locks a person out from elsewhere: one address cannot use up what a person
-// has, and many can only hold up those who come from where they never were. What logs in
-// gives its attempt back. Sockets, certificates and tokens are not limited. The counts
-// are this appliance's own and gone with its end.
+// limits are of attempts to log in, as the package's comment tells.
 type limits struct {
 	mu      sync.Mutex
 	sources table[bucket] // by address

@@ -131,6 +131,33 @@ func TestAHashOfTheReferenceImplementationFits(t *testing.T) {
 	}
 }
 
+func TestAHashIsReadStrictly(t *testing.T) {
+	for text, ok := range map[string]bool{
+		reference: true,
+		strings.Replace(reference, "argon2id", "argon2i", 1):    false,
+		strings.Replace(reference, "v=19", "v=16", 1):           false,
+		strings.Replace(reference, "m=1024", "m=01024", 1):      false,
+		strings.Replace(reference, "m=1024", "m=262145", 1):     false,
+		strings.Replace(reference, "m=1024", "m=7", 1):          false,
+		strings.Replace(reference, "m=1024", "m=4294967296", 1): false,
+		strings.Replace(reference, "t=2", "t=0", 1):             false,
+		strings.Replace(reference, "t=2", "t=17", 1):            false,
+		strings.Replace(reference, "p=1", "p=0", 1):             false,
+		strings.Replace(reference, "p=1", "p=17", 1):            false,
+		strings.Replace(reference, "p=1", "p=1 ", 1):            false,
+		strings.Replace(reference, "p=1", "p=1,x=2", 1):         false,
+		strings.Replace(reference, "c2Fsd", "", 1):              false,
+		reference + "=":              false,
+		reference + "$":              false,
+		reference[:len(reference)-4]: false,
+		"":                           false,
+	} {
+		if _, err := auth.ParseHash(text); (err == nil) != ok {
+			t.Errorf("parseHash(%q) = %v, want read: %v", text, err, ok)
+		}
+	}
+}
+
 func TestAccentsFitHoweverTheyAreTyped(t *testing.T) {
 	h := newHouse(t)
 	kept, err := h.HashForTest(t.Context(), "cr\u00e8me br\u00fbl\u00e9e 42")
@@ -160,6 +187,8 @@ func TestEasyPasswordsAreRefused(t *testing.T) {
 		"password1234":                   false,
 		"PassWord1234":                   false,
 		"ｐａｓｓｗｏｒｄ１２３４":                   false, // the same in wide letters
+		"QwertyUiop12":                   false,
+		"ｑｗｅｒｔｙｕｉｏｐ１２":                   false,
 		"correct horse battery staple":   false,
 		"hyper2kvm-marta":                false,
 		"marta-marta-marta":              false,

@@ -37,6 +37,7 @@ type OIDC struct {
 type Provider struct {
 	gate   *Gate
 	config OIDC
+	secret func() string // of fields that are not exported, package fmt prints what a Secret hides
 	client *http.Client
 	found  atomic.Pointer[oidc.Provider]
 }
@@ -52,18 +53,28 @@ const (
 // so that the appliance starts without it. Transport reaches it; nil is the usual one.
 func (g *Gate) Provider(c OIDC, transport http.RoundTripper) (*Provider, error) {
 	c.NameClaim, c.RoleClaim = cmp.Or(c.NameClaim, "preferred_username"), cmp.Or(c.RoleClaim, "groups")
-	for what, text := range map[string]string{"issuer": c.Issuer, "redirect": c.Redirect} {
-		if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("%w: the %s of OpenID Connect must be an https URL", ErrInput, what)
-		}
-	}
-	if c.Client == "" || len(c.Roles) == 0 {
-		return nil, fmt.Errorf("%w: OpenID Connect needs a client ID, and a role for a value of %s at least", ErrInput, c.RoleClaim)
+	if err := c.check(); err != nil {
+		return nil, err
 	}
 	if transport == nil {
 		transport = http.DefaultTransport
 	}
-	return &Provider{gate: g, config: c, client: &http.Client{Transport: bounded{transport}, Timeout: providerTime}}, nil
+	secret := string(c.Secret)
+	c.Secret = nil
+	client := &http.Client{Transport: bounded{transport}, Timeout: providerTime}
+	return &Provider{gate: g, config: c, secret: func() string { return secret }, client: client}, nil
+}
+
+func (c OIDC) check() error {
+	for what, text := range map[string]string{"issuer": c.Issuer, "redirect": c.Redirect} {
+		if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("%w: the %s of OpenID Connect must be an https URL", ErrInput, what)
+		}
+	}
+	if c.Client == "" || len(c.Roles) == 0 {
+		return fmt.Errorf("%w: OpenID Connect needs a client ID, and a role for a value of %s at least", ErrInput, c.RoleClaim)
+	}
+	return nil
 }
 
 // bounded cuts replies that are too long.
@@ -95,7 +106,7 @@ func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 
 func (p *Provider) oauth(found *oidc.Provider) *oauth2.Config {
 	return &oauth2.Config{
-		ClientID: p.config.Client, ClientSecret: string(p.config.Secret), RedirectURL: p.config.Redirect,
+		ClientID: p.config.Client, ClientSecret: p.secret(), RedirectURL: p.config.Redirect,
 		Endpoint: found.Endpoint(), Scopes: append([]string{oidc.ScopeOpenID}, p.config.Scopes...),
 	}
 }

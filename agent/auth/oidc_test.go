@@ -55,6 +55,11 @@ func TestSomebodyLogsInAtAProvider(t *testing.T) {
 	if got := cookie.String(); !strings.HasPrefix(got, "__Host-oidc=") || !strings.HasSuffix(got, "; Path=/; Max-Age=600; HttpOnly; Secure; SameSite=Lax") {
 		t.Errorf("the cookie is %s", got)
 	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(verb, provider); strings.Contains(text, secretWord) || strings.Contains(text, "112, 108, 117, 109") || strings.Contains(text, "0x70, 0x6c") || strings.Contains(text, "112 108 117 109") {
+			t.Errorf("%s prints the client's secret: %s", verb, text)
+		}
+	}
 	// Another appliance may be asked when they come back.
 	other := h.annex()
 	s, err := other.provider(p, nil).Finish(t.Context(), here, comesBack(p.consent(to), cookie))

@@ -81,9 +81,9 @@ func Bearer(header string) (string, bool) {
 }
 
 // CreateToken makes a token of the one who asks, which ends when they are removed, and
-// is suspended while they are disabled. (Somebody whom another provider vouched for is
-// not known between their sessions: their tokens run until they expire or are revoked.)
-// The text is shown once.
+// is suspended while they are disabled. Nothing is known of people of a provider, nor of
+// processes of this machine, between their requests: their tokens run until they expire
+// or are revoked. The text is shown once.
 func (g *Gate) CreateToken(ctx context.Context, by Principal, n NewToken) (guest.Secret, Token, error) {
 	text, t, err := g.createToken(ctx, by, n)
 	g.record(ctx, Entry{Principal: by, Action: "token.create", Target: n.Name, Detail: fmt.Sprint(n.Role, " ", n.Scopes)}, err)

@@ -106,6 +106,8 @@ func TestWhatATokenCannotBe(t *testing.T) {
 	ops := h.login("ops").Principal
 	text, _ := h.token(root, auth.NewToken{Name: "parent", Role: auth.Admin, Scopes: []auth.Scope{"access:write"}})
 	token := h.shows(text, "root", auth.Admin)
+	text, _ = h.token(root, auth.NewToken{Name: "unscoped", Role: auth.Admin})
+	unscoped := h.shows(text, "root", auth.Admin)
 	for _, c := range []struct {
 		by   auth.Principal
 		n    auth.NewToken
@@ -115,6 +117,7 @@ func TestWhatATokenCannotBe(t *testing.T) {
 		{ops, auth.NewToken{Name: "x"}, auth.ErrInput},
 		{ops, auth.NewToken{Name: "x", Role: 99}, auth.ErrInput},
 		{token, auth.NewToken{Name: "x", Role: auth.Viewer}, auth.ErrForbidden},
+		{unscoped, auth.NewToken{Name: "x", Role: auth.Viewer}, auth.ErrForbidden},
 		{auth.Principal{Name: "ops", Role: auth.Admin}, auth.NewToken{Name: "x", Role: auth.Viewer}, auth.ErrForbidden},
 		{ops, auth.NewToken{Name: "", Role: auth.Viewer}, auth.ErrInput},
 		{ops, auth.NewToken{Name: "a\nb", Role: auth.Viewer}, auth.ErrInput},

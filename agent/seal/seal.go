@@ -48,17 +48,17 @@ const (
 )
 
 // key is one that a machine has. Its ID tells it from others, and nothing about it. The
-// bytes are behind a pointer: of fields that are not exported, package fmt would print
-// what a Secret hides.
+// bytes are behind a function: of fields that are not exported, package fmt prints what a
+// Secret hides, and follows pointers.
 type key struct {
 	id   [idSize]byte
-	aead cipher.AEAD
+	aead func() cipher.AEAD
 }
 
 func newKey(secret []byte) (key, error) {
 	sum := sha256.Sum256(append([]byte("hyper2kvm key ID\n"), secret...))
 	aead, err := chacha20poly1305.NewX(secret)
-	return key{[idSize]byte(sum[:idSize]), aead}, err
+	return key{[idSize]byte(sum[:idSize]), func() cipher.AEAD { return aead }}, err
 }
 
 // Sealer seals and opens. It may be used by many at once.
@@ -72,12 +72,12 @@ type Sealer struct{ keys []key }
 // Source: draft-irtf-cfrg-xchacha, section 2.1.
 func (s *Sealer) Seal(name string, plaintext []byte) []byte {
 	k := s.keys[0]
-	sealed := make([]byte, headSize, headSize+len(plaintext)+k.aead.Overhead())
+	sealed := make([]byte, headSize, headSize+len(plaintext)+chacha20poly1305.Overhead)
 	sealed[0] = version
 	copy(sealed[1:], k.id[:])
 	nonce := sealed[1+idSize:]
 	rand.Read(nonce)
-	return k.aead.Seal(sealed, nonce, plaintext, bound(sealed[:1+idSize], name))
+	return k.aead().Seal(sealed, nonce, plaintext, bound(sealed[:1+idSize], name))
 }
 
 // bound is what a sealed value is bound to: version and key, of fixed size, and the name.
@@ -100,7 +100,7 @@ func (s *Sealer) Open(name string, sealed []byte) (Secret, error) {
 }
 
 func (k key) open(name string, sealed []byte) (Secret, error) {
-	plaintext, err := k.aead.Open(nil, sealed[1+idSize:headSize], sealed[headSize:], bound(sealed[:1+idSize], name))
+	plaintext, err := k.aead().Open(nil, sealed[1+idSize:headSize], sealed[headSize:], bound(sealed[:1+idSize], name))
 	if err != nil {
 		return nil, fmt.Errorf("the secret %s is %w", name, ErrDamaged)
 	}
