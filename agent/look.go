@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/serve"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/accel"
-	"hyper2kvm/pipeline/proc"
 )
 
 func (a *app) inspect() *cobra.Command {
@@ -120,7 +120,7 @@ func (a *app) probe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			engines, missing := pipeline.Engines(c.Context()), missingPrograms()
+			engines, missing := pipeline.Engines(c.Context()), serve.Missing()
 			if f.output == "json" {
 				return a.json(map[string]any{"accelerator": choice, "engines": engines, "missing": missing})
 			}
@@ -137,15 +137,4 @@ func (a *app) probe() *cobra.Command {
 	}
 	f.addOutput(c)
 	return c
-}
-
-// missingPrograms are the programs that migrations need and this host lacks.
-func missingPrograms() []string {
-	missing := []string{}
-	for _, p := range proc.Programs {
-		if _, err := proc.Look(p.Name); err != nil && !p.Build && !p.Bench {
-			missing = append(missing, err.Error())
-		}
-	}
-	return missing
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/agent/problem"
+	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline/proc"
 )
@@ -29,6 +30,9 @@ func main() {
 		os.Exit(status)
 	}
 	debug.SetGCPercent(garbage)
+	if status, played := worker.Serve(); played {
+		os.Exit(status)
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -111,7 +115,7 @@ data in a file that ends in .raw or .img, or a block device.
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
-	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.versionCommand())
+	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.versionCommand())
 	return root
 }
 

@@ -127,7 +127,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 			err = errors.Join(err, e.bus.close(), lock.Close())
 		}
 	}()
-	if e.id, err = identity(filepath.Join(c.State, "appliance-id")); err != nil {
+	if e.id, err = Identity(c.State); err != nil {
 		return nil, err
 	}
 	if e.bus, err = openBus(ctx, c, e.id); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +31,10 @@ func lockState(path string) (*os.File, error) {
 	return f, nil
 }
 
-// identity is the name by which other appliances know this one. It is made once.
-func identity(path string) (string, error) {
+// Identity is the name by which other appliances know the one with this state folder.
+// It is made once.
+func Identity(folder string) (string, error) {
+	path := filepath.Join(folder, "appliance-id")
 	text, err := os.ReadFile(path)
 	if err == nil && len(strings.TrimSpace(string(text))) > 0 {
 		return strings.TrimSpace(string(text)), nil

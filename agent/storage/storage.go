@@ -39,6 +39,16 @@ func (l List) Names() (names []string) {
 	return names
 }
 
+// There is an error that names the storages that are no folders here.
+func (l List) There() (err error) {
+	for _, s := range l {
+		if info, failed := os.Stat(s.Path); failed != nil || !info.IsDir() {
+			err = errors.Join(err, fmt.Errorf("storage %s: %s is not a folder that is there", s.Name, s.Path))
+		}
+	}
+	return err
+}
+
 // find is a storage for sources or for targets.
 func (l List) find(name string, target bool) (Storage, error) {
 	i := slices.IndexFunc(l, func(s Storage) bool { return s.Name == name })

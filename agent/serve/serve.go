@@ -1,0 +1,224 @@
+// Package serve runs an appliance's agent: it joins the settings, the durable engine,
+// the workers, and the API on all ways in, and ends them in order.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"hyper2kvm/agent/api"
+	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/config"
+	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/seal"
+	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/worker"
+)
+
+// Run serves until ctx ends. What runs then is stopped where it can be gone on with.
+// Out tells people where the API is, once it answers.
+func Run(ctx context.Context, s *config.Settings, version string, out io.Writer, log *slog.Logger) (err error) {
+	a := &agent{settings: s, version: version, log: log}
+	defer func() { err = errors.Join(err, a.close()) }()
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	ways, err := a.listen()
+	if err != nil {
+		return err
+	}
+	return a.serve(ctx, ways, out)
+}
+
+// agent is what runs.
+type agent struct {
+	settings *config.Settings
+	version  string
+	log      *slog.Logger
+	engine   *engine.Engine
+	gate     *auth.Gate
+	secrets  *seal.Secrets
+	storages storage.List
+}
+
+func (a *agent) close() error {
+	if a.engine == nil {
+		return nil
+	}
+	return a.engine.Close()
+}
+
+// open starts the engine. Its workers need what only it has, and work when it is there.
+func (a *agent) open(ctx context.Context) error {
+	for _, s := range a.settings.Storages {
+		a.storages = append(a.storages, storage.Storage{Name: s.Name, Path: s.Path, Use: s.Use})
+	}
+	if err := a.storages.There(); err != nil {
+		return fmt.Errorf("%w: %w", config.ErrSettings, err)
+	}
+	if err := os.MkdirAll(a.settings.State, 0o700); err != nil {
+		return err
+	}
+	sealer, err := seal.Load(filepath.Join(a.settings.State, "seal.key"))
+	if err != nil {
+		return err
+	}
+	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log}
+	c, err := a.engineConfig(w)
+	if err != nil {
+		return err
+	}
+	id, err := engine.Identity(a.settings.State)
+	if err != nil {
+		return err
+	}
+	if w.Groups, err = worker.OpenGroups(id, a.log); err != nil {
+		return err
+	}
+	opened := make(chan struct{})
+	w.Secret, w.Keep = a.secret(opened), a.keep(opened)
+	if a.engine, err = engine.Open(ctx, c); err != nil {
+		return err
+	}
+	a.secrets = seal.NewSecrets(a.engine.States(), sealer)
+	a.gate = auth.New(a.engine.States(), a.engine, time.Now)
+	close(opened)
+	return nil
+}
+
+func (a *agent) secret(opened <-chan struct{}) func(context.Context, string) (seal.Secret, error) {
+	return func(ctx context.Context, name string) (seal.Secret, error) {
+		select {
+		case <-opened:
+			return a.secrets.Open(ctx, name)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, string, *os.File) error {
+	return func(ctx context.Context, id, path string, f *os.File) error {
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		return a.engine.Keep(ctx, id, path, info.Size(), f)
+	}
+}
+
+// engineConfig is the engine's part of the settings.
+func (a *agent) engineConfig(w engine.Worker) (engine.Config, error) {
+	s := a.settings
+	c := engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
+		Lease: time.Duration(s.Engine.Lease), Worker: w, Log: a.log}
+	for _, l := range s.Limits {
+		c.Limits["storage:"+l.Storage] = l.AtOnce
+	}
+	if s.Engine.Shape != config.Single {
+		return c, fmt.Errorf("%w: engine.shape: %s: appliances cannot join one another in this version; leave it out", config.ErrSettings, s.Engine.Shape)
+	}
+	return c, nil
+}
+
+// serve answers on all ways until ctx ends or one of them fails.
+func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
+	handler, err := api.New(api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Storages: a.storages, Host: newHost(a.version).read, Version: a.version, Log: a.log})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := answer(ways, handler, a.log, cancel)
+	defer stop()
+	if err := a.tell(ctx, ways, out); err != nil {
+		return err
+	}
+	a.care(ctx)
+	<-ctx.Done()
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
+		a.log.Warn("systemd was not told of the end", "err", err)
+	}
+	return context.Cause(ctx)
+}
+
+// tell says that the agent is ready, to systemd and to people.
+func (a *agent) tell(ctx context.Context, ways []way, out io.Writer) error {
+	for _, w := range ways {
+		if _, err := fmt.Fprintf(out, "listening on %s%s\n", w.name, w.note); err != nil {
+			return err
+		}
+	}
+	code, err := a.gate.FirstCode(ctx)
+	if err != nil {
+		return err
+	}
+	if len(code) > 0 {
+		code.Wipe()
+		if _, err := fmt.Fprintln(out, "nobody has access yet: run hyper2kvm code on this machine to make the first admin"); err != nil {
+			return err
+		}
+	}
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+	return nil
+}
+
+// sweep is how often what has ended is removed.
+const sweep = 5 * time.Minute
+
+// care does what is done again and again, until ctx ends: it removes what has ended, and
+// tells systemd that all is well as long as the engine answers.
+func (a *agent) care(ctx context.Context) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		a.log.Warn("systemd's watchdog is not known", "err", err)
+	}
+	go repeat(ctx, sweep, func() {
+		if err := a.gate.Sweep(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("what has ended could not be removed", "err", err)
+		}
+	})
+	if every > 0 {
+		go repeat(ctx, every/3, func() { a.alive(ctx, every) })
+	}
+}
+
+func (a *agent) alive(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit/3)
+	defer cancel()
+	if err := a.engine.Ready(ctx); err != nil {
+		a.log.Error("the engine does not answer, and systemd is not told that all is well", "err", err)
+		return
+	}
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyWatchdog); err != nil {
+		a.log.Warn("systemd's watchdog was not told", "err", err)
+	}
+}
+
+func repeat(ctx context.Context, every time.Duration, do func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			do()
+		}
+	}
+}
