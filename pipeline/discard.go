@@ -51,7 +51,7 @@ func Discard(folder, id string) (err error) {
 // madeBy tells whether a migration of a name makes a file of this one.
 func madeBy(name, file string) bool {
 	switch file {
-	case workFolder, "evidence", recordFile + temporary:
+	case workFolder, "evidence", "hooks.json", recordFile + temporary:
 		return true
 	}
 	return file == name+".xml" || strings.HasPrefix(file, name+"-disk") || strings.HasPrefix(file, name+"-report.") || strings.HasPrefix(file, name+"-boot.") || file == name+".xml"+temporary

@@ -68,14 +68,16 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	m := newMetrics(c.Engine, c.Version)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = echo.ExtractIPDirect() // nobody else's word is taken for where a request comes from
 	e.HTTPErrorHandler = s.failed
-	e.Use(middleware.RequestID(), s.logged, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}), headers, sameOrigin)
+	e.Use(middleware.RequestID(), s.logged, m.measured, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}), headers, sameOrigin)
 	if err := s.open(e); err != nil {
 		return nil, err
 	}
+	e.GET("/metrics", echo.WrapHandler(m.handler()), s.known, need{role: auth.Viewer, scope: "appliance:read"}.hold)
 	files := e.Group(base, s.known, needs["readFile"].hold)
 	files.GET("/migrations/:id/files/*", s.readFile) // whose path has slashes, which no description can say
 	g := e.Group(base, middleware.BodyLimit(fmt.Sprint(maxBody)), s.known, checked)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -500,6 +501,36 @@ func TestWhatEverybodyMayRead(t *testing.T) {
 		}
 		if err != nil || reply.StatusCode != 200 || !strings.Contains(string(text), want) || reply.Header.Get("Content-Security-Policy") == "" {
 			t.Errorf("%s: %d, %v", path, reply.StatusCode, err)
+		}
+	}
+}
+
+func TestMetricsAreForThoseWhoLogIn(t *testing.T) {
+	h := newHarness(t, done)
+	var op model.Operation
+	h.ask(t, "operator", "POST", "/migrations", request("a.vmx")).into(t, &op)
+	h.until(t, op.Migration, model.StateDone)
+	for role, want := range map[string]int{"": 401, "viewer": 200} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", h.URL+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if role != "" {
+			r.Header.Set("Authorization", "Bearer "+h.tokens[role])
+		}
+		reply, err := h.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(reply.Body)
+		if err := errors.Join(err, reply.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{`hyper2kvm_migrations{state="done"} 1`, `hyper2kvm_migrations_done{verdict="proved"} 1`, `hyper2kvm_appliances{alive="true"} 1`,
+			`hyper2kvm_http_request_seconds_count{method="POST",path="/api/v1/migrations",status="202"} 1`} {
+			if reply.StatusCode != want || want == 200 && !strings.Contains(string(text), line) {
+				t.Errorf("as %q: %d, without %s:\n%s", role, reply.StatusCode, line, text)
+			}
 		}
 	}
 }

@@ -64,6 +64,9 @@ func (e *Engine) missed(r Record) bool {
 // eventOf is what there is to tell of a change.
 func eventOf(was, now Record) model.Event {
 	v := model.Event{Time: now.Updated, Migration: now.ID, Name: now.Name, State: now.State, Verdict: now.Verdict, Problem: now.Problem, Text: now.Why, Progress: now.Progress}
+	if was.State != now.State {
+		v.Was = was.State
+	}
 	for i, s := range now.Stages {
 		if i >= len(was.Stages) || was.Stages[i] != s {
 			v.Stage = s
@@ -183,4 +186,42 @@ func (e *Engine) subscribe(ctx context.Context, migration string, after int64) (
 		return nil, fmt.Errorf("follow events: %w", err)
 	}
 	return consumer.Messages(jetstream.PullMaxMessages(64))
+}
+
+// Each hands every change of a migration's state to do, once among all appliances that
+// ask under a name, and goes on where they were when they were last there. What do
+// fails with is handed on again later. It ends with ctx.
+func (e *Engine) Each(ctx context.Context, name string, do func(Numbered) error) error {
+	c, err := e.bus.events.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: name, FilterSubject: "events.*.state", AckPolicy: jetstream.AckExplicitPolicy,
+		DeliverPolicy: jetstream.DeliverNewPolicy, AckWait: time.Minute, MaxAckPending: 1})
+	if err != nil {
+		return fmt.Errorf("follow events as %s: %w", name, err)
+	}
+	messages, err := c.Messages(jetstream.PullMaxMessages(1))
+	if err != nil {
+		return fmt.Errorf("follow events as %s: %w", name, err)
+	}
+	defer context.AfterFunc(ctx, messages.Stop)()
+	defer messages.Stop()
+	for {
+		m, err := messages.Next()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("follow events as %s: %w", name, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if do(Numbered{meta.Sequence.Stream, m.Data()}) != nil {
+			err = m.NakWithDelay(pauseBetween)
+		} else {
+			err = m.Ack()
+		}
+		if err != nil && ctx.Err() == nil { // it is handed on again
+			e.config.Log.Debug("an event was not acknowledged", "err", err)
+		}
+	}
 }

@@ -145,6 +145,13 @@ func (e *Engine) saw(r Record) {
 	e.ring()
 }
 
+// All hands every migration to each, as it was seen last.
+func (e *Engine) All(each func(*model.Migration)) {
+	for _, r := range e.table.all(newest) {
+		each(&r.Migration)
+	}
+}
+
 // Page is a part of the migrations, and the cursor of what follows; "" at their end.
 type Page struct {
 	Items []model.Migration

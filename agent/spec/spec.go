@@ -113,6 +113,11 @@ func Check(s model.Spec) (problems []Problem) {
 			add(err.Error(), "limits", fmt.Sprint(i))
 		}
 	}
+	for i, h := range s.Hooks {
+		if (h.Program == "") == (h.Webhook == "") {
+			add("has to name one of program and webhook", "hooks", fmt.Sprint(i))
+		}
+	}
 	return append(problems, checkSchedule(s.Schedule)...)
 }
 

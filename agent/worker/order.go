@@ -10,19 +10,21 @@ import (
 
 // order is what a runner is asked to do.
 type order struct {
-	Task    engine.Task
-	ID      string // of the migration
-	Name    string
-	Folder  string // absolute
-	Version string
-	Options pipeline.Options
-	Limits  []string
-	Keys    []key
-	Hold    bool         // before FIX, until the plan is approved
-	Digest  model.Digest // of the plan that was approved
-	Args    engine.Args
-	Lease   time.Duration // how long it may go on without hearing from the agent
-	Group   string        // folder of its control group; "" if it has none of its own
+	Task        engine.Task
+	ID          string // of the migration
+	Name        string
+	Folder      string // absolute
+	Version     string
+	Options     pipeline.Options
+	Limits      []string
+	Keys        []key
+	Hold        bool         // before FIX, until the plan is approved
+	Digest      model.Digest // of the plan that was approved
+	Args        engine.Args
+	Hooks       []hook
+	HooksFolder string        // of their programs
+	Lease       time.Duration // how long it may go on without hearing from the agent
+	Group       string        // folder of its control group; "" if it has none of its own
 }
 
 // key is a guest.Key whose secrets are not hidden: it goes through the runner's socket

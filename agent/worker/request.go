@@ -28,6 +28,10 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 	}
 	o := order{Task: j.Task, ID: j.ID, Name: j.Name, Folder: folder, Version: w.Version, Options: options, Limits: s.Limits, Args: j.Args,
 		Hold: s.Approval == model.SpecApprovalRequired, Lease: leaseLeft(j)}
+	if o.Hooks, err = w.hooks(s.Hooks); err != nil {
+		return order{}, refused("bad-hook", err)
+	}
+	o.HooksFolder = w.Hooks.Folder
 	if j.Plan.ApprovedBy != "" {
 		o.Digest = j.Plan.Digest
 	}

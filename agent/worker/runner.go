@@ -107,6 +107,9 @@ func ended(ctx context.Context, result engine.Result, err error) *end {
 		return &end{Occupied: true}
 	}
 	p := problem.Of(err)
+	if errors.Is(err, errHook) {
+		p.Code = "hook-failed"
+	}
 	return &end{Result: result, Problem: &p}
 }
 
@@ -198,20 +201,36 @@ func (o order) migrate(ctx context.Context, log *slog.Logger, tell func(engine.U
 		return engine.Result{}, fmt.Errorf("%w: %s holds another migration; choose another name, or remove that folder", pipeline.ErrRecord, o.Folder)
 	case err == nil && m.Finished():
 		tell(engine.Update{Stages: stages(m), Plan: summary(m)})
-		return engine.Result{Verdict: verdict(m)}, nil
+		h, err := newHooked(o, log)
+		if err == nil {
+			err = h.after(ctx, m)
+		}
+		return engine.Result{Verdict: verdict(m)}, err
 	}
 	config, err := o.config(log, tell)
 	if err != nil {
 		return engine.Result{}, err
 	}
+	h, err := newHooked(o, log)
+	if err != nil {
+		return engine.Result{}, err
+	}
 	t := &reporter{tell: tell}
-	config.Tell, config.Before = t.event, o.before
+	config.Tell = t.event
+	config.Before = func(m *pipeline.Migration, stage string) error {
+		if err := o.before(m, stage); err != nil {
+			return err
+		}
+		return h.before(ctx, m, stage)
+	}
 	r, err := pipeline.Open(config, o.Options)
 	if err != nil {
 		return engine.Result{}, err
 	}
 	t.run = r
-	err = r.Go(ctx)
+	if err = r.Go(ctx); err == nil {
+		err = h.after(ctx, r.Migration)
+	}
 	tell(engine.Update{Stages: stages(r.Migration), Plan: summary(r.Migration)})
 	if !errors.Is(err, errHeld) && !errors.Is(context.Cause(ctx), errStop) {
 		err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
@@ -35,7 +36,9 @@ type Worker struct {
 	// Secret opens a stored secret.
 	Secret func(ctx context.Context, name string) (guest.Secret, error)
 	// Keep keeps a small file of a migration's for every appliance to show.
-	Keep   func(ctx context.Context, migration, path string, f *os.File) error
+	Keep func(ctx context.Context, migration, path string, f *os.File) error
+	// Hooks runs what is to run before and after stages.
+	Hooks  hooks.Runner
 	Groups *Groups
 	Log    *slog.Logger
 }

@@ -7,6 +7,75 @@ import (
 	"time"
 )
 
+// Defines values for HookOnFailure.
+const (
+	HookOnFailureContinue HookOnFailure = "continue"
+	HookOnFailureStop     HookOnFailure = "stop"
+)
+
+// Valid indicates whether the value is a known member of the HookOnFailure enum.
+func (e HookOnFailure) Valid() bool {
+	switch e {
+	case HookOnFailureContinue:
+		return true
+	case HookOnFailureStop:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HookStage.
+const (
+	HookStageConvert HookStage = "convert"
+	HookStageFetch   HookStage = "fetch"
+	HookStageFix     HookStage = "fix"
+	HookStageFlatten HookStage = "flatten"
+	HookStageInspect HookStage = "inspect"
+	HookStagePlan    HookStage = "plan"
+	HookStageTest    HookStage = "test"
+)
+
+// Valid indicates whether the value is a known member of the HookStage enum.
+func (e HookStage) Valid() bool {
+	switch e {
+	case HookStageConvert:
+		return true
+	case HookStageFetch:
+		return true
+	case HookStageFix:
+		return true
+	case HookStageFlatten:
+		return true
+	case HookStageInspect:
+		return true
+	case HookStagePlan:
+		return true
+	case HookStageTest:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HookWhen.
+const (
+	HookWhenAfter  HookWhen = "after"
+	HookWhenBefore HookWhen = "before"
+)
+
+// Valid indicates whether the value is a known member of the HookWhen enum.
+func (e HookWhen) Valid() bool {
+	switch e {
+	case HookWhenAfter:
+		return true
+	case HookWhenBefore:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HostAccelerator.
 const (
 	HostAcceleratorKvm HostAccelerator = "kvm"
@@ -414,6 +483,9 @@ type Event struct {
 	// reboot. `untested`: converted, and its test was skipped. `read`: planned or
 	// inspected, as it was asked to. `undone`: its changes were taken back.
 	Verdict Verdict `json:"verdict,omitempty,omitzero"`
+
+	// Was the state before, if it is another now
+	Was State `json:"was,omitempty,omitzero"`
 }
 
 // File defines model for File.
@@ -437,6 +509,35 @@ type Growth struct {
 	// Size bytes, a multiple of 512
 	Size int64 `json:"size"`
 }
+
+// Hook one of `program` and `webhook`, which the appliance's administrator has named. It is
+// told of the migration in JSON. One that runs before a stage runs again when the stage
+// is tried again; one that runs after it runs once it is done, though perhaps twice where
+// the appliance was killed meanwhile.
+type Hook struct {
+	// OnFailure whether the migration fails with it
+	OnFailure HookOnFailure `json:"onFailure,omitempty,omitzero"`
+
+	// Program its name in the appliance's folder of hooks
+	Program string    `json:"program,omitempty,omitzero"`
+	Stage   HookStage `json:"stage"`
+
+	// Timeout seconds
+	Timeout int `json:"timeout,omitempty,omitzero"`
+
+	// Webhook its name in the appliance's settings
+	Webhook string   `json:"webhook,omitempty,omitzero"`
+	When    HookWhen `json:"when"`
+}
+
+// HookOnFailure whether the migration fails with it
+type HookOnFailure string
+
+// HookStage defines model for Hook.Stage.
+type HookStage string
+
+// HookWhen defines model for Hook.When.
+type HookWhen string
 
 // Host defines model for Host.
 type Host struct {
@@ -636,6 +737,9 @@ type Spec struct {
 
 	// Grow disks to make larger
 	Grow []Growth `json:"grow,omitempty,omitzero"`
+
+	// Hooks what is run before and after stages, in this order
+	Hooks []Hook `json:"hooks,omitempty,omitzero"`
 
 	// Keys of what is encrypted
 	Keys []Key `json:"keys,omitempty,omitzero"`
