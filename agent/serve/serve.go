@@ -18,6 +18,7 @@ import (
 	"hyper2kvm/agent/auth"
 	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/worker"
@@ -47,6 +48,7 @@ type agent struct {
 	gate     *auth.Gate
 	secrets  *seal.Secrets
 	storages storage.List
+	hooks    hooks.Runner
 }
 
 func (a *agent) close() error {
@@ -71,7 +73,9 @@ func (a *agent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log}
+	opened := make(chan struct{})
+	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, Webhooks: a.webhook}
+	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened)}
 	c, err := a.engineConfig(w)
 	if err != nil {
 		return err
@@ -83,8 +87,6 @@ func (a *agent) open(ctx context.Context) error {
 	if w.Groups, err = worker.OpenGroups(id, a.log); err != nil {
 		return err
 	}
-	opened := make(chan struct{})
-	w.Secret, w.Keep = a.secret(opened), a.keep(opened)
 	if a.engine, err = engine.Open(ctx, c); err != nil {
 		return err
 	}
@@ -193,6 +195,10 @@ func (a *agent) care(ctx context.Context) {
 			a.log.Warn("what has ended could not be removed", "err", err)
 		}
 	})
+	a.inform(ctx)
+	for _, w := range a.settings.Watch {
+		go a.watchFolder(w).Run(ctx)
+	}
 	if every > 0 {
 		go repeat(ctx, every/3, func() { a.alive(ctx, every) })
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +19,9 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/webhook"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
@@ -38,6 +43,14 @@ type bench struct {
 	from, to string
 	config   engine.Config
 	worker   *Worker
+	webhooks map[string]webhook.Target
+}
+
+func (b *bench) webhook(name string) (webhook.Target, error) {
+	if w, ok := b.webhooks[name]; ok {
+		return w, nil
+	}
+	return webhook.Target{}, errors.New("there is no webhook " + name)
 }
 
 func newBench(t *testing.T) *bench {
@@ -52,7 +65,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.worker = &Worker{Version: "test", Groups: groups, Log: log,
+	b.worker = &Worker{Version: "test", Groups: groups, Log: log, Hooks: hooks.Runner{Folder: t.TempDir(), Webhooks: b.webhook},
 		Storages: storage.List{{Name: "from", Path: b.from, Use: model.StorageUseSource}, {Name: "to", Path: b.to, Use: model.StorageUseTarget}},
 		Secret: func(_ context.Context, name string) (guest.Secret, error) {
 			return nil, errors.New("there is no secret " + name)
@@ -287,5 +300,64 @@ func TestAnEngineThatIsClosedStopsItsRunnersAndGoesOn(t *testing.T) {
 		if m := b.ends(t, id, model.StateDone, model.StateFailed); m.State != model.StateDone {
 			t.Errorf("%s ended as %+v", id, m)
 		}
+	}
+}
+
+// program puts a hook into the folder of hooks.
+func (b *bench) program(t *testing.T, name, script string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(b.worker.Hooks.Folder, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHooksRunBeforeAndAfterStages(t *testing.T) {
+	b := newBench(t)
+	told := filepath.Join(t.TempDir(), "told")
+	b.program(t, "tell", "cat >>"+told)
+	var posted []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		posted = append(posted, string(text))
+	}))
+	defer server.Close()
+	b.webhooks = map[string]webhook.Target{"desk": {URL: server.URL}}
+	s := small()
+	s.Hooks = []model.Hook{{When: "before", Stage: "fetch", Program: "tell"}, {When: "after", Stage: "convert", Program: "tell"}, {When: "after", Stage: "test", Program: "tell"}, {When: "after", Stage: "fix", Webhook: "desk"}}
+	b.submit(t, "small", s)
+	if m := b.ends(t, "small", model.StateDone, model.StateFailed); m.State != model.StateDone {
+		t.Fatalf("it ended as %+v", m.Problem)
+	}
+	text, err := os.ReadFile(told)
+	if err != nil || strings.Count(string(text), "\n") != 2 || !strings.Contains(string(text), `"when":"before","stage":"fetch"`) || !strings.Contains(string(text), `"when":"after","stage":"convert"`) {
+		t.Errorf("the program was told %s, %v", text, err) // the test was skipped, and nothing comes after it
+	}
+	if len(posted) != 1 || !strings.Contains(posted[0], `"stage":"fix"`) {
+		t.Errorf("the webhook was told %q", posted)
+	}
+}
+
+func TestAHookThatFailsStopsTheMigration(t *testing.T) {
+	b := newBench(t)
+	b.program(t, "refuse", "echo no change window; exit 1")
+	s := small()
+	s.Hooks = []model.Hook{{When: "before", Stage: "convert", Program: "refuse"}}
+	b.submit(t, "small", s)
+	m := b.ends(t, "small", model.StateDone, model.StateFailed)
+	if m.Problem.Code != "hook-failed" || !strings.Contains(m.Problem.Detail, "no change window") || m.Stages[4].State != model.StageStateDone || m.Stages[5].State != model.StageStatePending {
+		t.Fatalf("it ended as %+v", m)
+	}
+	b.program(t, "refuse", "exit 0")
+	b.order(t, "small", engine.Order{Kind: model.OperationKindRetry})
+	if m = b.ends(t, "small", model.StateDone, model.StateFailed); m.State != model.StateDone {
+		t.Errorf("tried again, it ended as %+v", m.Problem)
+	}
+	s.Name, s.Hooks = "other", []model.Hook{{When: "before", Stage: "fetch", Program: "../../bin/sh"}}
+	b.submit(t, "other", s)
+	if m = b.ends(t, "other", model.StateDone, model.StateFailed); m.Problem.Code != "bad-hook" {
+		t.Errorf("a program that is no hook: %+v", m.Problem)
 	}
 }
