@@ -37,6 +37,13 @@ func TestMain(m *testing.M) {
 	if status, played := worker.Serve(); played {
 		os.Exit(status)
 	}
+	if os.Args[0] == agentPart {
+		if err := playAgent(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
