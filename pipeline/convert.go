@@ -47,7 +47,7 @@ func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
 		if err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
-		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.sources[i].Export, To: r.target(i)})
+		jobs = append(jobs, transfer.Job{ID: r.copyID(i), From: from, Beneath: r.storage.Beneath(i), To: r.target(i)})
 	}
 	return jobs, nil
 }

@@ -31,7 +31,7 @@ func (r *Run) fix(ctx context.Context) error {
 	if worse := newlyDamaged(r.Checks.Before, r.Checks.After); len(worse) > 0 {
 		return fmt.Errorf("%w: %s: %s", ErrDamage, worse[0].Device, worse[0].Text)
 	}
-	facts, err := r.look(ctx)
+	facts, err := r.look(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("inspect what was fixed: %w", err)
 	}

@@ -11,7 +11,8 @@ import (
 )
 
 // inspect reads the facts from the overlay, whose journals are replayed once, and
-// lets every file system that the guest mounts be checked.
+// lets every file system that the guest mounts be checked. What was read last, the
+// files, is what PLAN finds in memory.
 func (r *Run) inspect(ctx context.Context) (err error) {
 	if r.Accel, err = r.accel(ctx); err != nil {
 		return err
@@ -25,23 +26,17 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 	if err := r.keys.Check(r.guest.Topology()); err != nil {
 		return err
 	}
-	facts, err := r.look(ctx)
+	facts, err := r.look(ctx, r.checkBefore(ctx))
 	if r.mayBeRead(err) {
 		if failed := r.fallBack(ctx, fmt.Sprintf("the direct engine could not read this guest: %v", err)); failed != nil {
 			return fmt.Errorf("%w (and before it the direct engine: %w)", failed, err)
 		}
-		facts, err = r.look(ctx)
+		facts, err = r.look(ctx, r.checkBefore(ctx))
 	}
 	if err != nil {
 		return r.hint(err)
 	}
 	r.Facts = &facts
-	if r.Checks.Before, err = r.check(ctx, r.guest, "inspect", union(mounted(facts), r.mayGrowWith(facts))); err != nil {
-		return err
-	}
-	if err := inspect.Remount(ctx, r.guest, facts); err != nil {
-		return err
-	}
 	if r.Machine.Firmware == "" {
 		r.Machine.Firmware = facts.Firmware.Used
 		r.Machine.Guesses = append(r.Machine.Guesses, "firmware: "+facts.Firmware.Source)
@@ -50,12 +45,21 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 	return nil
 }
 
-// look mounts the guest afresh and reads its facts.
-func (r *Run) look(ctx context.Context) (inspect.Facts, error) {
+// look mounts the guest afresh and reads its facts, with a check before most of them
+// unless that is nil.
+func (r *Run) look(ctx context.Context, check func(inspect.Facts) error) (inspect.Facts, error) {
 	if err := r.guest.UnmountAll(); err != nil {
 		return inspect.Facts{}, err
 	}
-	return inspect.Inspect(ctx, r.guest, r.Machine, r.log)
+	return inspect.Checked(ctx, r.guest, r.Machine, r.log, check)
+}
+
+// checkBefore lets all that the guest mounts be checked, or that may grow.
+func (r *Run) checkBefore(ctx context.Context) func(inspect.Facts) error {
+	return func(f inspect.Facts) (err error) {
+		r.Checks.Before, err = r.check(ctx, r.guest, "inspect", union(mounted(f), r.mayGrowWith(f)))
+		return err
+	}
 }
 
 // mount brings back the guest as INSPECT mounted it, in a process that did not

@@ -53,6 +53,15 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// digests are those of data, and of data with more behind them.
+func digests(data, more []byte) (first, both string) {
+	h := sha256.New()
+	h.Write(data)
+	first = hex.EncodeToString(h.Sum(nil))
+	h.Write(more)
+	return first, hex.EncodeToString(h.Sum(nil))
+}
+
 func kindOf(m fs.FileMode) Kind {
 	switch {
 	case m.IsRegular():

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -66,27 +67,29 @@ func (v *View) write(name string, data []byte, what string) error {
 	return v.record(at, before, after, Change{Data: data, Diff: what}, &node{data: bytes.Clone(data)})
 }
 
-// Append adds data to the end of an existing file; what says it in a sentence.
+// Append adds data to the end of an existing file; what says it in a sentence. The
+// largest that are, initrds, are read once.
 func (v *View) Append(name string, data []byte, what string) error {
-	at, before, err := v.target(name)
+	at, err := v.unmasked(name)
+	if err != nil {
+		return err
+	}
+	before, old, err := v.read(at)
 	if err != nil {
 		return err
 	}
 	if before.Kind != File {
 		return fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
-	old, err := v.ReadFile(at, MaxFile)
-	if err != nil {
-		return err
-	}
 	n := &node{tail: bytes.Clone(data)}
 	if prior, ok := v.nodes[at]; ok && prior.tail != nil {
 		n.tail = append(bytes.Clone(prior.tail), data...)
 	} else if ok {
-		n = &node{data: append(old, data...)}
+		n = &node{data: slices.Concat(old, data)}
 	}
 	after := before
-	after.Size, after.SHA256 = before.Size+int64(len(data)), digest(append(old, data...))
+	after.Size = before.Size + int64(len(data))
+	before.SHA256, after.SHA256 = digests(old, data)
 	return v.record(at, before, after, Change{Keep: before.Size, Data: data, Diff: what}, n)
 }
 
@@ -158,14 +161,20 @@ func (v *View) SetMode(name string, mode fs.FileMode) error {
 	return v.record(at, before, after, Change{Keep: before.Size, Diff: fmt.Sprintf("mode %o to %o", before.Meta.Mode, mode)}, n)
 }
 
+// unmasked resolves name.
+func (v *View) unmasked(name string) (string, error) {
+	at, err := v.Resolve(name)
+	if err == nil && at == nothing {
+		err = fmt.Errorf("%s: is masked", name)
+	}
+	return at, err
+}
+
 // target resolves name, makes its folders and tells what stands there.
 func (v *View) target(name string) (string, State, error) {
-	at, err := v.Resolve(name)
+	at, err := v.unmasked(name)
 	if err != nil {
 		return "", State{}, err
-	}
-	if at == nothing {
-		return "", State{}, fmt.Errorf("%s: is masked", name)
 	}
 	before, err := v.state(at)
 	if err != nil {

@@ -124,6 +124,27 @@ func TestAChangeThatNoViewRecordsIsRefused(t *testing.T) {
 	}
 }
 
+// counting counts how often files are read.
+type counting struct {
+	guest.Reader
+	reads int
+}
+
+func (c *counting) ReadFile(name string, limit int64) ([]byte, error) {
+	c.reads++
+	return c.Reader.ReadFile(name, limit)
+}
+
+func TestAnAppendReadsItsFileOnce(t *testing.T) {
+	_, f := view(t)
+	c := &counting{Reader: f}
+	v := guest.NewView(c)
+	v.As("test", "to see")
+	if err := v.Append("/boot/kernel", []byte("+1"), "one"); err != nil || c.reads != 1 {
+		t.Errorf("Append = %v and reads %d times, want once", err, c.reads)
+	}
+}
+
 // Several edits of one file by several fixers, of its folder too, come back as
 // one: content, mode and times.
 func TestAChainOfEditsOnOneNameIsUndone(t *testing.T) {

@@ -27,6 +27,13 @@ var (
 // mount, and reads the facts. The file systems stay mounted. What cannot be
 // read or mounted and is not vital is in the facts' Problems.
 func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Logger) (Facts, error) {
+	return Checked(ctx, g, m, log, nil)
+}
+
+// Checked is Inspect, and has check called as soon as it is known what the guest
+// mounts, with nothing mounted. Files are read afterwards, and stay mounted: whoever
+// reads them once more finds them in memory.
+func Checked(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Logger, check func(Facts) error) (Facts, error) {
 	f := Facts{Topology: g.Topology()}
 	seen, err := survey(ctx, g, f, m)
 	if err != nil {
@@ -41,8 +48,8 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 		return Facts{}, err
 	}
 	log.Info("root file system found", "device", within(root.device, root.subvolume), "family", root.family)
-	if err := (Mount{Device: root.device, Subvolume: root.subvolume.ID}).put(g, "/"); err != nil {
-		return Facts{}, fmt.Errorf("%w: %s at /: %w", ErrMount, root.device, err)
+	if err := root.mount(g); err != nil {
+		return Facts{}, err
 	}
 	t := openFiles(g)
 	t.ofTopology(f)
@@ -52,6 +59,13 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 	} else {
 		f.Aliases = t.crypttab(f, m, t.aliases(f))
 		f.Mounts = t.mounts(f, m, root)
+	}
+	if check != nil {
+		if err := checked(g, f, root, check); err != nil {
+			return Facts{}, err
+		}
+	}
+	if root.family != Windows {
 		if err := t.mountAll(ctx, g, f); err != nil {
 			return Facts{}, err
 		}
@@ -70,6 +84,25 @@ func Inspect(ctx context.Context, g guest.Guest, m machine.Machine, log *slog.Lo
 		log.Warn("inspection is incomplete", "what", p.Value, "source", p.Source)
 	}
 	return f, context.Cause(ctx)
+}
+
+// mount mounts the root that was found.
+func (s sight) mount(g guest.Guest) error {
+	if err := (Mount{Device: s.device, Subvolume: s.subvolume.ID}).put(g, "/"); err != nil {
+		return fmt.Errorf("%w: %s at /: %w", ErrMount, s.device, err)
+	}
+	return nil
+}
+
+// checked calls check with nothing mounted, and mounts the root again.
+func checked(g guest.Guest, f Facts, root sight, check func(Facts) error) error {
+	if err := errors.Join(g.Err(), g.UnmountAll()); err != nil {
+		return err
+	}
+	if err := check(f); err != nil {
+		return err
+	}
+	return root.mount(g)
 }
 
 // Remount mounts again what Inspect had mounted when it found these facts. What

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -158,6 +159,46 @@ func TestInspectingTwiceGivesTheSameFacts(t *testing.T) {
 	}
 	check(t, "testdata/rhel-9-bls-xfs.json", first)
 	check(t, "testdata/rhel-9-bls-xfs.json", inspected(t, g, m))
+}
+
+// listed is a guest that tells which of its files were read.
+type listed struct {
+	*tree.FS
+	read []string
+}
+
+func (l *listed) ReadFile(name string, limit int64) ([]byte, error) {
+	l.read = append(l.read, name)
+	return l.FS.ReadFile(name, limit)
+}
+
+func TestACheckComesBeforeTheFilesAndChangesNoFact(t *testing.T) {
+	const name = "testdata/rhel-9-bls-xfs"
+	g, m := load(t, name+".txtar")
+	l, checks, mounts := &listed{FS: g}, 0, []Mount{}
+	look := func(f Facts) error {
+		checks++
+		mounts = f.Mounts
+		if list, err := g.ReadDir("/"); err != nil || len(list) > 0 {
+			t.Errorf("what is checked is mounted: %v, %v", list, err)
+		}
+		if slices.ContainsFunc(l.read, func(name string) bool { return strings.HasPrefix(name, "/boot") }) {
+			t.Errorf("read before the check: %q", l.read)
+		}
+		return nil
+	}
+	f, err := Checked(t.Context(), l, m, slog.New(slog.DiscardHandler), look)
+	if err != nil || checks != 1 {
+		t.Fatalf("Checked = %v after %d checks, want 1", err, checks)
+	}
+	check(t, name+".json", golden{Facts: &f})
+	if d := cmp.Diff(f.Mounts, mounts); d != "" {
+		t.Errorf("the check was told of other mounts (-facts +told):\n%s", d)
+	}
+	why := errors.New("it cannot be checked")
+	if _, err := Checked(t.Context(), l, m, slog.New(slog.DiscardHandler), func(Facts) error { return why }); !errors.Is(err, why) {
+		t.Errorf("error %v, want %v", err, why)
+	}
 }
 
 // deaf is a guest whose every file is unreadable.

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/initrd"
@@ -38,13 +39,8 @@ func (t *files) kernels(ctx context.Context, f Facts, offers []offer) ([]Kernel,
 		t.problem("/boot", fmt.Sprintf("%d kernels, of which %d are read", len(kernels), maxKernels))
 		kernels = kernels[:maxKernels]
 	}
-	for i := range kernels {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		t.drivers(&kernels[i])
-	}
-	return kernels, nil
+	t.allDrivers(ctx, kernels)
+	return kernels, context.Cause(ctx)
 }
 
 // offered are the kernels in the boot loaders' menus, each image with each of
@@ -178,16 +174,38 @@ func (t *files) findInitrd(k Kernel) string {
 	return ""
 }
 
-// drivers finds out where the wanted drivers are. What cannot be read is noted
-// with the kernel.
-func (t *files) drivers(k *Kernel) {
-	where := map[string]Where{}
-	if k.Modules == "" {
-		k.note("its modules are not in " + modulesDir)
-	} else {
-		t.indexed(k, where)
+// initrdsAtOnce is how many initrds are in memory at a time: one is taken apart, which
+// takes longest, while the next one is read.
+const initrdsAtOnce = 2
+
+// allDrivers finds out of each kernel where the wanted drivers are. What cannot be
+// read is noted with the kernel.
+func (t *files) allDrivers(ctx context.Context, kernels []Kernel) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	room := make(chan struct{}, initrdsAtOnce)
+	for i := range kernels {
+		room <- struct{}{}
+		if ctx.Err() != nil {
+			return
+		}
+		k, where := &kernels[i], map[string]Where{}
+		if k.Modules == "" {
+			k.note("its modules are not in " + modulesDir)
+		} else {
+			t.indexed(k, where)
+		}
+		data, name := t.initrdOf(k)
+		all.Go(func() {
+			k.inInitrd(data, name, where)
+			k.drivers(where)
+			<-room
+		})
 	}
-	t.inInitrd(k, where)
+}
+
+// drivers keeps where the wanted ones are.
+func (k *Kernel) drivers(where map[string]Where) {
 	k.Drivers = map[string]Where{}
 	for _, d := range WantedDrivers {
 		k.Drivers[d] = Nowhere
@@ -235,9 +253,8 @@ func (t *files) initrdOf(k *Kernel) (data []byte, name string) {
 	return data, k.Initrd
 }
 
-// inInitrd reads the initrd. What is built in stays so.
-func (t *files) inInitrd(k *Kernel, where map[string]Where) {
-	data, name := t.initrdOf(k)
+// inInitrd takes the initrd apart. What is built in stays so.
+func (k *Kernel) inInitrd(data []byte, name string, where map[string]Where) {
 	if data == nil {
 		return
 	}

@@ -16,7 +16,8 @@ type Content struct {
 	size   int64
 	layers [][]stretch // of the disk, and then of each disk that it stands on
 	files  []*os.File
-	kept   kept
+	kept   *kept // nil if nothing is
+	once   bool  // nothing more is kept
 }
 
 // stretch is an extent of a layer. Places and sizes are in bytes.
@@ -200,7 +201,7 @@ func (d *Content) read(r run, p []byte) error {
 	case plain:
 		return readWhole(r.file, p, r.at)
 	case deflated:
-		return r.inflate(p, &d.kept)
+		return d.inflate(r, p)
 	}
 	clear(p)
 	return nil

@@ -136,19 +136,21 @@ const markerSize = 12
 // decoders are kept: each has tables of some size.
 var decoders = sync.Pool{New: func() any { return new(inflate.Decoder) }}
 
-// inflate fills p with bytes of a compressed grain.
-func (r run) inflate(p []byte, k *kept) error {
+// inflate fills p with a run of a compressed grain.
+func (d *Content) inflate(r run, p []byte) error {
 	at := place{r.file, r.at}
-	if k.read(at, p, r.skip) {
+	if d.kept != nil && d.kept.read(at, p, r.skip) {
 		return nil
 	}
-	d := decoders.Get().(*inflate.Decoder)
-	defer decoders.Put(d)
-	grain, err := r.decode(d)
+	decoder := decoders.Get().(*inflate.Decoder)
+	defer decoders.Put(decoder)
+	grain, err := r.decode(decoder)
 	if err != nil {
 		return err
 	}
-	k.add(at, grain)
+	if d.kept != nil && !d.once {
+		d.kept.add(at, grain)
+	}
 	if int64(len(grain)) < r.skip+int64(len(p)) {
 		return r.damaged(fmt.Errorf("%w: they have %d bytes", inflate.ErrDamaged, len(grain)))
 	}

@@ -9,10 +9,11 @@ import (
 
 // kept are grains that were inflated, in a file without a name. A guest's files are
 // read several times, by each stage and by checkers, in pieces that do not begin where
-// grains do; the kernel holds them in memory that it has to spare, and forgets them
-// with the file. The source never changes, so they are good until then.
+// grains do, and in the end all of the disk is copied; the kernel holds them in memory
+// that it has to spare, and forgets them with the file. The source never changes, so
+// they are good until then.
 type kept struct {
-	file *os.File // nil if there is none
+	file *os.File
 	mu   sync.Mutex
 	at   map[place]slot
 	end  int64
@@ -45,15 +46,18 @@ func (d *Content) Keep(dir string) {
 	if err != nil {
 		return // a file system without: what is not kept is inflated again
 	}
-	d.kept.file, d.kept.at = os.NewFile(uintptr(fd), dir), map[place]slot{}
+	d.kept = &kept{file: os.NewFile(uintptr(fd), dir), at: map[place]slot{}}
 	d.files = append(d.files, d.kept.file)
+}
+
+// Once is the same disk for who passes over it once: what is kept is taken from there,
+// and no more is kept. It is good until the disk is closed, and need not be itself.
+func (d *Content) Once() *Content {
+	return &Content{size: d.size, layers: d.layers, kept: d.kept, once: true}
 }
 
 // read fills p with what lies at skip in a grain, if that is kept.
 func (k *kept) read(at place, p []byte, skip int64) bool {
-	if k.file == nil {
-		return false
-	}
 	k.mu.Lock()
 	s, ok := k.at[at]
 	k.mu.Unlock()
@@ -66,9 +70,6 @@ func (k *kept) read(at place, p []byte, skip int64) bool {
 
 // add keeps a grain, if there is room.
 func (k *kept) add(at place, grain []byte) {
-	if k.file == nil {
-		return
-	}
 	s, ok := k.reserve(at, int64(len(grain)))
 	if !ok {
 		return

@@ -21,18 +21,27 @@ func TestAGrainIsInflatedOnce(t *testing.T) {
 			ampleRoom = 1 << 62
 		}
 		d.Keep(dir)
-		got := make([]byte, len(raw))
+		got := make([]byte, len(raw)-64<<10)
 		must(0, d.Read(got[:96<<10], 4096))(t) // all but the beginning of one grain, and the beginning of the next
 		spoilt := bytes.Clone(data)
 		clear(spoilt[9*sectorSize:][:sectorSize]) // of the first grain
 		writeFile(t, path, string(spoilt))
-		err := d.Read(got[:70<<10], 100)
-		if name == "kept" && (err != nil || !bytes.Equal(got[:70<<10], raw[100:][:70<<10])) {
-			t.Errorf("what was kept is another: %v", err)
+		once := d.Once()
+		for _, d := range []*Content{once, d} {
+			clear(got)
+			err := d.Read(got[:70<<10], 100)
+			if name == "kept" && (err != nil || !bytes.Equal(got[:70<<10], raw[100:][:70<<10])) {
+				t.Errorf("what was kept is another: %v", err)
+			}
+			if name != "kept" && err == nil {
+				t.Error("the grain is still there")
+			}
 		}
-		if name != "kept" && err == nil {
-			t.Error("the grain is still there")
+		must(0, once.Read(got, 64<<10))(t)
+		if d.kept != nil && len(d.kept.at) != 1 {
+			t.Errorf("%d grains are kept, want the one that was not read once", len(d.kept.at))
 		}
+		must(0, once.Close())(t)
 		if left := must(os.ReadDir(filepath.Dir(dir)))(t); name == "kept" && len(must(os.ReadDir(dir))(t)) > 0 {
 			t.Errorf("files are left: %v", left)
 		}

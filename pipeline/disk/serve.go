@@ -173,6 +173,9 @@ func startUnlocked(ctx context.Context, s proc.Service) (*proc.Server, error) {
 	}
 }
 
+// Begin is WriteOut of what was flushed.
+func (s *Served) Begin() { WriteOut(s.file) }
+
 // Sync brings what was flushed to stable storage.
 func (s *Served) Sync() error { return unix.Fdatasync(int(s.file.Fd())) }
 

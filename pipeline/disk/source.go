@@ -23,6 +23,8 @@ type Export struct {
 	Shared string
 	// Chain is a disk in files that this program reads itself; nil for others.
 	Chain *Chain
+	// Content is the same disk if somebody has opened it already, and keeps it open.
+	Content *Content
 }
 
 // URI names what a server offers to other programs.

@@ -39,8 +39,9 @@ type Storage struct {
 	dir    string
 	server *proc.Server
 	qmp    *qmp.Client
-	offer  map[int]string // how each disk is offered now: exportNBD, exportFUSE
-	offers []func() error // end what is served to the daemon
+	offer  map[int]string   // how each disk is offered now: exportNBD, exportFUSE
+	offers []func() error   // end what is served to the daemon
+	served map[int]*Content // the disks beneath that are
 }
 
 func storageArgs(dir string, overlays, backings []blockdev) []string {
@@ -85,6 +86,7 @@ func (s *Storage) backing(i int, l Layer) (blockdev, error) {
 			return nil, errors.Join(err, content.Close())
 		}
 		s.offers = append(s.offers, server.Close, content.Close)
+		s.served[i] = content
 	}
 	if e.Socket == "" {
 		return nil, nil
@@ -100,7 +102,7 @@ func OpenStorage(ctx context.Context, layers []Layer) (*Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Storage{layers: layers, dir: dir, offer: map[int]string{}}
+	s := &Storage{layers: layers, dir: dir, offer: map[int]string{}, served: map[int]*Content{}}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -126,6 +128,16 @@ func (s *Storage) start(ctx context.Context) (err error) {
 	}
 	s.qmp, err = qmp.Dial(ctx, filepath.Join(s.dir, "qmp.sock"))
 	return err
+}
+
+// Beneath is the disk beneath overlay i, to be read while the storage is open: with
+// what the storage has kept of it.
+func (s *Storage) Beneath(i int) Export {
+	e := s.layers[i].Backing
+	if content := s.served[i]; content != nil {
+		e.Content = content.Once()
+	}
+	return e
 }
 
 // Disks is how many disks the storage serves.

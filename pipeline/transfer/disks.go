@@ -36,7 +36,8 @@ type Writer interface {
 	// can be had.
 	Zero(ctx context.Context, off, n int64) error
 	// Flush returns when what was written before outlives this program and its
-	// servers, if not the machine.
+	// servers, if not the machine: it is on its way to stable storage, and Sync
+	// waits for the rest of that way.
 	Flush(ctx context.Context) error
 	// Sync brings what was written before to stable storage.
 	Sync(ctx context.Context) error
@@ -122,8 +123,11 @@ func writeZeroes(ctx context.Context, w Writer, off, n int64) error {
 	return nil
 }
 
-// Flush has nothing to do: what is written is the kernel's already.
-func (f *file) Flush(context.Context) error { return nil }
+// Flush has little to do: what is written is the kernel's already.
+func (f *file) Flush(context.Context) error {
+	disk.WriteOut(f.File)
+	return nil
+}
 
 // Sync implements Writer.
 func (f *file) Sync(context.Context) error { return unix.Fdatasync(int(f.Fd())) }

@@ -14,6 +14,9 @@ func Open(ctx context.Context, at disk.Export) (Reader, error) { return openDisk
 // openDisk opens a disk to read it: from its files where that can be done, else by
 // way of its server.
 func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader, error) {
+	if at.Content != nil {
+		return inFiles{at.Content}, nil
+	}
 	if at.Chain == nil {
 		return openExport(ctx, at, again)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/disk/vhost"
 	"hyper2kvm/pipeline/proc"
@@ -195,5 +197,61 @@ func TestADiskIsCopiedFromItsFiles(t *testing.T) {
 		if got[0].Wire > int64(len(data))/2 {
 			t.Errorf("%s: %d bytes of %d were read", name, got[0].Wire, len(data))
 		}
+	}
+}
+
+// What was inflated of an export, for whoever looked at the guest, is not inflated once
+// more to be copied: what is spoilt here are the compressed grains.
+func TestACopyTakesWhatWasInflatedBefore(t *testing.T) {
+	data := patterned(6 << 20)
+	s := sourceIn(t, data, disk.VMDK, "-o", "subformat=streamOptimized")
+	dir := t.TempDir()
+	var room unix.Statfs_t
+	if err := unix.Statfs(dir, &room); err != nil || int64(room.Bavail)*room.Bsize < 8<<30 {
+		t.Skipf("nothing is kept where there is less room than 8 GiB (%v)", err)
+	}
+	overlay := filepath.Join(dir, "overlay.qcow2")
+	if err := disk.CreateOverlay(t.Context(), overlay, s.Size); err != nil {
+		t.Fatal(err)
+	}
+	storage, err := disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay, Backing: s.Export}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer storage.Close(t.Context())
+	from, err := storage.Export(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proc.Run(t.Context(), "qemu-io", "-f", "raw", "-c", "read 0 6M", from.URI()); err != nil {
+		t.Fatal(err)
+	}
+	job := jobOf(s, dir, disk.Shape{Format: disk.Raw})
+	job.From, job.Beneath = from, storage.Beneath(0)
+	spoil(t, s.Chain.Path)
+	if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, job.To.Path, disk.Raw); !bytes.Equal(got, data) {
+		t.Error("the copy is another")
+	}
+}
+
+// spoil damages the first bytes of each compressed grain of a stream-optimized VMDK
+// that QEMU made: they begin in sectors behind the header's.
+func spoil(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const zlib, sector, marker = "\x78\x9c", 512, 12
+	for at := 0; at+marker+len(zlib) < len(text); at += sector {
+		if string(text[at+marker:][:len(zlib)]) == zlib {
+			clear(text[at+marker:][:len(zlib)])
+		}
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -50,7 +50,11 @@ func (s *served) Zero(ctx context.Context, off, n int64) error {
 	return err
 }
 
-func (s *served) Flush(ctx context.Context) error { return s.client.Flush(ctx) }
+func (s *served) Flush(ctx context.Context) error {
+	err := s.client.Flush(ctx)
+	s.disk.Begin()
+	return err
+}
 
 func (s *served) Sync(ctx context.Context) error {
 	if err := s.Flush(ctx); err != nil {

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/adler32"
 )
 
 // ErrDamaged is data that are no zlib stream, or not the one that was written.
@@ -55,8 +54,8 @@ func (d *Decoder) Input(size int) []byte {
 // Zlib decompresses the stream in Input, which has at most so many bytes
 // decompressed. What it returns is good until the next call.
 func (d *Decoder) Zlib(most int) ([]byte, error) {
-	const head, sum = 2, 4
-	if d.size < head+sum {
+	const head, tail = 2, 4
+	if d.size < head+tail {
 		return nil, damaged("%d bytes are no stream", d.size)
 	}
 	if h := binary.BigEndian.Uint16(d.in); h%31 != 0 || h>>8&15 != 8 || h>>12 > 7 || h&(1<<5) != 0 {
@@ -72,10 +71,10 @@ func (d *Decoder) Zlib(most int) ([]byte, error) {
 		return nil, err
 	}
 	end := d.at - int(d.count/8)
-	if end+sum > d.size {
+	if end+tail > d.size {
 		return nil, damaged("it ends before its checksum")
 	}
-	if want, got := binary.BigEndian.Uint32(d.in[end:]), adler32.Checksum(d.out[:n]); got != want {
+	if want, got := binary.BigEndian.Uint32(d.in[end:]), sum(d.out[:n]); got != want {
 		return nil, damaged("its checksum is %08x, want %08x", got, want)
 	}
 	return d.out[:n], nil
@@ -212,7 +211,14 @@ func (d *Decoder) block(n, most int) (int, error) {
 		if back > n {
 			return 0, damaged("an offset of %d after %d bytes", back, n)
 		}
-		n = repeat(out, n, length, back)
+		if back < word || length > 2*word {
+			n = repeat(out, n, length, back)
+			continue
+		}
+		// Most matches are two words at most: a call for each would take as long.
+		binary.LittleEndian.PutUint64(out[n:], binary.LittleEndian.Uint64(out[n-back:]))
+		binary.LittleEndian.PutUint64(out[n+word:], binary.LittleEndian.Uint64(out[n-back+word:]))
+		n += length
 	}
 }
 
@@ -238,8 +244,8 @@ func repeat(out []byte, n, length, back int) int {
 			}
 		}
 	}
-	for ; n < end; n, from = n+1, from+1 {
-		out[n] = out[from]
+	for ; n < end; n, from = n+back, from+back { // of each word, so many bytes are right
+		binary.LittleEndian.PutUint64(out[n:], binary.LittleEndian.Uint64(out[from:]))
 	}
 	return end
 }

@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"fmt"
+	"hash/adler32"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -81,6 +82,22 @@ func TestDamageIsNoticed(t *testing.T) {
 		other[i/8] ^= 1 << (i % 8)
 		if got, err := decode(&d, other, 1<<20); !errors.Is(err, ErrDamaged) && !bytes.Equal(got, data) { // of some bits nothing depends
 			t.Fatalf("bit %d: %d other bytes, %v", i, len(got), err)
+		}
+	}
+}
+
+// TestSumsAreThoseOfGo has every length of what is left over, the largest sums, and
+// more than is summed up before the sums are divided.
+func TestSumsAreThoseOfGo(t *testing.T) {
+	most := bytes.Repeat([]byte{255}, summed+2*round)
+	mixed := append(samples()["noise"], samples()["text"]...)
+	for _, data := range [][]byte{most, mixed} {
+		for n := range 3 * round {
+			for _, p := range [][]byte{data[:n], data[n:]} {
+				if got, want := sum(p), adler32.Checksum(p); got != want {
+					t.Fatalf("the sum of %d bytes is %08x, want %08x", len(p), got, want)
+				}
+			}
 		}
 	}
 }

@@ -219,6 +219,10 @@ func (s *Server) answer(c *visitor) error {
 			continue
 		}
 		buffer := <-s.room
+		if c.in.Buffered() == 0 { // nobody waits behind it: to wake another thread would take longer
+			s.room <- s.read(c, reply, buffer, int64(off), n)
+			continue
+		}
 		c.answers.Go(func() {
 			s.room <- s.read(c, reply, buffer, int64(off), n)
 		})

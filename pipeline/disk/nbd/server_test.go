@@ -3,12 +3,15 @@ package nbd
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // ram is a disk in memory, of which a part cannot be read.
@@ -91,6 +94,50 @@ func TestWhatCannotBeReadIsOneRequestsAlone(t *testing.T) {
 	}
 	if err := c.Read(t.Context(), p, 1<<20); err != nil || !bytes.Equal(p, data[1<<20:][:4096]) {
 		t.Errorf("Read elsewhere: %v", err)
+	}
+}
+
+// meeting is a disk of which each piece is read only while another one is.
+type meeting struct {
+	ram
+	inside chan struct{}
+}
+
+func (m meeting) Read(p []byte, off int64) error {
+	select {
+	case m.inside <- struct{}{}:
+	case <-m.inside:
+	case <-time.After(5 * time.Second):
+		return errors.New("nobody else came")
+	}
+	return m.ram.Read(p, off)
+}
+
+func TestRequestsThatComeTogetherAreAnsweredSideBySide(t *testing.T) {
+	o := offered(t, meeting{ram{data: random(1 << 20)}, make(chan struct{})})
+	conn, err := net.Dial("unix", o.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	said := be(uint32(fixedNewstyle), uint64(optionMagic), uint32(optGo), uint32(10), uint32(4), []byte("disk"), uint16(0))
+	for cookie := range uint64(4) {
+		said = append(said, be(uint32(requestMagic), uint16(0), uint16(cmdRead), cookie, uint64(0), uint32(1))...)
+	}
+	if _, err := conn.Write(said); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 18+3*20+12+14+4*(16+1)) // the greeting, three replies to the option, and what was read
+	if _, err := io.ReadFull(conn, got); err != nil {
+		t.Fatal(err)
+	}
+	for reply := range slices.Chunk(got[len(got)-4*17:], 17) {
+		if !bytes.Equal(reply[:8], be(uint32(simpleMagic), uint32(0))) {
+			t.Errorf("the answer is %x", reply)
+		}
 	}
 }
 

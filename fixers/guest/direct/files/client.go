@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"slices"
 	"time"
 
 	"hyper2kvm/fixers/guest"
@@ -45,7 +44,7 @@ func (c *Client) Leave() error { return tell(c, "leave", call.None{}) }
 
 // ReadFile reads a regular file of at most limit bytes.
 func (c *Client) ReadFile(name string, limit int64) ([]byte, error) {
-	data := []byte{}
+	var data []byte
 	for {
 		p, err := ask[piece](c, "read", readArgs{name, int64(len(data)), limit})
 		if err != nil {
@@ -54,7 +53,10 @@ func (c *Client) ReadFile(name string, limit int64) ([]byte, error) {
 		if p.Size < 0 || p.Size > limit || p.Length < 0 || p.Length > windowSize {
 			return nil, Failed("read", name, guest.ErrTooBig)
 		}
-		data = append(slices.Grow(data, int(p.Size)-len(data)), c.Window.bytes[:p.Length]...)
+		if data == nil {
+			data = make([]byte, 0, p.Size)
+		}
+		data = append(data, c.Window.bytes[:p.Length]...)
 		if p.Length == 0 || int64(len(data)) >= p.Size {
 			return data, nil
 		}
