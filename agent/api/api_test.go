@@ -46,7 +46,7 @@ type harness struct {
 	folder string
 }
 
-func newHarness(t *testing.T, w workerFunc) *harness {
+func newHarness(t testing.TB, w workerFunc) *harness {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	h := &harness{tokens: map[string]string{}, folder: t.TempDir()}
@@ -87,7 +87,7 @@ func newHarness(t *testing.T, w workerFunc) *harness {
 }
 
 // people are one of each role, with a token.
-func (h *harness) people(t *testing.T) {
+func (h *harness) people(t testing.TB) {
 	t.Helper()
 	for _, role := range []auth.Role{auth.Viewer, auth.Operator, auth.Admin} {
 		token, _, err := h.gate.CreateToken(t.Context(), auth.Local(role.String(), auth.Admin), auth.NewToken{Name: role.String(), Role: role})
@@ -98,7 +98,7 @@ func (h *harness) people(t *testing.T) {
 	}
 }
 
-func (h *harness) describe(t *testing.T) {
+func (h *harness) describe(t testing.TB) {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData(Description)
 	if err != nil {
@@ -119,7 +119,7 @@ type answer struct {
 	body   []byte
 }
 
-func (a answer) into(t *testing.T, v any) {
+func (a answer) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, v); err != nil {
 		t.Fatalf("%s: %v", a.body, err)
@@ -137,7 +137,7 @@ func (a answer) problem(t *testing.T) (p model.Problem) {
 
 // ask sends a request as somebody, and holds the reply to the description. Headers
 // come in pairs.
-func (h *harness) ask(t *testing.T, role, method, path string, body any, headers ...string) answer {
+func (h *harness) ask(t testing.TB, role, method, path string, body any, headers ...string) answer {
 	t.Helper()
 	var send io.Reader
 	if body != nil {
@@ -178,7 +178,7 @@ func (h *harness) ask(t *testing.T, role, method, path string, body any, headers
 }
 
 // hold compares a reply with the description.
-func (h *harness) hold(t *testing.T, r *http.Request, reply *http.Response, body []byte) {
+func (h *harness) hold(t testing.TB, r *http.Request, reply *http.Response, body []byte) {
 	t.Helper()
 	route, params, err := h.router.FindRoute(r)
 	if err != nil {
@@ -213,7 +213,7 @@ func waits(ctx context.Context, j engine.Job) (engine.Result, error) {
 }
 
 // until asks for a migration until it is in a state.
-func (h *harness) until(t *testing.T, id string, state model.State) (m model.Migration, etag string) {
+func (h *harness) until(t testing.TB, id string, state model.State) (m model.Migration, etag string) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		a := h.ask(t, "viewer", "GET", "/migrations/"+id, nil)
