@@ -37,7 +37,7 @@ type mortal struct {
 	server *proc.Server
 }
 
-func born(t *testing.T, folder string) *mortal {
+func born(t testing.TB, folder string) *mortal {
 	t.Helper()
 	s, err := proc.Start(t.Context(), proc.Service{Command: proc.Command{Name: agentPart, Args: []string{filepath.Join(folder, "config.yaml")}}, Part: true, Socket: filepath.Join(folder, "agent.sock")})
 	if err != nil {
@@ -46,7 +46,7 @@ func born(t *testing.T, folder string) *mortal {
 	return &mortal{appliance{folder: folder}, s}
 }
 
-func (m *mortal) kill(t *testing.T) {
+func (m *mortal) kill(t testing.TB) {
 	t.Helper()
 	if err := m.server.Kill(); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func (m *mortal) kill(t *testing.T) {
 }
 
 // nothingLeft waits until nothing runs or is mounted that an agent of a folder began.
-func nothingLeft(t *testing.T, folder string) {
+func nothingLeft(t testing.TB, folder string) {
 	t.Helper()
 	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		left := remains(t, folder)
@@ -69,7 +69,7 @@ func nothingLeft(t *testing.T, folder string) {
 }
 
 // remains are the processes, mounts and loop devices that have to do with a folder.
-func remains(t *testing.T, folder string) (left []string) {
+func remains(t testing.TB, folder string) (left []string) {
 	t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -102,7 +102,7 @@ func remains(t *testing.T, folder string) (left []string) {
 	return left
 }
 
-func (a *appliance) post(t *testing.T, path, body string) int {
+func (a *appliance) post(t testing.TB, path, body string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://appliance/api/v1"+path, strings.NewReader(body))
 	if err != nil {
@@ -126,7 +126,7 @@ type mill struct {
 	took     time.Duration
 }
 
-func newMill(t *testing.T) *mill {
+func newMill(t testing.TB) *mill {
 	t.Helper()
 	guesttest.Need(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
 	folder := t.TempDir()
@@ -143,7 +143,7 @@ func newMill(t *testing.T) *mill {
 	return m
 }
 
-func (m *mill) submit(t *testing.T, id string) {
+func (m *mill) submit(t testing.TB, id string) {
 	t.Helper()
 	body := fmt.Sprintf(`{"id":%q,"spec":{"name":%q,"source":{"storage":"from","path":"small.raw"},"target":{"storage":"to"},"engine":"direct","test":{"skip":"not part of this"}}}`, id, id)
 	if status := m.post(t, "/migrations", body); status != 202 {
@@ -152,7 +152,7 @@ func (m *mill) submit(t *testing.T, id string) {
 }
 
 // until waits until a migration is as it should be.
-func (m *mill) until(t *testing.T, id string, is func(model.Migration) bool) model.Migration {
+func (m *mill) until(t testing.TB, id string, is func(model.Migration) bool) model.Migration {
 	t.Helper()
 	for limit := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		var v model.Migration
@@ -166,7 +166,7 @@ func (m *mill) until(t *testing.T, id string, is func(model.Migration) bool) mod
 	}
 }
 
-func (m *mill) done(t *testing.T, id string) {
+func (m *mill) done(t testing.TB, id string) {
 	t.Helper()
 	v := m.until(t, id, func(v model.Migration) bool { return v.State == model.StateDone || v.State == model.StateFailed })
 	if v.State != model.StateDone || v.Verdict != model.VerdictUntested || len(v.Operations) != 1 || !v.Operations[0].Done || v.Operations[0].Problem.Code != "" {
@@ -175,7 +175,7 @@ func (m *mill) done(t *testing.T, id string) {
 }
 
 // content is what the manifest says of a converted disk: the digest of each piece.
-func (m *mill) content(t *testing.T, id string) string {
+func (m *mill) content(t testing.TB, id string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(m.folder, "to", id, id+"-disk0.manifest"))
 	if err != nil {
@@ -185,7 +185,7 @@ func (m *mill) content(t *testing.T, id string) string {
 }
 
 // again kills the agent, starts another, and holds the migration to what it should be.
-func (m *mill) again(t *testing.T, id string) {
+func (m *mill) again(t testing.TB, id string) {
 	t.Helper()
 	m.kill(t)
 	m.mortal = born(t, m.folder)

@@ -74,7 +74,7 @@ func (l *lines) String() string {
 }
 
 // freePort is an address that nobody listens on.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,7 +85,7 @@ func freePort(t *testing.T) string {
 }
 
 // started runs an agent with settings besides the usual ones.
-func started(t *testing.T, folder, more string) *appliance {
+func started(t testing.TB, folder, more string) *appliance {
 	t.Helper()
 	for _, name := range []string{"from", "to"} {
 		if err := os.MkdirAll(filepath.Join(folder, name), 0o755); err != nil {
@@ -119,7 +119,7 @@ func started(t *testing.T, folder, more string) *appliance {
 	return a
 }
 
-func (a *appliance) stop(t *testing.T) {
+func (a *appliance) stop(t testing.TB) {
 	t.Helper()
 	if a.ended == nil {
 		return
@@ -143,7 +143,7 @@ func (a *appliance) local() *http.Client {
 	}}}
 }
 
-func (a *appliance) get(t *testing.T, path string, v any) int {
+func (a *appliance) get(t testing.TB, path string, v any) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://appliance/api/v1"+path, nil)
 	if err != nil {
