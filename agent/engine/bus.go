@@ -112,7 +112,7 @@ func openBus(ctx context.Context, c Config, id string) (_ *bus, err error) {
 	if b.js, err = jetstream.New(b.conn); err != nil {
 		return nil, err
 	}
-	return b, b.prepare(ctx, c.Shape.replicas())
+	return b, b.prepare(ctx, c.Shape.replicas(), c.Audit)
 }
 
 // startServer starts the embedded server. SyncAlways makes it answer only when what it
@@ -185,7 +185,7 @@ func (b *bus) connect(c Config) (*nats.Conn, error) {
 
 // prepare makes what is not there yet. Requests that a cluster without a leader gets
 // are lost, so each is short and sent again.
-func (b *bus) prepare(ctx context.Context, replicas int) error {
+func (b *bus) prepare(ctx context.Context, replicas int, audit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("what keeps the migrations did not answer within %v: is more than half of the appliances there?", startLimit))
 	defer cancel()
 	for _, make := range []func(context.Context) error{
@@ -208,7 +208,7 @@ func (b *bus) prepare(ctx context.Context, replicas int) error {
 		},
 		func(ctx context.Context) (err error) { // of which nothing can be taken away, by this program neither
 			b.audit, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"audit"}, Replicas: replicas,
-				MaxBytes: maxAudit, Discard: jetstream.DiscardOld, DenyDelete: true, DenyPurge: true})
+				MaxAge: audit, MaxBytes: maxAudit, Discard: jetstream.DiscardOld, DenyDelete: true, DenyPurge: true})
 			return err
 		},
 		func(ctx context.Context) (err error) {

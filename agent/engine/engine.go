@@ -38,6 +38,7 @@ type Config struct {
 	Capacity int            // migrations at once
 	Limits   map[string]int // at once on all appliances together, by what they use: see Uses
 	Lease    time.Duration
+	Audit    time.Duration // how long what was done is kept; as long as there is room if zero
 	Shape    Shape
 	Worker   Worker
 	Log      *slog.Logger

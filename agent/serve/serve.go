@@ -126,7 +126,7 @@ func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, strin
 func (a *agent) engineConfig(w engine.Worker) (engine.Config, error) {
 	s := a.settings
 	c := engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
-		Lease: time.Duration(s.Engine.Lease), Worker: w, Log: a.log}
+		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Worker: w, Log: a.log}
 	for _, l := range s.Limits {
 		c.Limits["storage:"+l.Storage] = l.AtOnce
 	}
