@@ -480,7 +480,9 @@ func TestWindowsAreKept(t *testing.T) {
 	}
 	change(open)
 	awaited(t, e, "web01", func(model.Migration) bool { return w.count("web01") > 2 })
-	change(closed)
+	if _, err := e.Reschedule(t.Context(), "web01", model.Schedule{Lockouts: []string{open}, WhenClosed: model.ScheduleWhenClosedPause}, 0); err != nil {
+		t.Fatal(err)
+	}
 	m := ends(t, e, "web01", model.StateQueued)
 	if at := w.count("web01"); at >= 30 || w.working() > 0 || m.Why == "" {
 		t.Errorf("when its window has closed it is at step %d, %q", at, m.Why)

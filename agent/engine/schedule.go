@@ -10,6 +10,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/schedule"
+	"hyper2kvm/pipeline/week"
 )
 
 // Uses are what a migration takes a share of, as limits name it, and the storages that
@@ -252,18 +253,31 @@ func (e *Engine) mine(ctx context.Context, held Record, edit func(*Record) error
 	})
 }
 
-// open tells whether a schedule's windows let work run. What cannot be read is refused
-// before it is kept, and lets nothing run.
+// open tells whether a schedule's windows and lockouts let work run. What cannot be read
+// is refused before it is kept, and lets nothing run.
 func open(s model.Schedule, now time.Time) bool {
-	windows, err := schedule.Parse(s.Windows)
-	return err == nil && schedule.Open(now.Local(), windows)
+	windows, lockouts, err := parsed(s)
+	return err == nil && schedule.Allowed(now.Local(), windows, lockouts)
 }
 
-// opens is when the next window opens, for people.
+// opens is when work may run next, for people.
 func opens(s model.Schedule, now time.Time) string {
-	windows, err := schedule.Parse(s.Windows)
+	windows, lockouts, err := parsed(s)
 	if err != nil {
 		return "never: " + err.Error()
 	}
-	return schedule.Next(now.Local(), windows).Format(time.RFC3339)
+	next := schedule.NextAllowed(now.Local(), windows, lockouts)
+	if next.IsZero() {
+		return "never: its lockouts leave nothing of its windows"
+	}
+	return next.Format(time.RFC3339)
+}
+
+func parsed(s model.Schedule) (windows, lockouts []week.Window, err error) {
+	windows, err = schedule.Parse(s.Windows)
+	if err != nil {
+		return nil, nil, err
+	}
+	lockouts, err = schedule.Parse(s.Lockouts)
+	return windows, lockouts, err
 }

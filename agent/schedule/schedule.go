@@ -31,6 +31,24 @@ func Open(now time.Time, windows []week.Window) bool {
 	return len(windows) == 0 || slices.ContainsFunc(windows, func(w week.Window) bool { return w.Holds(now) })
 }
 
+// Allowed tells whether now is in one of the windows, or there are none, and in none of
+// the lockouts.
+func Allowed(now time.Time, windows, lockouts []week.Window) bool {
+	return Open(now, windows) && !(len(lockouts) > 0 && Open(now, lockouts))
+}
+
+// NextAllowed is the first time from now on that is allowed; the zero time if there is
+// none.
+func NextAllowed(now time.Time, windows, lockouts []week.Window) time.Time {
+	both := slices.Concat(windows, lockouts)
+	for t := now; t.Before(now.Add(horizon)); t = boundary(t, both) {
+		if Allowed(t, windows, lockouts) {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
 // Next is the first time from now on at which a window is open: now itself if one is.
 func Next(now time.Time, windows []week.Window) time.Time {
 	return first(now, windows, true)

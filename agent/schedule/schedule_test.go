@@ -181,6 +181,48 @@ func TestTimesBetweenMinutesAreExact(t *testing.T) {
 	}
 }
 
+// Windows and lockouts together, minute by minute against the definition.
+func TestLockoutsAreKept(t *testing.T) {
+	began := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct{ windows, lockouts []string }{
+		{nil, []string{"mon-fri 08:00-18:00"}},
+		{[]string{"mon-fri 20:00-06:00"}, []string{"tue 22:00-02:00", "wed 00:00-24:00"}},
+		{[]string{"sat 00:00-24:00"}, []string{"sat 00:00-24:00"}},
+		{nil, []string{"mon-sun 00:00-24:00"}},
+		{[]string{"02:00-04:00"}, nil},
+	} {
+		windows, err := Parse(c.windows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lockouts, err := Parse(c.lockouts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, out := byHand(c.windows), naive{}
+		if len(c.lockouts) > 0 {
+			out = byHand(c.lockouts)
+		}
+		var next time.Time // the first from the minute on, found from the end
+		for m := 14 * 24 * 60; m >= 0; m-- {
+			at := began.Add(time.Duration(m) * time.Minute)
+			allowed := in.open(at) && !out.open(at)
+			if allowed {
+				next = at
+			}
+			if m > 7*24*60 || next.IsZero() && m%97 != 0 {
+				continue
+			}
+			if got := Allowed(at, windows, lockouts); got != allowed {
+				t.Fatalf("%q without %q: Allowed(%v) = %v", c.windows, c.lockouts, at, got)
+			}
+			if got := NextAllowed(at, windows, lockouts); !got.Equal(next) {
+				t.Fatalf("%q without %q: NextAllowed(%v) = %v, want %v", c.windows, c.lockouts, at, got, next)
+			}
+		}
+	}
+}
+
 func TestAWindowThatCannotBeReadIsNamed(t *testing.T) {
 	_, err := Parse([]string{"sat,sun", "someday"})
 	if !errors.Is(err, week.ErrWindow) || !strings.Contains(err.Error(), `window 2: `) || !strings.Contains(err.Error(), `"someday"`) {

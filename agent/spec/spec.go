@@ -144,9 +144,11 @@ func shape(t model.Target) disk.Shape {
 }
 
 func checkSchedule(s model.Schedule) (problems []Problem) {
-	for i, text := range s.Windows {
-		if _, err := week.Parse(text); err != nil {
-			problems = append(problems, Problem{[]string{"schedule", "windows", fmt.Sprint(i)}, err.Error()})
+	for field, list := range map[string][]string{"windows": s.Windows, "lockouts": s.Lockouts} {
+		for i, text := range list {
+			if _, err := week.Parse(text); err != nil {
+				problems = append(problems, Problem{[]string{"schedule", field, fmt.Sprint(i)}, err.Error()})
+			}
 		}
 	}
 	if !s.End.IsZero() && !s.End.After(s.Start) {

@@ -708,20 +708,23 @@ type Schedule struct {
 	// End what has not begun by then fails
 	End time.Time `json:"end,omitempty,omitzero"`
 
+	// Lockouts when it may not run, whatever its windows say; written like those
+	Lockouts []string `json:"lockouts,omitempty,omitzero"`
+
 	// Priority the highest is taken first
 	Priority int `json:"priority,omitempty,omitzero"`
 
 	// Start not before
 	Start time.Time `json:"start,omitempty,omitzero"`
 
-	// WhenClosed what becomes of one that runs when its window closes
+	// WhenClosed what becomes of one that runs when its window closes or a lockout begins
 	WhenClosed ScheduleWhenClosed `json:"whenClosed,omitempty,omitzero"`
 
 	// Windows when it may run: `mon-fri 20:00-06:00`, `sat,sun 00:00-24:00`, in the appliance's local time; always if there are none
 	Windows []string `json:"windows,omitempty,omitzero"`
 }
 
-// ScheduleWhenClosed what becomes of one that runs when its window closes
+// ScheduleWhenClosed what becomes of one that runs when its window closes or a lockout begins
 type ScheduleWhenClosed string
 
 // Spec what is asked for
