@@ -29,7 +29,7 @@ type Shape struct {
 	// Cluster makes this one of several that keep everything three times.
 	Cluster Cluster
 	// TLS is what this appliance shows to others and whom it trusts.
-	TLS *tls.Config
+	TLS *tls.Config `json:"-"`
 }
 
 // Cluster is an appliance's place among others that all vote.

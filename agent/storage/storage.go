@@ -72,7 +72,7 @@ func (l List) Check(p model.Place, target bool) error {
 
 func checkPath(name string) error {
 	if !fs.ValidPath(name) || name == "." || strings.ContainsRune(name, 0) {
-		return fmt.Errorf("%w: %q is no path in a storage: write it without a slash at its start, and without . and ..", ErrPlace, name)
+		return fmt.Errorf("%w: %q is no path in a storage: write it without a slash at its start, and without . or .. in it", ErrPlace, name)
 	}
 	return nil
 }
