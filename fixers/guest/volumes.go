@@ -173,7 +173,7 @@ func (a *assembly) add(device string, m lvm.Member) {
 func (a *assembly) groupOf(device string) string {
 	for id, g := range a.groups {
 		for _, member := range g.Members {
-			if slices.Contains(a.on[member], device) {
+			if slices.Contains(a.on[member.UUID], device) {
 				return id
 			}
 		}
