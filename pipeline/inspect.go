@@ -35,6 +35,9 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 	if err != nil {
 		return r.hint(err)
 	}
+	if facts, err = r.reconsiderGrowth(ctx, facts); err != nil {
+		return err
+	}
 	r.Facts = &facts
 	if r.Checks.Before, err = r.check(ctx, r.guest, "inspect", union(mounted(facts), r.mayGrowWith(facts))); err != nil {
 		return err

@@ -31,14 +31,14 @@ func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
 		got.Volumes[i].UUID, got.Volumes[i].Group, got.Volumes[i].Segments = "", "", nil
 	}
 	want := []guest.Volume{
-		{Name: "half/kept", Size: 8 << 20, On: []string{"disk2p1"}},
+		{Name: "half/kept", Size: 8 << 20, On: []string{"disk2p1"}, Tail: &guest.Tail{Device: "disk2p1", Extent: 2}},
 		{Name: "half/lost", Size: 40 << 20, On: []string{"disk2p1"}, Problem: "a part of it is on the physical volume UUID, which is on none of the disks"},
 		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p3"}, Problem: "2 volume groups are named twin"},
 		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p4"}, Problem: "2 volume groups are named twin"},
-		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}},
-		{Name: "web-vg/grown", Size: 16 << 20, On: []string{"disk1", "disk0p1"}},
-		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}},
-		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}},
+		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}, Fixed: "it is striped"},
+		{Name: "web-vg/grown", Size: 16 << 20, On: []string{"disk1", "disk0p1"}, Tail: &guest.Tail{Device: "disk0p1", Extent: 20, Room: 9}},
+		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}, Tail: &guest.Tail{Device: "disk0p1", Extent: 16}},
+		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}, Tail: &guest.Tail{Device: "disk1", Extent: 4}},
 	}
 	uuid := regexp.MustCompile(`\w{6}(-\w{4}){5}-\w{6}`)
 	got.Volumes[1].Problem = uuid.ReplaceAllString(got.Volumes[1].Problem, "UUID")
