@@ -61,6 +61,8 @@ func (a *assembly) group(g *lvm.Group, named int) Group {
 			out.Fixed = fmt.Sprintf("its physical volume %.100s is there %d times: on %s", m.UUID, len(on), strings.Join(on, ", "))
 		case strings.Contains(on[0], "/"):
 			out.Fixed = fmt.Sprintf("a part of it lies on %s, another volume", on[0])
+		case a.fixed[on[0]] != "":
+			out.Fixed = fmt.Sprintf("%s: %s", on[0], a.fixed[on[0]])
 		}
 		pv := PhysicalVolume{Device: on[0], UUID: m.UUID, Start: m.Start, Extents: m.Extents, Free: m.Free}
 		switch {

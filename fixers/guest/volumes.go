@@ -107,6 +107,7 @@ func (r *volumeReader) readGroup(f Filesystem) error {
 	m, err := lvm.Read(r.read(f.Device), f.Size)
 	if errors.Is(err, lvm.ErrMetadata) {
 		r.problem(f.Device, err)
+		m.Fixed = "its metadata is damaged"
 	} else if err != nil {
 		return err
 	}
@@ -151,16 +152,17 @@ type assembly struct {
 	on     map[string][]string   // devices, by the UUID that a physical volume has
 	sizes  map[string]int64      // of the devices, bytes
 	atEnd  map[string]bool       // devices with metadata at their ends
+	fixed  map[string]string     // devices that forbid that their group grows, and why
 	groups map[string]*lvm.Group // the newest of each, by UUID
 	aged   map[string]bool       // groups of which there are older ones
 }
 
 func newAssembly() assembly {
-	return assembly{on: map[string][]string{}, sizes: map[string]int64{}, atEnd: map[string]bool{}, groups: map[string]*lvm.Group{}, aged: map[string]bool{}}
+	return assembly{on: map[string][]string{}, sizes: map[string]int64{}, atEnd: map[string]bool{}, fixed: map[string]string{}, groups: map[string]*lvm.Group{}, aged: map[string]bool{}}
 }
 
 func (a *assembly) add(device string, size int64, m lvm.Member) {
-	a.sizes[device], a.atEnd[device] = size, m.AtEnd
+	a.sizes[device], a.atEnd[device], a.fixed[device] = size, m.AtEnd, m.Fixed
 	if m.UUID != "" {
 		a.on[m.UUID] = append(a.on[m.UUID], device)
 	}

@@ -57,8 +57,42 @@ func Grow(devices []Device, g Growth) error {
 	return nil
 }
 
-// precommitted is where an area's header leads to a version that is not yet in force.
-const precommitted = 64
+const (
+	// precommitted is where an area's header leads to a version that is not yet in force.
+	precommitted = 64
+	// longer is how much longer a text may become.
+	longer = 1 << 10
+)
+
+// fixed is why no newer version may be written behind a copy.
+func (c *written) fixed() string {
+	switch {
+	case le64(c.header[precommitted:]) != 0:
+		return "a change of its metadata was begun and not finished"
+	case !c.fits(int64(len(c.text)) + longer):
+		return "there is no room for another version of its metadata"
+	}
+	return ""
+}
+
+// fits tells whether a text fits into the ring beside the one that is there.
+func (c *written) fits(size int64) bool {
+	ring, taken := c.area.size-areaHeader, c.next()-c.offset
+	if taken <= 0 {
+		taken += ring
+	}
+	return taken+size <= ring
+}
+
+// next is where the new text begins: in the sector behind the old one, or at the
+// ring's beginning again.
+func (c *written) next() int64 {
+	at := (c.offset + int64(len(c.text)) + sector - 1) / sector * sector
+	if at >= c.area.size {
+		at -= c.area.size - areaHeader
+	}
+	return at
+}
 
 // copied is a copy of the group's metadata on one of its devices.
 type copied struct {
@@ -85,8 +119,8 @@ func readCopies(devices []Device, g Growth) (all []copied, err error) {
 			if c == nil {
 				continue
 			}
-			if le64(c.header[precommitted:]) != 0 {
-				return nil, fmt.Errorf("%w: a change of it was begun and not finished", ErrMetadata)
+			if why := c.fixed(); why != "" {
+				return nil, fmt.Errorf("%w: %s", ErrMetadata, why)
 			}
 			all = append(all, copied{*c, d, nil})
 		}
@@ -122,12 +156,8 @@ func (c *copied) grow(g Growth) (err error) {
 	if !c.group.becomes(*now, g) {
 		return fmt.Errorf("%w: its new text describes another group than was planned", ErrMetadata)
 	}
-	ring, taken := c.area.size-areaHeader, c.next()-c.offset
-	if taken <= 0 {
-		taken += ring
-	}
-	if taken+int64(len(c.new)) > ring {
-		return fmt.Errorf("%w: %d bytes more do not fit into an area of %d beside the %d that there are", ErrMetadata, len(c.new), c.area.size, len(c.text))
+	if !c.written.fits(int64(len(c.new))) {
+		return fmt.Errorf("%w: its new text has %d bytes, and its old one %d", ErrMetadata, len(c.new), len(c.text))
 	}
 	return nil
 }
@@ -175,16 +205,6 @@ func (g *Group) becomes(now Group, growth Growth) bool {
 		}
 		return is.Name == was.Name && is.UUID == was.UUID && is.Problem == was.Problem && is.Fixed == was.Fixed && is.Size == was.Size+more
 	})
-}
-
-// next is where the new text begins: in the sector behind the old one, or at the
-// ring's beginning again.
-func (c *copied) next() int64 {
-	at := (c.offset + int64(len(c.text)) + sector - 1) / sector * sector
-	if at >= c.area.size {
-		at -= c.area.size - areaHeader
-	}
-	return at
 }
 
 // write writes the text, and then the header that leads to it.

@@ -346,6 +346,8 @@ func TestAGroupGrowsOverItsRingsEnd(t *testing.T) {
 func TestAGroupThatDoesNotGrowIsNotWritten(t *testing.T) {
 	text := func(old, now string) string { return strings.Replace(alone(7), old, now, 1) }
 	grow := func(change func(*Growth)) Growth { g := plan; change(&g); return g }
+	damaged := pv(64<<10, 512, alone(7), alone(7))
+	damaged.data[4096+64<<10+600] ^= 1
 	half := pv(64<<10, 512, alone(7))
 	half.data[4096+precommitted] = 1
 	copy(half.data[4096:], sealed(half.data[4096:4096+areaHeader]))
@@ -377,6 +379,7 @@ func TestAGroupThatDoesNotGrowIsNotWritten(t *testing.T) {
 		{"copies of different age", pv(64<<10, 512, alone(7), alone(6)), plan, ErrMetadata},
 		{"an area that is too small", pv(1024, 512, alone(7)), plan, ErrMetadata},
 		{"a change that was not finished", half, plan, ErrMetadata},
+		{"a damaged copy", damaged, plan, ErrMetadata},
 	} {
 		before := bytes.Clone(test.device.data)
 		if err := Grow([]Device{test.device}, test.growth); !errors.Is(err, test.want) {
@@ -384,6 +387,10 @@ func TestAGroupThatDoesNotGrowIsNotWritten(t *testing.T) {
 		}
 		if !bytes.Equal(before, test.device.data) {
 			t.Errorf("%s: it was written", test.name)
+		}
+		m, err := Read(test.device, test.device.Size())
+		if told := err != nil || m.Fixed != ""; told != errors.Is(test.want, ErrMetadata) {
+			t.Errorf("%s: whoever reads it is told %q, %v", test.name, m.Fixed, err)
 		}
 	}
 }

@@ -29,6 +29,9 @@ type Member struct {
 	Group *Group
 	// AtEnd tells that it keeps a copy of the metadata behind its extents.
 	AtEnd bool
+	// Fixed is why nobody but LVM may change the group, by what is kept here; "" if
+	// Grow may.
+	Fixed string
 }
 
 const (
@@ -56,17 +59,30 @@ func Read(r io.ReaderAt, size int64) (Member, error) {
 		c, err := readCopy(r, size, a)
 		switch {
 		case errors.Is(err, ErrMetadata): // another area may be whole
-			damaged = err
+			damaged, m.Fixed = err, "a copy of its metadata is damaged"
 		case err != nil:
 			return Member{}, err
-		case c != nil && (m.Group == nil || c.group.Seq > m.Group.Seq):
-			m.Group = c.group
+		case c != nil:
+			m.take(c)
 		}
 	}
 	if m.Group == nil && damaged != nil {
 		return m, damaged
 	}
 	return m, nil
+}
+
+// take takes a copy for the newest, if it is.
+func (m *Member) take(c *written) {
+	if m.Group != nil && m.Group.Seq != c.group.Seq {
+		m.Fixed = "a copy of its metadata is older than another"
+	}
+	if why := c.fixed(); why != "" {
+		m.Fixed = why
+	}
+	if m.Group == nil || c.group.Seq > m.Group.Seq {
+		m.Group = c.group
+	}
 }
 
 // readLabel reads what a physical volume says of itself, and where its areas of
