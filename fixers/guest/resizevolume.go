@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,10 +16,7 @@ const maxExtents = 1<<32 - 1
 func (t Topology) fillMember(r *Resize, f Filesystem, device int64, e Enlarged) {
 	const pvresize = "in the guest: pvresize, then lvextend --resizefs"
 	g, pv, ok := t.member(f)
-	fixed := g.Fixed
-	if fixed == "" {
-		fixed = pv.Fixed
-	}
+	fixed := cmp.Or(g.Fixed, pv.Fixed)
 	switch {
 	case !ok:
 		r.leave(f.Device+" is a physical volume of no volume group", "in the guest: pvresize, then vgextend")
@@ -63,7 +61,7 @@ func (t Topology) fillVolume(r *Resize, v Volume, e Enlarged) (why string) {
 		return fmt.Sprintf("%s does not grow: what is on it is not known", v.Name)
 	}
 	if u := useOf(f, grown.To, e.Checked); !u.filesystem {
-		return fmt.Sprintf("%s does not grow: %s", v.Name, u.unused)
+		return fmt.Sprintf("%s does not grow: %s", v.Name, cmp.Or(u.unused, "it is a physical volume itself"))
 	}
 	r.Volume, r.Filesystem = &grown, &GrownFilesystem{f.Device, f.Type, f.UUID, f.Span, grown.To}
 	return ""

@@ -82,6 +82,7 @@ func TestAVolumeGrowsWithItsGroup(t *testing.T) {
 		{"one that is to lie in one piece", func(t *Topology) { t.Volumes[0].Tail.Contiguous = true }, Enlarged{Root: "vg/root"}, alone, "vg/root does not grow: it is to lie in one piece, and others lie behind it"},
 		{"one that is damaged", with("vg/bad", "ext4"), Enlarged{Volume: "bad"}, alone, "vg/bad does not grow: the file system on vg/bad was not checked"},
 		{"what is encrypted", with("vg/data", "crypto_LUKS"), Enlarged{Volume: "data"}, alone, "vg/data does not grow: vg/data is encrypted"},
+		{"what is of LVM's itself", with("vg/data", LVMMember), Enlarged{Volume: "data"}, alone, "vg/data does not grow: it is a physical volume itself"},
 		{"what is not known", func(t *Topology) { t.Filesystems = t.Filesystems[:1] }, Enlarged{Volume: "root"}, alone, "vg/root does not grow: what is on it is not known"},
 		{"what grows already", nil, Enlarged{Root: "vg/root", Growing: []string{"vg/root"}}, alone, "vg/root grows with another disk already"},
 		{"more than ext can have", func(t *Topology) { t.Volumes[0].Size = 16 << 40 }, Enlarged{Root: "vg/root"}, alone, "vg/root does not grow: ext4 on vg/root is not grown beyond 16 TiB"},
