@@ -10,7 +10,7 @@ import (
 
 func (f *flags) addGrow(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.grow, "grow", nil,
-		"disk to make larger, with its last partition and file system: 0=20G is its size, 0=+4G what is added (may be repeated)")
+		"disk to make larger, with its last partition and file system: 0=20G is its size, 0=+4G what is added; 0=+4G:srv names a logical volume (may be repeated)")
 }
 
 // growth is what the flags called grow say.

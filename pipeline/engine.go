@@ -148,6 +148,42 @@ func (r *Run) reconsider(ctx context.Context) (err error) {
 	return r.fallBack(ctx, "the direct engine cannot show this guest whole: "+r.closed)
 }
 
+// growsApart is a volume that will lie in several pieces when it has grown; "" for
+// none.
+func (r *Run) growsApart(f *inspect.Facts) string {
+	for i, d := range r.Machine.Disks {
+		e := r.enlarged(f, i)
+		if last, ok := f.Topology.Last(diskName(i), e); ok && d.Was > 0 {
+			e.From, e.Checked = d.Was, []guest.Health{{Device: last.Device, State: guest.Clean}}
+			if s := f.Topology.PlanResize(diskName(i), e); s.Volume != nil && s.Volume.Apart {
+				return s.Volume.Name
+			}
+		}
+	}
+	return ""
+}
+
+// reconsiderGrowth takes libguestfs instead of the direct engine where what is to grow
+// could not be shown by that any more, and reads the facts again.
+func (r *Run) reconsiderGrowth(ctx context.Context, f inspect.Facts) (inspect.Facts, error) {
+	apart := r.growsApart(&f)
+	if r.Engine.Name != Direct || apart == "" {
+		return f, nil
+	}
+	lacks := r.noMapper()
+	if lacks == nil {
+		return f, nil
+	}
+	why := fmt.Sprintf("%s will lie in several pieces when it has grown, and device-mapper does not work here: %v", apart, lacks)
+	if !r.mayFallBack() {
+		return f, fmt.Errorf("%w: the direct engine cannot grow this guest: %s; leave the choice of the engine to a build with libguestfs (make build), or name a volume at the group's end, as in --grow 0=SIZE:VOLUME", ErrEngine, why)
+	}
+	if err := r.fallBack(ctx, "the direct engine cannot grow this guest: "+why); err != nil {
+		return f, err
+	}
+	return r.look(ctx)
+}
+
 // mayFallBack tells whether there is another engine, and the operator lets us
 // choose.
 func (r *Run) mayFallBack() bool {

@@ -24,6 +24,8 @@ type Growth struct {
 	Disk int   `json:"disk"`           // in the machine's order, from 0
 	Size int64 `json:"size"`           // bytes
 	More bool  `json:"more,omitempty"` // than the disk has
+	// Volume of LVM that grows with it; "" leaves the choice to the plan.
+	Volume string `json:"volume,omitempty"`
 }
 
 const (
@@ -33,7 +35,8 @@ const (
 	maxDisk = 62 << 40
 )
 
-// ParseGrowth reads what a flag says: 0=20G is a size, and 0=+4G what is added.
+// ParseGrowth reads what a flag says: 0=20G is a size, and 0=+4G what is added; a
+// logical volume may stand behind it: 0=+4G:srv, or 0=+4G:vg/srv.
 func ParseGrowth(texts []string) ([]Growth, error) {
 	var list []Growth
 	for _, text := range texts {
@@ -42,6 +45,7 @@ func ParseGrowth(texts []string) ([]Growth, error) {
 		if err != nil || disk < 0 {
 			return nil, fmt.Errorf("%q names no disk: write its number, from 0, and its size, such as 0=20G or 0=+4G", text)
 		}
+		amount, volume, named := strings.Cut(amount, ":")
 		amount, more := strings.CutPrefix(amount, "+")
 		size, err := transfer.ParseSize(amount)
 		switch {
@@ -49,10 +53,12 @@ func ParseGrowth(texts []string) ([]Growth, error) {
 			return nil, err
 		case size%sectorSize != 0:
 			return nil, fmt.Errorf("%q is no multiple of %d bytes, as disks' sizes are", amount, sectorSize)
+		case named && volume == "":
+			return nil, fmt.Errorf("%q names no logical volume behind its colon", text)
 		case slices.ContainsFunc(list, func(g Growth) bool { return g.Disk == disk }):
 			return nil, fmt.Errorf("disk %d is named twice", disk)
 		}
-		list = append(list, Growth{disk, size, more})
+		list = append(list, Growth{disk, size, more, volume})
 	}
 	return list, nil
 }
@@ -71,6 +77,9 @@ func approvedGrowth(p fixers.Plan) (list []Growth) {
 		var g Growth
 		if n, err := fmt.Sscanf(r.Disk, "disk%d", &g.Disk); n == 1 && err == nil {
 			g.Size = r.To
+			if r.Volume != nil {
+				g.Volume = r.Volume.Name
+			}
 			list = append(list, g)
 		}
 	}
@@ -148,26 +157,70 @@ func sizeNow(d machine.Disk) int64    { return d.Size }
 
 // resizes are what is done about the disks that grow.
 func (r *Run) resizes(f *inspect.Facts, from func(machine.Disk) int64) (list []guest.Resize) {
+	var growing []string
 	for i, d := range r.Machine.Disks {
 		if d.Was == 0 {
 			continue
 		}
-		if s := f.Topology.PlanResize(fmt.Sprintf("disk%d", i), from(d), r.Checks.Before); !s.Empty() {
+		e := r.enlarged(f, i)
+		e.From, e.Checked, e.Growing = from(d), r.Checks.Before, growing
+		s := f.Topology.PlanResize(diskName(i), e)
+		if s.Volume != nil {
+			growing = append(growing, s.Volume.Name)
+		}
+		if !s.Empty() {
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// mayGrowWith are the file systems at the ends of disks that grow, which are
-// checked beforehand, mounted or not.
+func diskName(i int) string { return fmt.Sprintf("disk%d", i) }
+
+// enlarged is what is meant to grow with a disk.
+func (r *Run) enlarged(f *inspect.Facts, disk int) (e guest.Enlarged) {
+	root, _ := f.MountOf("/")
+	e.Root = root.Device
+	for _, g := range r.Options.Grow {
+		if g.Disk == disk {
+			e.Volume = g.Volume
+		}
+	}
+	return e
+}
+
+// mayGrowWith are the file systems that grow with disks, which are checked beforehand,
+// mounted or not.
 func (r *Run) mayGrowWith(f inspect.Facts) (devices []string) {
 	for i, d := range r.Machine.Disks {
-		if last, ok := f.Topology.Last(fmt.Sprintf("disk%d", i)); ok && d.Was > 0 {
+		if last, ok := f.Topology.Last(diskName(i), r.enlarged(&f, i)); ok && d.Was > 0 {
 			devices = append(devices, last.Device)
 		}
 	}
 	return devices
+}
+
+// asNamed refuses a plan in which a logical volume does not grow that the operator has
+// named.
+func (r *Run) asNamed(list []guest.Resize) error {
+	for _, g := range r.Options.Grow {
+		if g.Volume == "" {
+			continue
+		}
+		why, try := "what is at its end is no physical volume of LVM, or has not grown", "name no volume"
+		for _, s := range list {
+			switch {
+			case s.Disk == diskName(g.Disk) && s.Volume != nil:
+				why = ""
+			case s.Disk == diskName(g.Disk) && s.Unused != "":
+				why, try = s.Unused, s.Try
+			}
+		}
+		if why != "" {
+			return fmt.Errorf("%w: %s cannot grow with disk %d: %s; %s", source.ErrBadInput, g.Volume, g.Disk, why, try)
+		}
+	}
+	return nil
 }
 
 // grownWith are the file systems that have grown by the plan.
@@ -231,36 +284,4 @@ func (m *Migration) Grown() (texts []string) {
 		}
 	}
 	return texts
-}
-
-// growText is what is done about a disk, for people.
-func growText(s guest.Resize) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: from %s to %s\n", s.Disk, amount(s.From), amount(s.To))
-	if s.Backup {
-		fmt.Fprintf(&b, "  the second copy of its GPT moves to its end\n")
-	}
-	for _, p := range s.Partitions {
-		fmt.Fprintf(&b, "  %s (partition %d) ends at %s instead of %s\n", p.Name, p.Number, amount(p.To), amount(p.From))
-	}
-	if f := s.Filesystem; f != nil {
-		fmt.Fprintf(&b, "  %s on %s grows from %s to %s\n", f.Type, f.Device, amount(f.From), amount(f.To))
-	}
-	if s.Unused != "" {
-		fmt.Fprintf(&b, "  not put to use: %s\n", s.Unused)
-	}
-	return b.String()
-}
-
-// amount is a number of bytes, exactly.
-func amount(n int64) string {
-	for _, u := range []struct {
-		shift int
-		name  string
-	}{{30, "GiB"}, {20, "MiB"}} {
-		if n > 0 && n%(1<<u.shift) == 0 {
-			return fmt.Sprintf("%d %s", n>>u.shift, u.name)
-		}
-	}
-	return fmt.Sprintf("%d bytes", n)
 }

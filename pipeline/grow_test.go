@@ -31,8 +31,8 @@ func TestAGrowthIsASizeOrWhatIsAdded(t *testing.T) {
 		err   string
 	}{
 		{nil, nil, ""},
-		{[]string{"0=20G"}, []Growth{{0, 20 << 30, false}}, ""},
-		{[]string{"1=+4g", "0=512"}, []Growth{{1, 4 << 30, true}, {0, 512, false}}, ""},
+		{[]string{"0=20G"}, []Growth{{0, 20 << 30, false, ""}}, ""},
+		{[]string{"1=+4g", "0=512"}, []Growth{{1, 4 << 30, true, ""}, {0, 512, false, ""}}, ""},
 		{[]string{"20G"}, nil, "names no disk"},
 		{[]string{"disk0=20G"}, nil, "names no disk"},
 		{[]string{"-1=20G"}, nil, "names no disk"},
@@ -40,6 +40,9 @@ func TestAGrowthIsASizeOrWhatIsAdded(t *testing.T) {
 		{[]string{"0=-1G"}, nil, "is no size"},
 		{[]string{"0=+0"}, nil, "is no size"},
 		{[]string{"0=20G=1"}, nil, "is no size"},
+		{[]string{"0=+4G:srv", "1=20G:web-vg/root"}, []Growth{{0, 4 << 30, true, "srv"}, {1, 20 << 30, false, "web-vg/root"}}, ""},
+		{[]string{"0=+4G:"}, nil, "names no logical volume"},
+		{[]string{"0=:srv"}, nil, "is no size"},
 		{[]string{"0=513"}, nil, "no multiple of 512"},
 		{[]string{"0=20G", "0=30G"}, nil, "named twice"},
 	} {
@@ -59,14 +62,14 @@ func TestADiskIsNeverMadeSmaller(t *testing.T) {
 		grow Growth
 		err  string
 	}{
-		{"larger", Growth{1, 30 << 30, false}, ""},
-		{"larger by some", Growth{1, 512, true}, ""},
-		{"as large", Growth{1, 20 << 30, false}, ""},
-		{"smaller", Growth{1, 20<<30 - 512, false}, "is not made smaller"},
-		{"not there", Growth{2, 30 << 30, false}, "there is no disk 2"},
-		{"too large", Growth{1, 63 << 40, false}, "beyond 62 TiB"},
-		{"too large by some", Growth{1, 62 << 40, true}, "beyond 62 TiB"},
-		{"more than can be counted", Growth{1, 1 << 62, true}, "beyond 62 TiB"},
+		{"larger", Growth{1, 30 << 30, false, ""}, ""},
+		{"larger by some", Growth{1, 512, true, ""}, ""},
+		{"as large", Growth{1, 20 << 30, false, ""}, ""},
+		{"smaller", Growth{1, 20<<30 - 512, false, ""}, "is not made smaller"},
+		{"not there", Growth{2, 30 << 30, false, ""}, "there is no disk 2"},
+		{"too large", Growth{1, 63 << 40, false, ""}, "beyond 62 TiB"},
+		{"too large by some", Growth{1, 62 << 40, true, ""}, "beyond 62 TiB"},
+		{"more than can be counted", Growth{1, 1 << 62, true, ""}, "beyond 62 TiB"},
 	} {
 		r := &Run{Migration: &Migration{Options: Options{Grow: []Growth{test.grow}}, Machine: machine.Machine{Disks: []machine.Disk{{Size: 10 << 30}, {Size: 20 << 30}}}}}
 		err := r.mayGrow()
@@ -192,10 +195,10 @@ func TestADiskGrowsAsItWasApproved(t *testing.T) {
 		want   error
 	}{
 		{"as it is", func(*Options) {}, nil},
-		{"with the same size", func(o *Options) { o.Grow = []Growth{{0, 168 << 20, true}} }, nil},
-		{"with another size", func(o *Options) { o.Grow = []Growth{{0, 100 << 20, false}} }, errConflict},
+		{"with the same size", func(o *Options) { o.Grow = []Growth{{0, 168 << 20, true, ""}} }, nil},
+		{"with another size", func(o *Options) { o.Grow = []Growth{{0, 100 << 20, false, ""}} }, errConflict},
 		{"with another end", func(o *Options) { o.Plan.Resizes[0].Partitions[0].To -= 1 << 20 }, errConflict},
-		{"without what is to be done", func(o *Options) { o.Plan.Resizes, o.Grow = nil, []Growth{{0, 200 << 20, false}} }, errConflict},
+		{"without what is to be done", func(o *Options) { o.Plan.Resizes, o.Grow = nil, []Growth{{0, 200 << 20, false, ""}} }, errConflict},
 		{"with a disk that is not there", func(o *Options) { o.Plan.Resizes = append(o.Plan.Resizes, guest.Resize{Disk: "disk7", To: 1 << 30}) }, errBadInput},
 	} {
 		approved := fixers.Plan{}

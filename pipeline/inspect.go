@@ -36,6 +36,9 @@ func (r *Run) inspect(ctx context.Context) (err error) {
 	if err != nil {
 		return r.hint(err)
 	}
+	if facts, err = r.reconsiderGrowth(ctx, facts); err != nil {
+		return err
+	}
 	r.Facts = &facts
 	if r.Machine.Firmware == "" {
 		r.Machine.Firmware = facts.Firmware.Used

@@ -17,6 +17,7 @@ import (
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/libguestfs"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
@@ -139,7 +140,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}

@@ -28,6 +28,9 @@ func (r *Run) plan(ctx context.Context) error {
 	}
 	plan.Concerns = r.withDamage(append(sourceConcerns(r.Machine), plan.Concerns...))
 	r.Plan = &plan
+	if err := r.asNamed(plan.Resizes); err != nil {
+		return err
+	}
 	if r.Options.Until == "plan" {
 		return nil // whoever asked for the plan reads the blockers in it
 	}

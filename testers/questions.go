@@ -139,7 +139,7 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 	if len(on) == 0 {
 		return false, fmt.Sprintf("/ is %s on %s, not on the expected disk", r.Root.Source, strings.Join(r.Root.Disks, ", "))
 	}
-	return true, fmt.Sprintf("/ is %s, %s, on %s", r.Root.Source, kind(r.Root.Type, r.Root.Subvolume), sentence(on))
+	return true, fmt.Sprintf("/ is %s, %s with %d MiB, on %s", r.Root.Source, kind(r.Root.Type, r.Root.Subvolume), r.Root.Size>>20, sentence(on))
 }
 
 // isAnother compares the UUIDs of file systems, if both are known.

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -16,6 +17,15 @@ var ErrNotWhole = errors.New("the file system is not known to be whole")
 //
 // Source: resize2fs(8); e2fsprogs resize/main.c, checkit.
 var GrowExt = []string{"resize2fs", "-f"}
+
+// GrowBtrfs is what makes a btrfs as large as its only device, by its superblock: the
+// device's ID there, which is not always 1, and how large.
+//
+// Source: btrfs-filesystem(8), resize; btrfs_tree.h, btrfs_dev_item.
+func GrowBtrfs(super []byte) string {
+	const device = 201
+	return fmt.Sprintf("%d:max", binary.LittleEndian.Uint64(super[device:]))
+}
 
 // Checked lets an engine's Check look at the file system that is to grow, just before
 // it does.

@@ -118,7 +118,7 @@ label-id: 0xdeadbe01
 			f := parted(t, test.table, test.from, test.to)
 			before := dump(t, f)
 			top, whole := topology(t, f, test.to, test.fstype)
-			r := top.PlanResize("disk0", test.from, whole)
+			r := top.PlanResize("disk0", Enlarged{From: test.from, Checked: whole})
 			if err := top.GrowTable(f, r); err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ label-id: 0xdeadbe01
 			if out, err := proc.Run(t.Context(), "sfdisk", "--verify", f.Name()); err != nil || !strings.Contains(string(out), "No errors detected") {
 				t.Errorf("sfdisk --verify: %v\n%s", err, out)
 			}
-			again := top.PlanResize("disk0", test.to, whole)
+			again := top.PlanResize("disk0", Enlarged{From: test.to, Checked: whole})
 			if again.Filesystem = nil; !again.Empty() { // its span is not read here
 				t.Errorf("planning again gives %+v", again)
 			}
@@ -147,7 +147,7 @@ label-id: 0xdeadbe01
 func TestTheSecondCopyOfAGPTIsWhole(t *testing.T) {
 	f := parted(t, "label: gpt\nstart=2048, size=65536, name=root\n", 64*mib, 192*mib)
 	top, whole := topology(t, f, 192*mib, "ext4")
-	if err := top.GrowTable(f, top.PlanResize("disk0", 64*mib, whole)); err != nil {
+	if err := top.GrowTable(f, top.PlanResize("disk0", Enlarged{From: 64 * mib, Checked: whole})); err != nil {
 		t.Fatal(err)
 	}
 	want := dump(t, f)
@@ -166,7 +166,7 @@ func TestTheSecondCopyOfAGPTIsWhole(t *testing.T) {
 func TestATableThatIsNotThePlannedOneIsLeftAlone(t *testing.T) {
 	f := parted(t, "label: gpt\nstart=2048, size=65536, name=root\n", 64*mib, 192*mib)
 	top, whole := topology(t, f, 192*mib, "ext4")
-	planned := top.PlanResize("disk0", 64*mib, whole)
+	planned := top.PlanResize("disk0", Enlarged{From: 64 * mib, Checked: whole})
 	for name, change := range map[string]func(*Resize, *Topology){
 		"another disk":          func(r *Resize, _ *Topology) { r.Disk = "disk1" },
 		"another table":         func(r *Resize, _ *Topology) { r.ID = "00000000" },
@@ -208,7 +208,7 @@ func TestOldAddressesAndLengthsAreTrueToo(t *testing.T) {
 	grown := func(table, fstype string, to int64) *os.File {
 		f := parted(t, table, 64*mib, to)
 		top, whole := topology(t, f, to, fstype)
-		if err := top.GrowTable(f, top.PlanResize("disk0", 64*mib, whole)); err != nil {
+		if err := top.GrowTable(f, top.PlanResize("disk0", Enlarged{From: 64 * mib, Checked: whole})); err != nil {
 			t.Fatal(err)
 		}
 		return f
@@ -292,11 +292,11 @@ func FuzzGrowTable(f *testing.F) {
 			p.Name = fmt.Sprint("disk0p", p.Number)
 			top.Filesystems = append(top.Filesystems, Filesystem{Device: p.Name, Type: LVMMember, Size: p.Size})
 		}
-		r := top.PlanResize("disk0", was, nil)
+		r := top.PlanResize("disk0", Enlarged{From: was})
 		if err := top.GrowTable(d, r); err != nil {
 			return
 		}
-		if again := top.PlanResize("disk0", r.To, nil); !again.Empty() {
+		if again := top.PlanResize("disk0", Enlarged{From: r.To}); !again.Empty() {
 			t.Errorf("planned %+v, and again %+v", r, again)
 		}
 	})

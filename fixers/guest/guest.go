@@ -106,7 +106,9 @@ type Topology struct {
 	Disks []Disk `json:"disks"`
 	// Volumes are arrays of md's, volumes of LVM's and what LUKS has encrypted, opened
 	// or not, by name.
-	Volumes     []Volume     `json:"volumes,omitempty"`
+	Volumes []Volume `json:"volumes,omitempty"`
+	// Groups are the volume groups of LVM's, by UUID.
+	Groups      []Group      `json:"groups,omitempty"`
 	Filesystems []Filesystem `json:"filesystems"`
 	// Problems are what could not be read of it.
 	Problems []Problem `json:"problems,omitempty"`
@@ -164,6 +166,10 @@ type Volume struct {
 	Problem string `json:"problem,omitempty"`
 	// Unsupported is why this engine has not opened the volume, though another may.
 	Unsupported string `json:"unsupported,omitempty"`
+	// Fixed is why a logical volume without a problem does not grow, and Tail where
+	// another one may.
+	Fixed string `json:"fixed,omitempty"`
+	Tail  *Tail  `json:"tail,omitempty"`
 }
 
 // Segment is a run of a volume's bytes, on one device or on several.
@@ -222,7 +228,8 @@ type Filesystem struct {
 	UUID   string `json:"uuid,omitempty"`
 	Label  string `json:"label,omitempty"`
 	Size   int64  `json:"size"` // bytes of the device
-	// Span is how many of them an ext or XFS takes for its own, by its superblock.
+	// Span is how many of them an ext, an XFS or a btrfs on one device takes for its
+	// own, by its superblock.
 	Span int64 `json:"span,omitempty"`
 	// Group is the UUID of the volume group that a physical volume of LVM is in.
 	Group string `json:"group,omitempty"`
@@ -263,9 +270,9 @@ type Guest interface {
 	// mounted meanwhile. What an engine cannot mount is Unchecked; the error is
 	// the context's, or that of an engine that does not work.
 	Check(ctx context.Context, device string) (Health, error)
-	// Grow makes partitions and a file system larger as PlanResize has planned it:
-	// the partition table by ourselves, the file system by its own means, after a
-	// check that finds it whole. Nothing may be mounted meanwhile. The topology is
+	// Grow makes partitions, LVM's volumes and a file system larger as PlanResize has
+	// planned it: partition tables and volume groups by ourselves, the file system by
+	// its own means, after a check that finds it whole. Nothing may be mounted meanwhile. The topology is
 	// the new one afterwards; after an error the overlay is to be thrown away.
 	Grow(ctx context.Context, r Resize) error
 	// Err tells whether the engine still works: after one that has crashed or hangs

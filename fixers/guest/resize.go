@@ -7,8 +7,9 @@ import (
 )
 
 // Resize is how a disk that was made larger is put to use: its last partition
-// grows to the new end, and the file system on it. It is planned from the
-// topology, touching nothing, and done by Guest.Grow.
+// grows to the new end, and the file system on it, or the physical volume of LVM's
+// and a logical one with its file system. It is planned from the topology, touching
+// nothing, and done by Guest.Grow.
 type Resize struct {
 	Disk string `json:"disk"`         // disk0
 	ID   string `json:"id,omitempty"` // of its partition table
@@ -18,6 +19,8 @@ type Resize struct {
 	Backup bool `json:"backup,omitempty"`
 	// Partitions that grow: one, or an extended one and the last one in it.
 	Partitions []GrownPartition `json:"partitions,omitempty"`
+	Member     *GrownMember     `json:"member,omitempty"`
+	Volume     *GrownVolume     `json:"volume,omitempty"`
 	Filesystem *GrownFilesystem `json:"filesystem,omitempty"`
 	// Unused is why some of the new space is in no file system, and Try what the
 	// operator can do about it.
@@ -34,6 +37,28 @@ type GrownPartition struct {
 	To     int64  `json:"to"`
 }
 
+// GrownMember is a physical volume of LVM's that grows with its device.
+type GrownMember struct {
+	Device    string `json:"device"`
+	UUID      string `json:"uuid"`
+	Group     string `json:"group"` // the volume group's name
+	GroupUUID string `json:"group_uuid"`
+	From      int64  `json:"from"` // extents that it has
+	To        int64  `json:"to"`
+	Size      int64  `json:"extent_size"` // bytes of each
+}
+
+// GrownVolume is a logical volume that grows by all extents that its group gains.
+type GrownVolume struct {
+	Name   string `json:"name"` // group/volume
+	UUID   string `json:"uuid"`
+	From   int64  `json:"from"` // bytes
+	To     int64  `json:"to"`
+	Extent int64  `json:"extent"` // the first of the extents that are added to it
+	// Apart tells that they do not follow what it has: it lies in one piece more.
+	Apart bool `json:"apart,omitempty"`
+}
+
 // GrownFilesystem is a file system that grows with its device.
 type GrownFilesystem struct {
 	Device string `json:"device"`
@@ -45,7 +70,24 @@ type GrownFilesystem struct {
 
 // Empty tells of a disk on which there is nothing to do.
 func (r Resize) Empty() bool {
-	return r.From == r.To && r.tableStays() && r.Filesystem == nil
+	return r.From == r.To && r.tableStays() && r.Member == nil && r.Filesystem == nil
+}
+
+// leave notes why space is not put to use, and what to try.
+func (r *Resize) leave(why, try string) {
+	if r.Unused != "" {
+		why, try = r.Unused+"; "+why, r.Try+"; "+try
+	}
+	r.Unused, r.Try = why, try
+}
+
+// Enlarged is what is known of a disk that was made larger, and asked for.
+type Enlarged struct {
+	From    int64    // bytes of the disk as the source has it
+	Checked []Health // a file system grows only if a check has found it whole
+	Root    string   // the device of the guest's root file system
+	Volume  string   // the logical volume that is to grow; "" leaves the choice
+	Growing []string // logical volumes that grow with other disks
 }
 
 const (
@@ -64,33 +106,45 @@ const (
 // End is the byte behind a partition's last.
 func (p Partition) End() int64 { return p.Start + p.Size }
 
-// PlanResize works out how a disk of the topology, which had from bytes, is put
-// to use. A file system grows only if a check has found it whole.
-func (t Topology) PlanResize(disk string, from int64, checked []Health) Resize {
+// PlanResize works out how a disk of the topology, which had fewer bytes, is put
+// to use.
+func (t Topology) PlanResize(disk string, e Enlarged) Resize {
 	i := slices.IndexFunc(t.Disks, func(d Disk) bool { return d.Name == disk })
 	if i < 0 {
-		return Resize{Disk: disk, From: from, To: from}
+		return Resize{Disk: disk, From: e.From, To: e.From}
 	}
 	d := t.Disks[i]
-	r := Resize{Disk: disk, ID: d.ID, From: from, To: d.Size, Backup: d.Backup != 0 && d.Backup != d.Size-sector}
+	r := Resize{Disk: disk, ID: d.ID, From: e.From, To: d.Size, Backup: d.Backup != 0 && d.Backup != d.Size-sector}
 	parts, why := d.last()
 	if why != "" {
-		r.Unused, r.Try = why, "partition the rest in the guest"
+		r.leave(why, "partition the rest in the guest")
 		return r
 	}
 	f := t.on(d, parts)
-	u := useOf(f, d.Size, checked)
-	r.Unused, r.Try = u.unused, u.try
-	if u.partition {
-		r.fill(d, parts, f, u.filesystem)
+	u := useOf(f, d.Size, e.Checked)
+	if u.unused != "" {
+		r.leave(u.unused, u.try)
+	}
+	if !u.partition {
+		return r
+	}
+	device := r.fill(d, parts, f)
+	switch {
+	case f.Type == LVMMember:
+		t.fillMember(&r, f, device, e)
+	case u.filesystem && (device > f.Size || device-f.Span >= slack):
+		r.Filesystem = &GrownFilesystem{f.Device, f.Type, f.UUID, f.Span, device}
+	case r.Unused == "":
+		r.Unused = fmt.Sprintf("the space behind %s is too little", f.Device)
 	}
 	return r
 }
 
-// fill has partitions grow to the disk's end, and a file system with them.
-func (r *Resize) fill(d Disk, parts []Partition, f Filesystem, grows bool) {
+// fill has partitions grow to the disk's end, and tells how large the last of them is
+// then, or the disk.
+func (r *Resize) fill(d Disk, parts []Partition, f Filesystem) (device int64) {
 	if d.Table == "mbr" && d.Size > mbrEnd && r.Unused == "" {
-		r.Unused, r.Try = "what lies behind 2 TiB cannot be named by its partition table, an MBR", "change the table to GPT in the guest (sgdisk --mbrtogpt), and grow the rest there"
+		r.leave("what lies behind 2 TiB cannot be named by its partition table, an MBR", "change the table to GPT in the guest (sgdisk --mbrtogpt), and grow the rest there")
 	}
 	end, device := d.end(), f.Size
 	for _, p := range parts {
@@ -99,20 +153,20 @@ func (r *Resize) fill(d Disk, parts []Partition, f Filesystem, grows bool) {
 			device = end - p.Start
 		}
 	}
-	if grows && (device > f.Size || device-f.Span >= slack) {
-		r.Filesystem = &GrownFilesystem{f.Device, f.Type, f.UUID, f.Span, device}
-	} else if r.Unused == "" {
-		r.Unused = fmt.Sprintf("the space behind %s is too little", f.Device)
-	}
+	return device
 }
 
-// Last is the file system at the end of a disk, if it is of a kind that grows.
-func (t Topology) Last(disk string) (Filesystem, bool) {
+// Last is the file system that is to grow with a disk, if it is of a kind that does.
+func (t Topology) Last(disk string, e Enlarged) (Filesystem, bool) {
 	for _, d := range t.Disks {
 		if d.Name == disk {
 			parts, why := d.last()
 			f := t.on(d, parts)
-			return f, why == "" && spans[f.Type] != nil
+			if f.Type == LVMMember {
+				f = t.lastVolume(f, e)
+			}
+			_, grows := spans[f.Type]
+			return f, why == "" && grows
 		}
 	}
 	return Filesystem{}, false
@@ -174,46 +228,4 @@ func (t Topology) on(d Disk, parts []Partition) Filesystem {
 		}
 	}
 	return Filesystem{Device: device, Size: size}
-}
-
-// use is what grows with a disk, and why not all does.
-type use struct {
-	partition, filesystem bool
-	unused, try           string
-}
-
-// useOf decides by what is at the end of the disk. The partition of what does not
-// grow with it grows only where nothing is kept at its end, as software RAID and
-// NTFS do.
-func useOf(f Filesystem, size int64, checked []Health) use {
-	switch f.Type {
-	case "ext2", "ext3", "ext4", "xfs":
-		return useOfFilesystem(f, size, checked)
-	case LVMMember:
-		return use{true, false, f.Device + " is a physical volume of LVM, and which of its logical volumes is to grow is the guest's affair", "in the guest: pvresize, then lvextend --resizefs"}
-	case "crypto_LUKS":
-		return use{true, false, f.Device + " is encrypted", "in the guest: cryptsetup resize, then grow what is inside"}
-	case "btrfs":
-		return use{true, false, f.Device + " is btrfs, which grows while it is mounted", "in the guest: btrfs filesystem resize max FOLDER"}
-	case "swap":
-		return use{false, false, f.Device + " is swap space, which nothing in front of it can grow over", "in the guest: swapoff, remove that partition, grow the one in front of it and its file system, and make a swap file"}
-	case "ntfs":
-		return use{false, false, f.Device + " is NTFS, which Windows itself is to grow", "in Windows: Extend Volume, in the Disk Management"}
-	case "":
-		return use{false, false, "what is on " + f.Device + " is not known", "partition the rest in the guest"}
-	}
-	return use{false, false, fmt.Sprintf("%s is %s, which is not grown", f.Device, f.Type), "partition the rest in the guest"}
-}
-
-func useOfFilesystem(f Filesystem, size int64, checked []Health) use {
-	i := slices.IndexFunc(checked, func(h Health) bool { return h.Device == f.Device })
-	switch {
-	case i < 0:
-		return use{false, false, "the file system on " + f.Device + " was not checked", "grow the partition and its file system in the guest"}
-	case checked[i].State != Clean:
-		return use{false, false, fmt.Sprintf("the file system on %s is %s: %s", f.Device, checked[i].State, checked[i].Text), "run fsck in the guest and migrate again, or grow it there"}
-	case f.Type != "xfs" && size > extEnd:
-		return use{false, false, fmt.Sprintf("%s on %s is not grown beyond 16 TiB", f.Type, f.Device), "grow the partition and its file system in the guest"}
-	}
-	return use{partition: true, filesystem: true}
 }

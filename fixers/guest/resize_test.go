@@ -53,9 +53,12 @@ func TestADiskIsPutToUseByWhatIsAtItsEnd(t *testing.T) {
 		{"a blank disk", Disk{Name: "disk0", Size: 30 * gib}, Filesystem{}, clean, Resize{}, "what is on disk0 is not known"},
 		{"a table alone", mbr(30 * gib), Filesystem{}, clean, Resize{}, "no partition"},
 		{"swap", gpt(end-33*sector, end-sector, 30*gib, one, two), on("disk0p2", "swap", 10*gib, 0), clean, Resize{Backup: true}, "disk0p2 is swap space"},
-		{"LVM", mbr(30*gib, one, two), on("disk0p2", LVMMember, 10*gib, 0), clean, Resize{Partitions: grown}, "physical volume"},
+		{"LVM of no group", mbr(30*gib, one, two), on("disk0p2", LVMMember, 10*gib, 0), clean, Resize{Partitions: grown}, "a physical volume of no volume group"},
 		{"LUKS", mbr(30*gib, one, two), on("disk0p2", "crypto_LUKS", 10*gib, 0), clean, Resize{Partitions: grown}, "encrypted"},
-		{"btrfs", mbr(30*gib, one, two), on("disk0p2", "btrfs", 10*gib, 0), clean, Resize{Partitions: grown}, "btrfs"},
+		{"btrfs", mbr(30*gib, one, two), on("disk0p2", "btrfs", 10*gib, 10*gib), clean,
+			Resize{Partitions: grown, Filesystem: &GrownFilesystem{"disk0p2", "btrfs", "f", 10 * gib, 20 * gib}}, ""},
+		{"btrfs on several devices", mbr(30*gib, one, two), on("disk0p2", "btrfs", 10*gib, 0), clean, Resize{Partitions: grown}, "several devices"},
+		{"btrfs that is damaged", mbr(30*gib, one, two), on("disk0p2", "btrfs", 10*gib, 10*gib), []Health{{Device: "disk0p2", State: Damaged, Text: "bad"}}, Resize{}, "is damaged: bad"},
 		{"NTFS", mbr(30*gib, one, two), on("disk0p2", "ntfs", 10*gib, 0), clean, Resize{}, "Windows"},
 		{"FAT", mbr(30*gib, one, two), on("disk0p2", "vfat", 10*gib, 0), clean, Resize{}, "vfat, which is not grown"},
 		{"software RAID, which keeps its notes at the end", mbr(30*gib, one, two), on("disk0p2", "linux_raid_member", 10*gib, 0), clean, Resize{}, "linux_raid_member"},
@@ -71,7 +74,7 @@ func TestADiskIsPutToUseByWhatIsAtItsEnd(t *testing.T) {
 		{"less than is rounded away", mbr(20*gib+sector, one, two), on("disk0p2", "ext4", 10*gib, 10*gib), clean, Resize{}, "too little"},
 	} {
 		top := Topology{Disks: []Disk{test.disk}, Filesystems: []Filesystem{test.holds}}
-		got := top.PlanResize("disk0", 20*gib, test.checked)
+		got := top.PlanResize("disk0", Enlarged{From: 20 * gib, Checked: test.checked})
 		if !strings.Contains(got.Unused, test.unused) || (got.Unused == "") != (test.unused == "") {
 			t.Errorf("%s: unused: %q, want %q", test.name, got.Unused, test.unused)
 		}
@@ -84,14 +87,14 @@ func TestADiskIsPutToUseByWhatIsAtItsEnd(t *testing.T) {
 }
 
 func TestASpanIsWhatTheSuperblockSays(t *testing.T) {
-	ext := make([]byte, superblocks)
+	ext := make([]byte, SuperblockSize)
 	binary.LittleEndian.PutUint16(ext[1024+56:], 0xef53)
 	binary.LittleEndian.PutUint32(ext[1024+4:], 1000)
 	binary.LittleEndian.PutUint32(ext[1024+24:], 2)
 	binary.LittleEndian.PutUint32(ext[1024+336:], 1) // means nothing without the feature
 	large := append([]byte{}, ext...)
 	large[1024+96] = 0x80
-	xfs := make([]byte, superblocks)
+	xfs := make([]byte, SuperblockSize)
 	copy(xfs, "XFSB\x00\x00\x10\x00\x00\x00\x00\x01")
 	hostile := append([]byte{}, ext...)
 	hostile[1024+24] = 200
@@ -107,7 +110,7 @@ func TestASpanIsWhatTheSuperblockSays(t *testing.T) {
 		{"XFS", "xfs", xfs, 1 << 44},
 		{"blocks of no size", "ext2", hostile, 0},
 		{"more than any disk", "xfs", endless, 0},
-		{"no superblock", "ext4", make([]byte, superblocks), 0},
+		{"no superblock", "ext4", make([]byte, SuperblockSize), 0},
 		{"a device too small", "ext4", ext[:1500], 0},
 		{"what has none", "swap", ext, 0},
 	} {

@@ -16,21 +16,27 @@ func (t *Topology) ReadSpans(open func(device string) io.ReaderAt) error {
 		if !ok {
 			continue
 		}
-		head := make([]byte, min(superblocks, f.Size))
-		if _, err := open(f.Device).ReadAt(head, 0); err != nil {
+		head := make([]byte, max(0, min(SuperblockSize, f.Size-read.at)))
+		if _, err := open(f.Device).ReadAt(head, read.at); err != nil {
 			return fmt.Errorf("%s: superblock: %w", f.Device, err)
 		}
-		f.Span = read(head)
+		f.Span = read.span(head)
 	}
 	return nil
 }
 
-// superblocks is how much of a device is read to find its superblock.
-const superblocks = 4 << 10
+// SuperblockSize is how much of a device is read to find its superblock.
+const SuperblockSize = 4 << 10
 
-// spans reads how many bytes a file system spans from its first bytes; 0 if they
-// do not say.
-var spans = map[string]func(head []byte) int64{"ext2": extSpan, "ext3": extSpan, "ext4": extSpan, "xfs": xfsSpan}
+// Superblock is where the superblock of a file system that grows is looked for.
+func Superblock(fstype string) int64 { return spans[fstype].at }
+
+// spans are how to read the bytes that a file system spans: from what is at an offset
+// of its device; 0 if that does not say.
+var spans = map[string]struct {
+	at   int64
+	span func(head []byte) int64
+}{"ext2": {0, extSpan}, "ext3": {0, extSpan}, "ext4": {0, extSpan}, "xfs": {0, xfsSpan}, "btrfs": {64 << 10, btrfsSpan}}
 
 // extSpan counts blocks: 32 bits of them, and 32 more where a feature says so.
 //
@@ -58,6 +64,18 @@ func xfsSpan(head []byte) int64 {
 		return 0
 	}
 	return spanned(be.Uint64(head[8:]), uint64(be.Uint32(head[4:])))
+}
+
+// btrfsSpan is what a btrfs takes of its only device; of several, each has a part.
+//
+// Source: Linux include/uapi/linux/btrfs_tree.h, btrfs_super_block, btrfs_dev_item.
+func btrfsSpan(head []byte) int64 {
+	const magic, devices, total = 64, 136, 201 + 8
+	le := binary.LittleEndian
+	if len(head) < sector || string(head[magic:magic+8]) != "_BHRfS_M" || le.Uint64(head[devices:]) != 1 {
+		return 0
+	}
+	return spanned(le.Uint64(head[total:]), 1)
 }
 
 // spanned is blocks of a size in bytes, or 0 where no disk has so many.

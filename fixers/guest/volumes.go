@@ -55,6 +55,7 @@ func (t *Topology) ReadVolumes(ctx context.Context, keys *Keyring, read func(dev
 			}
 		}
 	}
+	t.Groups = r.lvm.list()
 	return nil
 }
 
@@ -106,11 +107,11 @@ func (r *volumeReader) readGroup(f Filesystem) error {
 	m, err := lvm.Read(r.read(f.Device), f.Size)
 	if errors.Is(err, lvm.ErrMetadata) {
 		r.problem(f.Device, err)
+		m.Fixed = "its metadata is damaged"
 	} else if err != nil {
 		return err
 	}
-	r.lvm.sizes[f.Device] = f.Size
-	r.lvm.add(f.Device, m)
+	r.lvm.add(f.Device, f.Size, m)
 	return nil
 }
 
@@ -140,7 +141,8 @@ func closeNamesakes(all []Volume) {
 	}
 	for i := range all {
 		if v := &all[i]; named[v.Name] > 1 && v.Problem == "" {
-			v.Problem, v.Unsupported, v.Segments = fmt.Sprintf("%d volumes are named %s", named[v.Name], v.Name), "", nil
+			v.Problem = fmt.Sprintf("%d volumes are named %s", named[v.Name], v.Name)
+			v.Unsupported, v.Segments, v.Fixed, v.Tail = "", nil, "", nil
 		}
 	}
 }
@@ -149,14 +151,18 @@ func closeNamesakes(all []Volume) {
 type assembly struct {
 	on     map[string][]string   // devices, by the UUID that a physical volume has
 	sizes  map[string]int64      // of the devices, bytes
+	atEnd  map[string]bool       // devices with metadata at their ends
+	fixed  map[string]string     // devices that forbid that their group grows, and why
 	groups map[string]*lvm.Group // the newest of each, by UUID
+	aged   map[string]bool       // groups of which there are older ones
 }
 
 func newAssembly() assembly {
-	return assembly{on: map[string][]string{}, sizes: map[string]int64{}, groups: map[string]*lvm.Group{}}
+	return assembly{on: map[string][]string{}, sizes: map[string]int64{}, atEnd: map[string]bool{}, fixed: map[string]string{}, groups: map[string]*lvm.Group{}, aged: map[string]bool{}}
 }
 
-func (a *assembly) add(device string, m lvm.Member) {
+func (a *assembly) add(device string, size int64, m lvm.Member) {
+	a.sizes[device], a.atEnd[device], a.fixed[device] = size, m.AtEnd, m.Fixed
 	if m.UUID != "" {
 		a.on[m.UUID] = append(a.on[m.UUID], device)
 	}
@@ -164,6 +170,7 @@ func (a *assembly) add(device string, m lvm.Member) {
 		return
 	}
 	known := a.groups[m.Group.UUID]
+	a.aged[m.Group.UUID] = a.aged[m.Group.UUID] || known != nil && known.Seq != m.Group.Seq
 	if known == nil || known.Seq < m.Group.Seq {
 		a.groups[m.Group.UUID] = m.Group
 	}
@@ -173,7 +180,7 @@ func (a *assembly) add(device string, m lvm.Member) {
 func (a *assembly) groupOf(device string) string {
 	for id, g := range a.groups {
 		for _, member := range g.Members {
-			if slices.Contains(a.on[member], device) {
+			if slices.Contains(a.on[member.UUID], device) {
 				return id
 			}
 		}
@@ -181,11 +188,17 @@ func (a *assembly) groupOf(device string) string {
 	return ""
 }
 
-func (a *assembly) volumes() []Volume {
+// named counts the groups of each name.
+func (a *assembly) named() map[string]int {
 	named := map[string]int{}
 	for _, g := range a.groups {
 		named[g.Name]++
 	}
+	return named
+}
+
+func (a *assembly) volumes() []Volume {
+	named := a.named()
 	var all []Volume
 	for _, id := range slices.Sorted(maps.Keys(a.groups)) {
 		g := a.groups[id]
@@ -214,6 +227,9 @@ func (a *assembly) volume(g *lvm.Group, v lvm.Volume, named int) Volume {
 	}
 	if out.Problem == "" {
 		out.Segments, out.Problem = a.segments(v)
+	}
+	if out.Problem == "" {
+		out.Fixed, out.Tail = v.Fixed, a.tail(v)
 	}
 	return out
 }

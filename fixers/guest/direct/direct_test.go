@@ -299,3 +299,21 @@ func TestALargerDiskIsPutToUse(t *testing.T) {
 	must(t, g.Close())
 	guesttest.Grown(t, disks)
 }
+
+func TestAGroupOnALargerDiskGrows(t *testing.T) {
+	needVolumes(t)
+	guesttest.Need(t, slices.Concat(guesttest.CheckPrograms, guesttest.GrowPrograms)...)
+	disks := guesttest.LargerGroups(t)
+	g := openDisks(t, disks...)
+	mapped := NoMapper() == nil
+	guesttest.GrowVolumes(t, g, 0, mapped)
+	must(t, g.Close())
+	requireNothingLeft(t, disks)
+	guesttest.GrownVolumes(t, disks, mapped)
+
+	again := openDisks(t, disks...) // as it is read, not as it was kept in mind
+	if diff := cmp.Diff(g.Topology(), again.Topology()); diff != "" {
+		t.Error("what was grown -, what is read +:\n", diff)
+	}
+	must(t, again.Close())
+}

@@ -97,12 +97,17 @@ func Lacks() (names []string) {
 			names = append(names, fmt.Sprintf("%s (%v)", fstype, err))
 		}
 	}
-	control, err := openMapper()
-	if err != nil {
-		return append(names, fmt.Sprintf("device-mapper (%v)", err))
-	}
-	if err := control.Close(); err != nil {
+	if err := NoMapper(); err != nil {
 		names = append(names, fmt.Sprintf("device-mapper (%v)", err))
 	}
 	return names
+}
+
+// NoMapper is why volumes in several pieces cannot be shown here; nil where they can.
+func NoMapper() error {
+	control, err := openMapper()
+	if err != nil {
+		return err
+	}
+	return control.Close()
 }

@@ -31,14 +31,14 @@ func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
 		got.Volumes[i].UUID, got.Volumes[i].Group, got.Volumes[i].Segments = "", "", nil
 	}
 	want := []guest.Volume{
-		{Name: "half/kept", Size: 8 << 20, On: []string{"disk2p1"}},
+		{Name: "half/kept", Size: 8 << 20, On: []string{"disk2p1"}, Tail: &guest.Tail{Device: "disk2p1", Extent: 2}},
 		{Name: "half/lost", Size: 40 << 20, On: []string{"disk2p1"}, Problem: "a part of it is on the physical volume UUID, which is on none of the disks"},
 		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p3"}, Problem: "2 volume groups are named twin"},
 		{Name: "twin/one", Size: 8 << 20, On: []string{"disk2p4"}, Problem: "2 volume groups are named twin"},
-		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}},
-		{Name: "web-vg/grown", Size: 16 << 20, On: []string{"disk1", "disk0p1"}},
-		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}},
-		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}},
+		{Name: "web-vg/both", Size: 16 << 20, On: []string{"disk0p1", "disk1"}, Fixed: "it is striped"},
+		{Name: "web-vg/grown", Size: 16 << 20, On: []string{"disk1", "disk0p1"}, Tail: &guest.Tail{Device: "disk0p1", Extent: 20, Room: 9}},
+		{Name: "web-vg/root", Size: 64 << 20, On: []string{"disk0p1"}, Tail: &guest.Tail{Device: "disk0p1", Extent: 16}},
+		{Name: "web-vg/swap-1", Size: 16 << 20, On: []string{"disk1"}, Tail: &guest.Tail{Device: "disk1", Extent: 4}},
 	}
 	uuid := regexp.MustCompile(`\w{6}(-\w{4}){5}-\w{6}`)
 	got.Volumes[1].Problem = uuid.ReplaceAllString(got.Volumes[1].Problem, "UUID")
@@ -47,6 +47,7 @@ func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
 	if diff := cmp.Diff(want, got.Volumes); diff != "" {
 		t.Error("Volumes (-want +got):\n", diff)
 	}
+	groups(t, got.Groups, uuid)
 	got.Filesystems = slices.DeleteFunc(got.Filesystems, func(f guest.Filesystem) bool { return f.Type == guest.LVMMember })
 	if diff := cmp.Diff(guesttest.OnVolumes, got.Filesystems); diff != "" {
 		t.Error("Filesystems (-want +got):\n", diff)
@@ -58,6 +59,34 @@ func TestLogicalVolumesAreSeenWhereverTheyLie(t *testing.T) {
 	}
 	must(t, g.Close())
 	requireNothingLeft(t, disks)
+}
+
+// groups holds those of guesttest.Volumes to what LVM was told.
+func groups(t *testing.T, got []guest.Group, uuid *regexp.Regexp) {
+	t.Helper()
+	slices.SortFunc(got, func(a, b guest.Group) int {
+		return strings.Compare(a.Name+a.Members[0].Device, b.Name+b.Members[0].Device)
+	})
+	for i := range got {
+		g := &got[i]
+		g.UUID, g.Fixed = "", uuid.ReplaceAllString(g.Fixed, "UUID")
+		slices.SortFunc(g.Members, func(a, b guest.PhysicalVolume) int { return strings.Compare(a.Device, b.Device) })
+		for j := range g.Members {
+			g.Members[j].UUID = ""
+		}
+	}
+	pv := func(device string, extents, free int64) guest.PhysicalVolume {
+		return guest.PhysicalVolume{Device: device, Start: 1 << 20, Extents: extents, Free: free}
+	}
+	want := []guest.Group{
+		{Name: "half", Extent: 4 << 20, Members: []guest.PhysicalVolume{pv("disk2p1", 7, 2)}, Fixed: "its physical volume UUID is on none of the disks"},
+		{Name: "twin", Extent: 4 << 20, Members: []guest.PhysicalVolume{pv("disk2p3", 7, 5)}, Fixed: "2 volume groups have its name"},
+		{Name: "twin", Extent: 4 << 20, Members: []guest.PhysicalVolume{pv("disk2p4", 7, 5)}, Fixed: "2 volume groups have its name"},
+		{Name: "web-vg", Extent: 4 << 20, Members: []guest.PhysicalVolume{pv("disk0p1", 29, 9), pv("disk1", 15, 7)}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("Groups (-want +got):\n", diff)
+	}
 }
 
 func TestAVolumeInOnePieceIsAnEngine(t *testing.T) {

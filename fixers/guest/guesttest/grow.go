@@ -16,7 +16,7 @@ import (
 )
 
 // GrowPrograms are those that Larger and Grow run beyond Programs and CheckPrograms.
-var GrowPrograms = []string{"resize2fs"}
+var GrowPrograms = []string{"resize2fs", "mkfs.btrfs", "btrfs"}
 
 // largerDisk is a disk that was made larger after its file system was made.
 type largerDisk struct {
@@ -31,6 +31,7 @@ var larger = []largerDisk{
 	{"ext3 in an extended partition", "label: dos\nlabel-id: 0xdeadbe02\n,8M\n,,5\n,8M\n,\n", "ext3", 19, 61, "p6", true, false},
 	{"XFS on an MBR", "label: dos\n,8M,82\n,310M,83,*\n", "xfs", 9, 310, "p2", true, false},
 	{"ext2 on a whole disk", "", "ext2", 0, 80, "", true, false},
+	{"btrfs on a GPT", "label: gpt\n,8M\n,128M\n", "btrfs", 9, 128, "p2", true, false},
 	{"an unknown last partition", "label: gpt\n,64M\n,8M\n", "ext4", 1, 64, "p1", false, false},
 	{"ext4 that is damaged", "label: gpt\n,64M\n", "ext4", 1, 64, "p1", true, true},
 }
@@ -140,10 +141,10 @@ func doesNotGrow(t *testing.T, g guest.Guest, l largerDisk, disk string) {
 func plan(t *testing.T, g guest.Guest, disk string, from int64) guest.Resize {
 	t.Helper()
 	var checked []guest.Health
-	if f, ok := g.Topology().Last(disk); ok {
+	if f, ok := g.Topology().Last(disk, guest.Enlarged{}); ok {
 		checked = append(checked, guest.Health{Device: f.Device, State: guest.Clean})
 	}
-	return g.Topology().PlanResize(disk, from, checked)
+	return g.Topology().PlanResize(disk, guest.Enlarged{From: from, Checked: checked})
 }
 
 func partitions(g guest.Guest, disk string) []guest.Partition {

@@ -20,7 +20,7 @@ type kept struct {
 	disks []sparseData
 }
 
-var allKept = []*kept{&keptDisks, &keptVolumes, &keptServer, &keptArrays, &keptLocked}
+var allKept = []*kept{&keptDisks, &keptVolumes, &keptServer, &keptArrays, &keptLocked, &keptGroups}
 
 // sparseData is a disk's content by blocks, without those that are all zeros.
 type sparseData struct {

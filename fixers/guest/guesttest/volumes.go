@@ -135,8 +135,13 @@ type lvm struct {
 
 func (l lvm) run(args ...string) {
 	l.t.Helper()
+	run(l.t, "", "lvm", l.with(args...)...)
+}
+
+// with are arguments with those that keep LVM to the devices.
+func (l lvm) with(args ...string) []string {
 	const config = "devices { use_devicesfile=0 } backup { backup=0 archive=0 } activation { udev_sync=0 udev_rules=0 }"
-	run(l.t, "", "lvm", append(args, "--config", config, "--driverloaded", "n", "--devices", strings.Join(l.devices, ","))...)
+	return append(args, "--config", config, "--driverloaded", "n", "--devices", strings.Join(l.devices, ","))
 }
 
 func (l lvm) volume(group, name string, more ...string) {
@@ -148,6 +153,15 @@ func (l lvm) volume(group, name string, more ...string) {
 // onLoops makes physical volumes of parts of disks and lets do work on them.
 func onLoops(t testing.TB, parts []extent, do func(lvm)) {
 	t.Helper()
+	withLoops(t, parts, func(l lvm) {
+		l.run(append([]string{"pvcreate", "--yes"}, l.devices...)...)
+		do(l)
+	})
+}
+
+// withLoops makes devices of parts of disks and lets do work on them.
+func withLoops(t testing.TB, parts []extent, do func(lvm)) {
+	t.Helper()
 	l := lvm{t: t}
 	for _, p := range parts {
 		out, err := proc.Run(t.Context(), "losetup", "--find", "--show", "--offset", fmt.Sprint(p.start), "--sizelimit", fmt.Sprint(p.size), p.disk)
@@ -158,7 +172,6 @@ func onLoops(t testing.TB, parts []extent, do func(lvm)) {
 		defer run(t, "", "losetup", "--detach", device)
 		l.devices = append(l.devices, device)
 	}
-	l.run(append([]string{"pvcreate", "--yes"}, l.devices...)...)
 	do(l)
 }
 

@@ -136,6 +136,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	disks = append(disks, guesttest.Btrfs(t))
 	firstLarger := len(disks)
 	disks = append(disks, guesttest.Larger(t)...)
+	firstGroup := len(disks)
+	disks = append(disks, guesttest.LargerGroups(t)...)
 	firstArray := len(disks)
 	disks = append(disks, guesttest.Arrays(t)...)
 	reference := directly(t, disks)
@@ -208,6 +210,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
 	t.Run("OnSubvolumes", func(t *testing.T) { guesttest.Subvolumes(t, g, subvolumes, "disk2") })
 	t.Run("OnWhatHasGrown", func(t *testing.T) { guesttest.Grow(t, g, firstLarger) })
+	t.Run("OnVolumesThatHaveGrown", func(t *testing.T) { guesttest.GrowVolumes(t, g, firstGroup, true) })
 	t.Run("OneGrowsBeneathVolumes", func(t *testing.T) { growsBeneathVolumes(t, g) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
 		for _, device := range []string{"disk99", "disk0p3", "disk0p5"} {
@@ -222,7 +225,8 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 	closed = true
 	must(t, g.Close())
-	guesttest.Grown(t, disks[firstLarger:firstArray])
+	guesttest.Grown(t, disks[firstLarger:firstGroup])
+	guesttest.GrownVolumes(t, disks[firstGroup:firstArray], true)
 
 	after := directly(t, disks)
 	for _, device := range []string{"disk3", "disk4"} {
@@ -247,8 +251,9 @@ func TestTheEnginesAgree(t *testing.T) {
 	must(t, volume.Close())
 }
 
+// onVolume tells of what is on a logical volume of guesttest.Volumes.
 func onVolume(f guest.Filesystem) bool {
-	return strings.Contains(f.Device, "/") && !strings.HasPrefix(f.Device, "md") // those of guesttest.Arrays
+	return strings.HasPrefix(f.Device, "web-vg/") || strings.HasPrefix(f.Device, "half/")
 }
 
 // opensVolumes looks into the logical volumes of guesttest.Volumes.
@@ -285,8 +290,8 @@ func opensVolumes(t *testing.T, g guest.Guest) {
 // growsBeneathVolumes has the partition of a physical volume grow, of which the
 // appliance's LVM has volumes open.
 func growsBeneathVolumes(t *testing.T, g *engine) {
-	r := g.Topology().PlanResize("disk5", 128<<20, nil)
-	if len(r.Partitions) != 1 || r.Partitions[0].To != 127<<20 || !strings.Contains(r.Unused, "LVM") {
+	r := g.Topology().PlanResize("disk5", guest.Enlarged{From: 128 << 20})
+	if len(r.Partitions) != 1 || r.Partitions[0].To != 127<<20 || r.Member == nil || !strings.Contains(r.Unused, "it is not clear which") {
 		t.Fatalf("planned: %+v", r)
 	}
 	must(t, g.Grow(t.Context(), r))

@@ -12,8 +12,9 @@ import (
 	"hyper2kvm/fixers/guest"
 )
 
-// Grow changes the partition table, which the appliance's kernel then reads anew,
-// and has its resize2fs or its XFS grow what is on the partition.
+// Grow changes the partition table, which the appliance's kernel then reads anew, and
+// LVM's metadata, which its LVM does, and has its resize2fs, its XFS or its btrfs grow
+// the file system.
 func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	defer pin(g.handle)()
 	known := func(d guest.Disk) bool { return d.Name == r.Disk }
@@ -35,6 +36,9 @@ func (g *engine) Grow(ctx context.Context, r guest.Resize) error {
 	if err := g.reread(r); err != nil {
 		return fmt.Errorf("grow %s: read its partition table anew: %w", r.Disk, err)
 	}
+	if err := g.growVolumes(r); err != nil {
+		return fmt.Errorf("grow %w", err)
+	}
 	if r.Filesystem == nil {
 		return nil
 	}
@@ -55,22 +59,69 @@ func (g *engine) reread(r guest.Resize) error {
 	if err := g.handle.Blockdev_flushbufs(g.devices[r.Disk]); err != nil {
 		return err
 	}
-	_, err := g.handle.Debug("sh", []string{fmt.Sprintf("partx --update '%s' 2>&1", g.labelled[r.Disk])})
-	return err
+	return g.sh("partx --update '%s' 2>&1", g.labelled[r.Disk])
+}
+
+// growVolumes changes a volume group, whose volumes may be in use: LVM reads it anew
+// and gives them their new sizes.
+//
+// Source: vgchange(8), --refresh.
+func (g *engine) growVolumes(r guest.Resize) error {
+	if r.Member == nil {
+		return nil
+	}
+	open := func(device string) guest.Bytes { return raw{g.handle, g.devices[device]} }
+	if err := g.topology.GrowVolumes(r, open); err != nil {
+		return err
+	}
+	if err := g.handle.Sync(); err != nil {
+		return err
+	}
+	if err := g.sh("lvm vgchange --refresh '%s' 2>&1", r.Member.Group); err != nil {
+		return fmt.Errorf("%s: have LVM read it anew: %w", r.Member.Group, err)
+	}
+	if r.Volume == nil {
+		return nil
+	}
+	size, err := g.handle.Blockdev_getsize64(g.devices[r.Volume.Name])
+	if err == nil && size != r.Volume.To {
+		err = fmt.Errorf("LVM has it with %d bytes, and it was to have %d", size, r.Volume.To)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.Volume.Name, err)
+	}
+	return nil
 }
 
 func (g *engine) growFilesystem(f guest.GrownFilesystem) error {
-	if f.Type != "xfs" {
-		_, err := g.handle.Debug("sh", []string{fmt.Sprintf("%s '%s'", strings.Join(guest.GrowExt, " "), g.labelled[f.Device])})
-		return err
+	switch f.Type {
+	case "xfs":
+		return g.growMounted(f, func() error { return g.handle.Xfs_growfs("/", nil) })
+	case "btrfs":
+		super := make([]byte, guest.SuperblockSize)
+		if _, err := g.reader(f.Device).ReadAt(super, guest.Superblock(f.Type)); err != nil {
+			return err
+		}
+		return g.growMounted(f, func() error { return g.sh("btrfs filesystem resize %s /sysroot 2>&1", guest.GrowBtrfs(super)) })
 	}
+	return g.sh("%s '%s'", strings.Join(guest.GrowExt, " "), g.labelled[f.Device])
+}
+
+// growMounted mounts a file system to grow it.
+func (g *engine) growMounted(f guest.GrownFilesystem, grow func() error) error {
 	if err := g.Mount(f.Device, "/"); err != nil {
 		return err
 	}
-	if err := g.handle.Xfs_growfs("/", nil); err != nil {
+	if err := grow(); err != nil {
 		return err
 	}
 	return g.UnmountAll()
+}
+
+// sh runs a line of ours inside the appliance.
+func (g *engine) sh(format string, args ...any) error {
+	_, err := g.handle.Debug("sh", []string{fmt.Sprintf(format, args...)})
+	return err
 }
 
 // WriteAt writes in parts that fit into a message.

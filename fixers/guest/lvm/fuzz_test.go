@@ -43,6 +43,29 @@ func sizeOf(segments []Segment) (sum int64) {
 	return sum
 }
 
+// A text that can be read can be grown, or is refused before anything is written.
+func FuzzGrow(f *testing.F) {
+	f.Add([]byte(alone(7)), int64(4), int64(10))
+	f.Add([]byte(alone(7)), int64(9), int64(2))
+	f.Add([]byte(group(7)), int64(9), int64(2))
+	f.Fuzz(func(t *testing.T, text []byte, at, count int64) {
+		if len(text) > 16<<10 || len(text) == 0 {
+			return
+		}
+		g := plan
+		g.At, g.Count = at, count
+		r := pv(64<<10, 512, string(text))
+		before := bytes.Clone(r.data)
+		err := Grow([]Device{r}, g)
+		if err != nil && !bytes.Equal(before, r.data) {
+			t.Errorf("%q was written, and then refused: %v", text, err)
+		}
+		if _, again := Read(r, r.Size()); err == nil && again != nil {
+			t.Errorf("%q was grown to what is not read: %v", text, again)
+		}
+	})
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add(bytes.TrimRight(label(8<<10, 512, group(1)), "\x00"))
 	f.Add(bytes.TrimRight(label(8<<10, 8000, group(1), group(2)), "\x00"))

@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,9 +11,21 @@ import (
 type Group struct {
 	Name    string
 	UUID    string
-	Seq     int64    // grows with every change of the group
-	Members []string // UUIDs of its physical volumes
-	Volumes []Volume // those that have a device, by name
+	Seq     int64      // grows with every change of the group
+	Extent  int64      // bytes of each of the pieces that volumes are made of
+	Members []Physical // its physical volumes, by UUID
+	Volumes []Volume   // those that have a device, by name
+	// Fixed is why nobody but LVM may change the group; "" if Grow may.
+	Fixed string
+}
+
+// Physical is a physical volume as its group describes it.
+type Physical struct {
+	UUID    string
+	Start   int64 // of its first extent, bytes
+	Extents int64
+	Free    int64 // of its extents
+	Closed  bool  // no more of them are to be given to volumes
 }
 
 // Volume is a logical volume.
@@ -26,6 +39,17 @@ type Volume struct {
 	// Problem is why its device shows more, or less, than what lies at its
 	// extents: all that is neither linear nor striped. "" for a plain volume.
 	Problem string
+	// Fixed is why a plain volume does not grow, and Tail where another one may.
+	Fixed string
+	Tail  Tail
+}
+
+// Tail is where a linear volume ends.
+type Tail struct {
+	Member     string // UUID of the physical volume
+	Extent     int64  // the first one behind it there
+	Room       int64  // extents from that one on that are free
+	Contiguous bool   // it grows nowhere else: so it was made
 }
 
 // parseGroup reads the text of a group's metadata.
@@ -53,11 +77,13 @@ func parseGroup(text []byte) (*Group, error) {
 			return nil, fmt.Errorf("%s: %w", pv.name, err)
 		}
 		members[pv.name] = m
-		g.Members = append(g.Members, m.uuid)
 	}
-	slices.Sort(g.Members)
+	g.Extent = extent * sector
 	lvs := vg.within("logical_volumes")
+	taken := takenExtents(lvs, members)
+	g.Members, g.Fixed = taken.physical(members), cmp.Or(fixedGroup(vg, members), taken.problem)
 	problems, hidden := snapshots(lvs)
+	under := underOthers(lvs)
 	slices.SortStableFunc(lvs, func(a, b *section) int { return strings.Compare(a.name, b.name) })
 	for _, lv := range lvs {
 		problem := problems[lv.name]
@@ -76,6 +102,10 @@ func parseGroup(text []byte) (*Group, error) {
 		}
 		if v.Problem != "" {
 			v.Segments = nil
+		}
+		v.Fixed = fixedVolume(lv, v, under)
+		if v.Problem == "" && v.Fixed == "" {
+			v.Tail = taken.tail(lv, vg, members)
 		}
 		g.Volumes = append(g.Volumes, v)
 	}

@@ -27,6 +27,11 @@ type Member struct {
 	// Group is what the member's newest copy of the metadata says; nil when it
 	// keeps none, or is in no group.
 	Group *Group
+	// AtEnd tells that it keeps a copy of the metadata behind its extents.
+	AtEnd bool
+	// Fixed is why nobody but LVM may change the group, by what is kept here; "" if
+	// Grow may.
+	Fixed string
 }
 
 const (
@@ -45,30 +50,49 @@ var (
 
 // Read reads the label and the metadata of a physical volume of size bytes.
 func Read(r io.ReaderAt, size int64) (Member, error) {
-	label, err := findLabel(r, size)
-	if err != nil {
-		return Member{}, err
-	}
-	m, areas, err := parseLabel(label)
+	m, areas, err := readLabel(r, size)
 	if err != nil {
 		return Member{}, err
 	}
 	var damaged error
 	for _, a := range areas {
-		g, err := readArea(r, size, a)
+		c, err := readCopy(r, size, a)
 		switch {
 		case errors.Is(err, ErrMetadata): // another area may be whole
-			damaged = err
+			damaged, m.Fixed = err, "a copy of its metadata is damaged"
 		case err != nil:
 			return Member{}, err
-		case g != nil && (m.Group == nil || g.Seq > m.Group.Seq):
-			m.Group = g
+		case c != nil:
+			m.take(c)
 		}
 	}
 	if m.Group == nil && damaged != nil {
 		return m, damaged
 	}
 	return m, nil
+}
+
+// take takes a copy for the newest, if it is.
+func (m *Member) take(c *written) {
+	if m.Group != nil && m.Group.Seq != c.group.Seq {
+		m.Fixed = "a copy of its metadata is older than another"
+	}
+	if why := c.fixed(); why != "" {
+		m.Fixed = why
+	}
+	if m.Group == nil || c.group.Seq > m.Group.Seq {
+		m.Group = c.group
+	}
+}
+
+// readLabel reads what a physical volume says of itself, and where its areas of
+// metadata are.
+func readLabel(r io.ReaderAt, size int64) (Member, []area, error) {
+	label, err := findLabel(r, size)
+	if err != nil {
+		return Member{}, nil, err
+	}
+	return parseLabel(label)
 }
 
 // findLabel is the sector of the label.
@@ -100,14 +124,17 @@ func parseLabel(s []byte) (m Member, metadata []area, err error) {
 		return m, nil, fmt.Errorf("%w: label of %d bytes", ErrMetadata, at)
 	}
 	m.UUID = dashed(string(s[at : at+32]))
-	lists := 0
+	lists, data := 0, int64(0)
 	for rest := s[at+40:]; len(rest) >= 16 && lists < 2 && len(metadata) < maxAreas; rest = rest[16:] {
 		a := area{int64(le64(rest)), int64(le64(rest[8:]))}
 		switch {
 		case a.start == 0:
 			lists++
-		case lists == 1:
+		case lists == 0:
+			data = a.start
+		default:
 			metadata = append(metadata, a)
+			m.AtEnd = m.AtEnd || a.start > data
 		}
 	}
 	return m, metadata, nil
@@ -118,9 +145,18 @@ const (
 	ignored    = 1 // of a location's flags: the area is kept as a spare
 )
 
-// readArea reads the group that a metadata area describes; nil for none. The
+// written is a copy of a group's metadata, and where it is in the area that has it.
+type written struct {
+	header []byte // of the area
+	area   area
+	offset int64 // of the text, from the area's start
+	text   []byte
+	group  *Group
+}
+
+// readCopy reads the group that a metadata area describes; nil for none. The
 // text is in a ring: what does not fit behind it goes on after the header.
-func readArea(r io.ReaderAt, size int64, a area) (*Group, error) {
+func readCopy(r io.ReaderAt, size int64, a area) (*written, error) {
 	if a.start < 0 || a.size < 2*areaHeader || a.start > size-areaHeader || a.size > size-a.start {
 		return nil, fmt.Errorf("%w: an area of %d bytes at %d", ErrMetadata, a.size, a.start)
 	}
@@ -149,7 +185,11 @@ func readArea(r io.ReaderAt, size int64, a area) (*Group, error) {
 	if sum(text) != check {
 		return nil, fmt.Errorf("%w: wrong checksum", ErrMetadata)
 	}
-	return parseGroup(text)
+	g, err := parseGroup(text)
+	if err != nil {
+		return nil, err
+	}
+	return &written{h, a, offset, text, g}, nil
 }
 
 func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }

@@ -54,14 +54,14 @@ func TestWhatLVMWroteIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, second, third := "2pEjPE-qvnH-CZev-qnFb-N09M-Mncv-dWD6Ke", "rMyJOf-Mg4L-97a3-DQr4-LovB-WYwk-nWrlTv", "7Ysp3j-wCjD-oHyB-ROMC-eD1K-aP5c-8pgGKz"
-	want := Member{UUID: first, Group: &Group{Name: "all", UUID: "BaR1XX-ONZo-V8qJ-DfFs-bVht-qIML-dschvq", Seq: 20,
-		Members: []string{first, third, second},
+	want := Member{UUID: first, Group: &Group{Name: "all", UUID: "BaR1XX-ONZo-V8qJ-DfFs-bVht-qIML-dschvq", Seq: 20, Extent: 4 << 20,
+		Members: []Physical{{first, 1 << 20, 99, 44, false}, {third, 1 << 20, 99, 98, false}, {second, 1 << 20, 99, 90, false}},
 		Volumes: []Volume{
 			{Name: "cached", UUID: "NQ3h6b-GzNW-L9bz-MJn4-hdku-M60M-tdTK6u", Size: 16 << 20, Problem: `a volume of type "cache"`},
 			{Name: "mirror", UUID: "VUCS6y-hIOO-PrXt-sWq5-8mwu-GQsw-kG6U6z", Size: 16 << 20, Problem: `a volume of type "mirror"`},
 			{Name: "orig2", UUID: "XZXEKK-qR00-ieM0-iC4S-DeuN-nQmX-rczGWl", Size: 16 << 20, On: []string{first}, Problem: "a snapshot is being merged into it"},
 			{Name: "plain", UUID: "E9LmdM-NCpK-mFqC-s0S3-GFyk-ScRG-Fvz6M8", Size: 64 << 20, On: []string{first},
-				Segments: []Segment{{Size: 64 << 20, Stripes: []Stripe{{first, 1 << 20}}}}},
+				Segments: []Segment{{Size: 64 << 20, Stripes: []Stripe{{first, 1 << 20}}}}, Fixed: "it has snapshots"},
 			{Name: "pool", UUID: "LPymdd-fX0E-079m-Evd1-P5dB-2XR9-aCC1Fa", Size: 32 << 20, Problem: `a volume of type "thin-pool"`},
 			{Name: "raid", UUID: "t3KQfe-15YI-1SI5-WEZd-pGYz-4eRo-5rM4jf", Size: 16 << 20, Problem: `a volume of type "raid1"`},
 			{Name: "snap", UUID: "HFw0ve-VixS-0Yh1-UIcf-rJsT-gLro-EAe5BG", Size: 12 << 20, On: []string{first}, Problem: "a snapshot of plain"},
@@ -147,14 +147,14 @@ func TestTheNewestWholeCopyCounts(t *testing.T) {
 			t.Errorf("%s: Read = %+v, %v, want seq %d", name, m, err, c.seq)
 			continue
 		}
-		if want := "abcdef-ghij-klmn-opqr-stuv-wxyz-012345"; m.UUID != want || !slices.Contains(m.Group.Members, want) {
+		if want := "abcdef-ghij-klmn-opqr-stuv-wxyz-012345"; m.UUID != want || !slices.ContainsFunc(m.Group.Members, func(p Physical) bool { return p.UUID == want }) {
 			t.Errorf("%s: UUID %s of %v", name, m.UUID, m.Group.Members)
 		}
 		want := []Volume{
 			{Name: "gone", UUID: "n", Size: 4 << 20, On: []string{"gone"}, Problem: "its physical volume gone was missing when the group was last changed"},
 			{Name: "hole", UUID: "h", Size: 4 << 20, Problem: "its segments do not follow each other"},
 			{Name: "moved", UUID: "m", Size: 4 << 20, Problem: "a volume on another volume"},
-			{Name: "two", UUID: "t", Size: 24 << 20, On: []string{m.UUID, "other"}, Segments: []Segment{
+			{Name: "two", UUID: "t", Size: 24 << 20, Fixed: "it is striped", On: []string{m.UUID, "other"}, Segments: []Segment{
 				{Size: 8 << 20, Stripes: []Stripe{{m.UUID, 1 << 20}}},
 				{Size: 16 << 20, Chunk: 64 << 10, Stripes: []Stripe{{"other", 4 << 20}, {m.UUID, 9 << 20}}},
 			}},

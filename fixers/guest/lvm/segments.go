@@ -35,6 +35,7 @@ type member struct {
 	start   int64 // of its first extent, bytes
 	extents int64
 	missing bool
+	closed  bool
 }
 
 // readMember reads a physical volume in a group with extents of so many bytes.
@@ -43,7 +44,11 @@ type member struct {
 //
 // Source: LVM2 lib/format_text/flags.c, MISSING_PV.
 func readMember(pv *section, extent int64) (m member, err error) {
-	m = member{uuid: pv.one("id"), missing: slices.Contains(pv.list("flags"), "MISSING") || slices.Contains(pv.list("status"), "MISSING")}
+	m = member{
+		uuid:    pv.one("id"),
+		missing: slices.Contains(pv.list("flags"), "MISSING") || slices.Contains(pv.list("status"), "MISSING"),
+		closed:  !slices.Contains(pv.list("status"), "ALLOCATABLE"),
+	}
 	if m.start, err = pv.number("pe_start", maxSize/2/sector); err != nil {
 		return m, err
 	}

@@ -31,6 +31,7 @@ type section struct {
 	name     string
 	sections []*section
 	settings []Setting
+	end      int // of what is in it: where its closing brace stands
 }
 
 func (s *section) flat(prefix string) []Setting {
@@ -81,6 +82,7 @@ func (p *parser) section(depth int) (*section, error) {
 		case name == "" && depth == 0:
 			return s, nil
 		case name == "}" && depth > 0:
+			s.end = p.at() - 1
 			return s, nil
 		case name == "" || !isWord(name[0]):
 			return nil, fmt.Errorf("%q where a name was expected", name)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"hyper2kvm/testers/probe/wire"
 )
 
@@ -102,6 +104,11 @@ func (s system) rootFS() (wire.Root, error) {
 		root.WriteErr = cut(err.Error())
 	}
 	root.Writable = root.WriteErr == ""
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.root+"/", &st); err != nil {
+		return root, err
+	}
+	root.Size = int64(st.Blocks) * int64(st.Frsize)
 	// btrfs has a device number of its own; its source is the disk's.
 	if strings.HasPrefix(device, "0:") && strings.HasPrefix(root.Source, "/dev/") {
 		if device, err = s.number(root.Source); err != nil {

@@ -111,6 +111,7 @@ type Root struct {
 	Type    string `json:"type"`           // ext4, xfs …
 	Options string `json:"options"`        // of the mount
 	UUID    string `json:"uuid,omitempty"` // of the file system, as udev knows it
+	Size    int64  `json:"size,omitempty"` // bytes that it has for files, used or free
 	// Subvolume is the ID of what is mounted of a btrfs, where the kernel tells it.
 	Subvolume uint64   `json:"subvolume,omitempty"`
 	Disks     []string `json:"disks"` // kernel names of the disks it lies on
