@@ -181,7 +181,7 @@ func (r *Run) reconsiderGrowth(ctx context.Context, f inspect.Facts) (inspect.Fa
 	if err := r.fallBack(ctx, "the direct engine cannot grow this guest: "+why); err != nil {
 		return f, err
 	}
-	return r.look(ctx)
+	return r.look(ctx, r.checkBefore(ctx))
 }
 
 // mayFallBack tells whether there is another engine, and the operator lets us

@@ -84,7 +84,7 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 	o.Shape = disk.Shape{Format: cmp.Or(string(s.Target.Format), disk.QCOW2), Compress: s.Target.Compress, ClusterSize: s.Target.ClusterSize, Preallocation: string(s.Target.Preallocation)}
 	o.With, o.Connect = tester(string(s.Test.With)), s.Test.Connect
 	for _, g := range s.Grow {
-		o.Grow = append(o.Grow, pipeline.Growth{Disk: g.Disk, Size: g.Size, More: g.More})
+		o.Grow = append(o.Grow, pipeline.Growth{Disk: g.Disk, Size: g.Size, More: g.More, Volume: g.Volume})
 	}
 	o.Skip = map[string]string{}
 	switch s.Mode {

@@ -508,6 +508,9 @@ type Growth struct {
 
 	// Size bytes, a multiple of 512
 	Size int64 `json:"size"`
+
+	// Volume the logical volume of LVM's that grows with it, as `vg/srv`; if absent the one of the root, or the only one
+	Volume string `json:"volume,omitempty,omitzero"`
 }
 
 // Hook one of `program` and `webhook`, which the appliance's administrator has named. It is
