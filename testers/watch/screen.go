@@ -17,16 +17,16 @@ const (
 // screen is what the guest's display shows.
 type screen struct {
 	png  []byte
-	text string // in text mode; else ""
+	text string // as far as it can be read
 }
 
-// look takes a picture of the display and, in text mode, its text: all of the
-// text memory, for the kernel scrolls by moving the visible part through it, so
+// look takes a picture of the display and reads its text. In text mode that is all
+// of the text memory, for the kernel scrolls by moving the visible part through it, so
 // that the older lines are there too.
 func look(ctx context.Context, m Machine) (screen, error) {
 	picture, err := m.Picture(ctx)
 	if err != nil || !isTextMode(picture) {
-		return screen{png: picture}, err
+		return screen{png: picture, text: readPicture(picture)}, err
 	}
 	memory, err := m.Memory(ctx, textAddress, textSize)
 	return screen{png: picture, text: decodeText(memory)}, err
