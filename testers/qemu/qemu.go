@@ -131,6 +131,15 @@ func (q *process) Blocks(ctx context.Context) (watch.Operations, error) {
 	return sum, nil
 }
 
+// Press sends keys as an old PC numbers them, which is what Linux calls them.
+func (q *process) Press(ctx context.Context, keys []int) error {
+	var all []props
+	for _, k := range keys {
+		all = append(all, props{"type": "number", "data": k})
+	}
+	return q.Execute(ctx, "send-key", props{"keys": all}, nil)
+}
+
 // Stop ends QEMU.
 func (q *process) Stop() error { return errors.Join(q.Close(), q.server.Stop()) }
 

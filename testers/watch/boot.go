@@ -39,6 +39,9 @@ type Spec struct {
 	// run it, for a hypervisor that takes those.
 	Emitted string
 	Daemon  string
+	// Passphrases are typed where the guest asks for them: on its serial console, or on
+	// a screen that can be read, as on a US keyboard.
+	Passphrases []Passphrase
 	// Progress receives a sentence now and then; nil is allowed.
 	Progress func(string)
 }
@@ -89,6 +92,8 @@ type Machine interface {
 	Memory(ctx context.Context, address, size int64) ([]byte, error)
 	// Blocks is how many operations the guest's disks have seen so far.
 	Blocks(ctx context.Context) (Operations, error)
+	// Press presses keys together, and lets go of them. They are numbered as Linux does.
+	Press(ctx context.Context, keys []int) error
 	// Stop ends the machine.
 	Stop() error
 }

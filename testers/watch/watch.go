@@ -41,6 +41,7 @@ const (
 // watch is what an observation remembers between two looks.
 type watch struct {
 	looks    int
+	typing   typing
 	partial  string    // the serial console's unfinished line
 	text     string    // the last text screen
 	early    int       // resets before this boot showed anything
@@ -102,6 +103,9 @@ func (r *run) tick(ctx context.Context) error {
 	now := time.Now()
 	r.witness()
 	r.readSerial(now)
+	if err := r.answer(ctx, serialConsole{r}, r.watch.typing.heard, now); err != nil {
+		return r.orDied(err)
+	}
 	if r.port != nil && r.port.Forged() > 0 && r.watch.forged.IsZero() {
 		r.watch.forged = now
 	}
@@ -110,7 +114,11 @@ func (r *run) tick(ctx context.Context) error {
 		if err := r.lookAround(ctx, now); err != nil {
 			return r.orDied(err)
 		}
+		if err := r.answer(ctx, keyboard{r.machine}, r.watch.text, now); err != nil {
+			return r.orDied(err)
+		}
 	}
+	r.unanswered(now)
 	if err := r.ask(now); err != nil {
 		return r.orDied(err)
 	}
@@ -139,10 +147,12 @@ func (r *run) witness() {
 
 // readSerial finds the signs in what came over the serial port.
 func (r *run) readSerial(at time.Time) {
-	text := r.watch.partial + r.serial.take()
-	if text == r.watch.partial {
+	said := r.serial.take()
+	if said == "" {
 		return
 	}
+	r.watch.typing.hear(testers.Plain(said))
+	text := r.watch.partial + said
 	r.sign(testers.Signs(testers.Plain(text), "serial", at))
 	r.watch.partial = string(lastBytes([]byte(text[strings.LastIndexByte(text, '\n')+1:]), 1<<10))
 }
@@ -150,6 +160,9 @@ func (r *run) readSerial(at time.Time) {
 func (r *run) sign(found []testers.Sign) {
 	b := r.boot()
 	for _, s := range found {
+		if s.Name == testers.PassphrasePrompt && len(r.spec.Passphrases) > 0 {
+			s.Fatal = false // until it is known whether there is an answer
+		}
 		if !slices.ContainsFunc(b.Signs, func(o testers.Sign) bool { return o.Name == s.Name && o.Where == s.Where }) {
 			b.Signs = append(b.Signs, s)
 			r.say("boot %d: %v", len(r.session.Boots), s)
