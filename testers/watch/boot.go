@@ -23,6 +23,7 @@ import (
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/lan"
 	"hyper2kvm/testers/probe"
+	"hyper2kvm/testers/screen"
 )
 
 // Spec is one session: a machine, what serves its disks, and what to expect.
@@ -86,10 +87,7 @@ type Machine interface {
 	// Done is closed when the machine has ended, and LastWords then says how.
 	Done() <-chan struct{}
 	LastWords() string
-	// Picture is the display as a PNG; nil if it has nothing to show yet.
-	Picture(ctx context.Context) ([]byte, error)
-	// Memory is size bytes of the guest's memory from a physical address on.
-	Memory(ctx context.Context, address, size int64) ([]byte, error)
+	screen.Source
 	// Blocks is how many operations the guest's disks have seen so far.
 	Blocks(ctx context.Context) (Operations, error)
 	// Press presses keys together, and lets go of them. They are numbered as Linux does.

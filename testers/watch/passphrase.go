@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ func NewPassphrase(secret []byte, names ...string) Passphrase {
 		p.unfit = "no --key was given for it"
 	case len(secret) > maxTyped:
 		p.unfit = fmt.Sprintf("its key has more than the %d characters that can be typed", maxTyped)
-	case slices.ContainsFunc(secret, func(c byte) bool { _, ok := strokes[c]; return !ok || c == enter || c == backspace }):
+	case slices.ContainsFunc(secret, func(c byte) bool { return c < ' ' || c > '~' }):
 		p.unfit = "its key has characters that a US keyboard has not: letters with accents, line ends, or any bytes"
 	}
 	return p
@@ -57,52 +56,5 @@ func chosen(all []Passphrase, prompt string) (Passphrase, string) {
 	if longest == 0 {
 		return best, "it names none of the devices that are encrypted"
 	}
-	return best, cmp.Or(best.unfit, "")
-}
-
-// stroke is a key of a US keyboard as Linux numbers it, which for these is as QEMU
-// numbers it too, with the shift key or not.
-// Source: Linux, include/uapi/linux/input-event-codes.h; QEMU,
-// ui/keycodemapdb/data/keymaps.csv, the columns of Linux and of AT set 1.
-type stroke struct {
-	key   int
-	shift bool
-}
-
-const (
-	enter     = '\r'
-	backspace = 0x7f
-	shiftKey  = 42
-)
-
-// rows are the keys by what is on them, without and with shift; the number is that of
-// the first.
-var rows = []struct {
-	first         int
-	plain, shifts string
-}{
-	{2, "1234567890-=", "!@#$%^&*()_+"},
-	{16, "qwertyuiop[]", "QWERTYUIOP{}"},
-	{30, "asdfghjkl;'`", "ASDFGHJKL:\"~"},
-	{43, `\zxcvbnm,./`, "|ZXCVBNM<>?"},
-}
-
-// strokes are how characters are typed.
-var strokes = func() map[byte]stroke {
-	all := map[byte]stroke{enter: {key: 28}, backspace: {key: 14}, ' ': {key: 57}}
-	for _, row := range rows {
-		for i := range len(row.plain) {
-			all[row.plain[i]] = stroke{row.first + i, false}
-			all[row.shifts[i]] = stroke{row.first + i, true}
-		}
-	}
-	return all
-}()
-
-// keys are pressed together.
-func (s stroke) keys() []int {
-	if s.shift {
-		return []int{shiftKey, s.key}
-	}
-	return []int{s.key}
+	return best, best.unfit
 }

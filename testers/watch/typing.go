@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hyper2kvm/testers"
+	"hyper2kvm/testers/screen"
 )
 
 const (
@@ -111,7 +112,7 @@ func (r *run) give(ctx context.Context, c console, p Passphrase, now time.Time) 
 			return err
 		}
 	}
-	if err := c.press(ctx, enter); err != nil {
+	if err := c.press(ctx, screen.Enter); err != nil {
 		return err
 	}
 	is.tries[p.names[0]]++
@@ -141,7 +142,7 @@ func hides(ctx context.Context, c console) (bool, error) {
 			return false, err
 		}
 		shown = append(shown, text)
-		if err := c.press(ctx, backspace); err != nil {
+		if err := c.press(ctx, screen.Backspace); err != nil {
 			return false, err
 		}
 		if err := pause(ctx, settle); err != nil {
@@ -224,13 +225,13 @@ type keyboard struct{ m Machine }
 func (keyboard) name() string { return onScreen }
 
 func (c keyboard) press(ctx context.Context, key byte) error {
-	if err := c.m.Press(ctx, strokes[key].keys()); err != nil {
+	if err := c.m.Press(ctx, screen.Keys(key)); err != nil {
 		return err
 	}
 	return pause(ctx, betweenKeys)
 }
 
 func (c keyboard) shows(ctx context.Context) (string, error) {
-	s, err := look(ctx, c.m)
-	return strings.TrimSpace(s.text), err
+	s, err := screen.Look(ctx, c.m)
+	return strings.TrimSpace(s.Text), err
 }

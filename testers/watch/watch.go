@@ -11,6 +11,7 @@ import (
 	"hyper2kvm/testers/lan"
 	"hyper2kvm/testers/probe"
 	"hyper2kvm/testers/probe/wire"
+	"hyper2kvm/testers/screen"
 )
 
 const (
@@ -174,20 +175,20 @@ func (r *run) sign(found []testers.Sign) {
 func (r *run) lookAround(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, askTime, fmt.Errorf("the machine does not answer within %v", askTime))
 	defer cancel()
-	s, err := look(ctx, r.machine)
+	s, err := screen.Look(ctx, r.machine)
 	if err != nil {
 		return err
 	}
-	if err := r.evidence.screen(s.png, now.Sub(r.session.Started)); err != nil {
+	if err := r.evidence.screen(s.PNG, now.Sub(r.session.Started)); err != nil {
 		return err
 	}
-	r.watch.text = s.text
-	r.sign(testers.Signs(s.text, "screen", now))
+	r.watch.text = s.Text
+	r.sign(testers.Signs(s.Text, "screen", now))
 	blocks, err := r.machine.Blocks(ctx)
 	if err != nil {
 		return err
 	}
-	is := activity{serial: r.serial.written(), blocks: blocks, text: s.text}
+	is := activity{serial: r.serial.written(), blocks: blocks, text: s.Text}
 	for _, w := range r.boot().Network {
 		is.frames += w.Frames
 	}
