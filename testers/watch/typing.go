@@ -185,6 +185,9 @@ func (r *run) unanswered(now time.Time) {
 		if s.Name != testers.PassphrasePrompt || s.Note != "" || s.Fatal || now.Sub(s.At) < r.limits.settle {
 			continue
 		}
+		if is := r.watch.typing.on[s.Where]; is != nil && is.prompt != "" {
+			continue
+		}
 		typed := slices.ContainsFunc(b.Signs, func(s testers.Sign) bool { return s.Name == testers.PassphrasePrompt && s.Note != "" })
 		if b.Signs[i].Note = "it was not the last that stood there"; !typed {
 			b.Signs[i].Note += ", and the passphrase is not typed"

@@ -1,51 +1,105 @@
 package watch
 
 import (
-	"encoding/json"
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"hyper2kvm/pipeline/disk/qmp"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/screen"
 )
 
 const sesame = `Open, "Sesame" 1~`
 
-// teletype is a guest on a serial port, as far as it asks for a passphrase. Its answer
-// to what is typed, a line or a character, is what it prints.
+// teletype is a guest, as far as it asks for a passphrase. Its answer to what is typed, a
+// line or a character, is what it prints.
 type teletype struct {
 	echo   func(c byte) string
 	answer func(line string) string
+	line   []byte
 	lines  []string
 }
 
+func (g *teletype) take(c byte) string {
+	switch c {
+	case screen.Enter:
+		g.lines, g.line = append(g.lines, string(g.line)), nil
+		return g.answer(g.lines[len(g.lines)-1])
+	case screen.Backspace:
+		g.line = g.line[:max(0, len(g.line)-1)]
+	default:
+		g.line = append(g.line, c)
+	}
+	return g.echo(c)
+}
+
 func (g *teletype) serve(conn net.Conn) {
-	var line []byte
-	b := make([]byte, 1)
-	for {
+	for b := make([]byte, 1); ; {
 		if _, err := conn.Read(b); err != nil {
 			return
 		}
-		said := g.echo(b[0])
-		switch b[0] {
-		case screen.Enter:
-			g.lines = append(g.lines, string(line))
-			said, line = g.answer(string(line)), nil
-		case screen.Backspace:
-			line = line[:max(0, len(line)-1)]
-		default:
-			line = append(line, b[0])
-		}
-		if _, err := conn.Write([]byte(said)); err != nil {
+		if _, err := conn.Write([]byte(g.take(b[0]))); err != nil {
 			return
 		}
 	}
+}
+
+// desk is a machine with a teletype for its text screen and keyboard.
+type desk struct {
+	Machine
+	guest *teletype
+	text  string
+}
+
+// textMode is a picture of a text screen, by its size.
+var textMode = sync.OnceValues(func() ([]byte, error) {
+	var b bytes.Buffer
+	err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 720, 400)))
+	return b.Bytes(), err
+})
+
+func (d *desk) Picture(context.Context) ([]byte, error) { return textMode() }
+
+func (d *desk) Memory(_ context.Context, _, size int64) ([]byte, error) {
+	memory := make([]byte, size)
+	row := 0
+	for line := range strings.Lines(testers.Plain(d.text)) {
+		for i, c := range []byte(strings.TrimSuffix(line, "\n")) {
+			memory[2*(80*row+i)] = c
+		}
+		row++
+	}
+	return memory, nil
+}
+
+func (d *desk) Blocks(context.Context) (Operations, error) { return Operations{}, nil }
+func (d *desk) Done() <-chan struct{}                      { return nil }
+
+func (d *desk) Press(_ context.Context, keys []int) error {
+	for c := range byte(128) {
+		if slices.Equal(screen.Keys(c), keys) {
+			said := d.guest.take(c)
+			if said == "\b \b" {
+				d.text, said = d.text[:len(d.text)-1], ""
+			}
+			d.text += said
+			return nil
+		}
+	}
+	return fmt.Errorf("keys %v are none", keys)
 }
 
 func silence(byte) string { return "" }
@@ -61,19 +115,32 @@ func shell(c byte) string { return string(rune(c)) }
 
 const asks = "Please unlock disk sda2_crypt: "
 
-// asked runs a boot whose serial console says something, and is answered for a minute.
-func asked(t *testing.T, g *teletype, says string, passphrases ...Passphrase) (r *run, log string) {
+// asked observes a machine that says something on its serial port or its screen, until
+// its session ends or some minutes have passed. log is all that it left.
+func asked(t *testing.T, where string, g *teletype, says string, passphrases ...Passphrase) (r *run, log string) {
 	t.Helper()
-	file, err := os.CreateTemp(t.TempDir(), "serial")
+	dir := t.TempDir()
+	serialLog, err := os.Create(filepath.Join(dir, "serial.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEvidence(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var told strings.Builder
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
-		r = &run{spec: Spec{Passphrases: passphrases, Progress: func(s string) { fmt.Fprintln(&told, s) }}, limits: Spec{Accel: "kvm"}.limits(),
-			serial: &serial{conn: ours, log: file}, session: testers.Session{Boots: []testers.Boot{{}}}}
-		go g.serve(theirs)
+		machine := &desk{guest: g}
+		r = &run{spec: Spec{Passphrases: passphrases, Progress: func(s string) { fmt.Fprintln(&told, s) }}, limits: Spec{Accel: "kvm"}.limits(), evidence: e,
+			serial: &serial{conn: ours, log: serialLog}, machine: machine, session: testers.Session{Started: time.Now(), Boots: []testers.Boot{{At: time.Now()}}}}
+		r.watch.alive = time.Now()
+		if where == onSerial {
+			go g.serve(theirs)
+			r.serial.write([]byte(says))
+		} else {
+			machine.text = says
+		}
 		go func() {
 			for b := make([]byte, 100); ; {
 				n, err := ours.Read(b)
@@ -82,26 +149,39 @@ func asked(t *testing.T, g *teletype, says string, passphrases ...Passphrase) (r
 				}
 			}
 		}()
-		r.serial.write([]byte(says))
-		for range 60 {
+		for range 200 {
 			time.Sleep(time.Second)
-			r.readSerial(time.Now())
-			if err := r.answer(t.Context(), serialConsole{r}, r.watch.typing.heard, time.Now()); err != nil {
+			if err := r.tick(t.Context()); err != nil {
 				t.Error(err)
 			}
-			r.unanswered(time.Now())
+			if r.session.End != "" {
+				break
+			}
 		}
 		ours.Close()
+		theirs.Close()
 	})
-	written, err := os.ReadFile(file.Name())
+	return r, left(t, r, e, told.String())
+}
+
+// left is all that a session leaves behind.
+func left(t *testing.T, r *run, e *evidence, log string) string {
+	t.Helper()
+	if err := errors.Join(e.json("session.json", r.session), e.text("screen.txt", r.watch.text), e.close()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(e.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, err := json.Marshal(r.session)
-	if err != nil {
-		t.Fatal(err)
+	for _, f := range files {
+		text, err := os.ReadFile(e.path(f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		log += string(text)
 	}
-	return r, string(written) + string(session) + told.String()
+	return log
 }
 
 func TestAPassphraseIsTypedAtItsPromptAndNowhereElse(t *testing.T) {
@@ -114,17 +194,18 @@ func TestAPassphraseIsTypedAtItsPromptAndNowhereElse(t *testing.T) {
 		guest teletype
 		given []Passphrase
 		lines []string
-		fatal string // in the note of the sign; "": the boot goes on
+		fatal string // in the sign that ends the boot; "": it goes on
 	}{
 		{"a prompt that shows nothing", asks, teletype{echo: silence, answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt that shows stars", "\r\n" + asks, teletype{echo: stars, answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt beside which the kernel speaks", asks + "[    7.123456] random: crng init done\r\n", teletype{echo: silence, answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
+		{"a prompt that takes its time", asks, teletype{echo: silence, answer: func(string) string { return "" }}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt that does not take it", asks, teletype{echo: silence, answer: func(string) string { return again }}, []Passphrase{mine},
 			[]string{sesame, sesame}, "typed 2 times and does not open"},
 		{"a prompt that shows what is typed", asks, teletype{echo: shell, answer: opens}, []Passphrase{mine}, nil, "can be read"},
-		{"a prompt that something else follows", asks + "\r\nWelcome!\r\n", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "not the last"},
-		{"a shell behind a prompt", asks + "\r\n(initramfs) ", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, ""},
-		{"a shell", "(initramfs) ", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, ""},
+		{"a prompt that something else follows", asks + "\r\nWelcome!\r\n", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "not the last that stood there, and the passphrase is not typed"},
+		{"a shell behind a prompt", asks + "\r\n(initramfs) ", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "(initramfs)"},
+		{"a shell", "(initramfs) ", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "(initramfs)"},
 		{"a prompt for which none was given", asks, teletype{echo: silence, answer: opens}, []Passphrase{NewPassphrase(nil, "sda2_crypt"), mine}, nil, "no --key was given"},
 		{"a prompt for an unknown device", "Please unlock disk other: ", teletype{echo: silence, answer: opens},
 			[]Passphrase{mine, NewPassphrase([]byte("x"), "data")}, nil, "names none of the devices"},
@@ -136,21 +217,64 @@ func TestAPassphraseIsTypedAtItsPromptAndNowhereElse(t *testing.T) {
 			return opens(line)
 		}}, []Passphrase{mine, NewPassphrase([]byte("the other one"), "sda20_crypt")}, []string{sesame, "the other one"}, ""},
 	} {
-		t.Run(c.why, func(t *testing.T) {
-			r, log := asked(t, &c.guest, c.says, c.given...)
-			if !slices.Equal(c.guest.lines, c.lines) {
-				t.Errorf("typed %q, want %q", c.guest.lines, c.lines)
-			}
-			sign, fatal := testers.Fatal(r.boot().Signs)
-			if fatal != (c.fatal != "" || strings.Contains(c.says, "(initramfs)")) || !strings.Contains(sign.Note, c.fatal) {
-				t.Errorf("fatal %v: %v, want %q", fatal, sign, c.fatal)
-			}
-			for _, seen := range []string{"Sesame", fmt.Sprintf("%x", sesame), "the other one"} {
-				if strings.Contains(log, seen) {
-					t.Errorf("%q is in %s", seen, log)
+		for _, where := range []string{onSerial, onScreen} {
+			t.Run(c.why+" on "+where, func(t *testing.T) {
+				g := c.guest
+				r, log := asked(t, where, &g, c.says, c.given...)
+				if !slices.Equal(g.lines, c.lines) {
+					t.Errorf("typed %q, want %q", g.lines, c.lines)
 				}
-			}
-		})
+				if failed := r.session.End == testers.Failed; failed != (c.fatal != "") || !strings.Contains(r.session.Detail, c.fatal) {
+					t.Errorf("the end is %q: %s, want %q in it", r.session.End, r.session.Detail, c.fatal)
+				}
+				if typed := strings.Contains(log, "the passphrase was typed"); typed != (c.lines != nil && c.fatal == "") && len(c.lines) < maxTries {
+					t.Errorf("the session says that it was typed: %v", typed)
+				}
+				for _, seen := range []string{"Sesame", fmt.Sprintf("%x", sesame), "the other one"} {
+					if strings.Contains(log, seen) {
+						t.Errorf("%q is in %s", seen, log)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A message of the kernel's may come while two letters are tried: that is once more.
+func TestAPromptIsTriedAgain(t *testing.T) {
+	n := 0
+	g := &teletype{answer: func(string) string { return "\r\ncryptsetup: sda2_crypt: set up successfully\r\n" }, echo: func(byte) string {
+		if n++; n%2 == 1 && n < 2*maxTrials {
+			return fmt.Sprintf("[    7.%06d] random: crng init done\r\n", n)
+		}
+		return ""
+	}}
+	if r, _ := asked(t, onSerial, g, asks, NewPassphrase([]byte(sesame), "sda2_crypt")); len(g.lines) != 1 {
+		t.Errorf("typed %d lines, end %q", len(g.lines), r.session.Detail)
+	}
+}
+
+// Each boot has its own prompts.
+func TestAResetForgetsWhatWasTyped(t *testing.T) {
+	r := observed(t)
+	r.spec.Passphrases = []Passphrase{NewPassphrase([]byte(sesame), "sda2_crypt")}
+	r.watch.typing.hear(asks)
+	r.watch.typing.of(keyboard{}).tries["sda2_crypt"] = maxTries
+	if err := r.reset(t.Context(), qmp.Event{At: start}); err != nil {
+		t.Fatal(err)
+	}
+	if is := r.watch.typing.of(keyboard{}); is.tries["sda2_crypt"] != 0 || r.watch.typing.heard != "" {
+		t.Errorf("after a reset %+v, %q", is, r.watch.typing.heard)
+	}
+}
+
+// A name may be the start of another's.
+func TestThePassphraseIsTheOneOfTheLongestName(t *testing.T) {
+	all := []Passphrase{NewPassphrase([]byte("a"), "u1", "sda2"), NewPassphrase([]byte("b"), "u2", "sda20"), NewPassphrase([]byte("c"), "u3", "sda")}
+	for prompt, want := range map[string]string{"disk sda2: ": "a", "disk sda20: ": "b", "disk sda: ": "c", "for /dev/disk/by-uuid/u3": "c"} {
+		if p, why := chosen(all, prompt); why != "" || string(p.secret) != want {
+			t.Errorf("%q: %q, %s, want %q", prompt, p.secret, why, want)
+		}
 	}
 }
 
