@@ -16,17 +16,19 @@ const PassphrasePrompt = "passphrase-prompt"
 // dracut, 90crypt/cryptroot-ask.sh, has it ask.
 var asksPassphrase = regexp.MustCompile(`Please unlock disk |nter passphrase( or recovery key)? for (disk |/dev/)`)
 
-// aside are lines that others write to a console on which a prompt stands: the
-// kernel's messages and systemd's progress.
-//
-// Source: Linux, kernel/printk/printk.c, print_time; systemd, src/core/show-status.c.
-var aside = regexp.MustCompile(`^\s*(\[ *[0-9]+\.[0-9]{6}\] .*|\[( {2}OK {2}|FAILED|DEPEND| INFO |[ *]{6})\] .*|(Start|Mount|Stopp|Activat)ing .*)?$`)
+// kernelMessage comes between whatever else is written to a console, in the middle of a
+// prompt too. Source: Linux, kernel/printk/printk.c, print_time.
+var kernelMessage = regexp.MustCompile(`\[ *[0-9]+\.[0-9]{6}\] [^\n]*(\n|$)`)
+
+// aside are lines of systemd's progress, while somebody is asked.
+// Source: systemd, src/core/show-status.c and manager_print_jobs_in_progress.
+var aside = regexp.MustCompile(`^\s*(\[( {2}OK {2}|FAILED|DEPEND| INFO |[ *]{6})\] .*|(Start|Mount|Stopp|Activat)ing .*)?$`)
 
 // Prompt finds the last passphrase prompt in the text of a console. asked is how many
 // there are, and stands whether nobody has answered it: nothing follows but what is
 // written beside it.
 func Prompt(text string) (line string, asked int, stands bool) {
-	for l := range strings.Lines(text) {
+	for l := range strings.Lines(kernelMessage.ReplaceAllString(text, "")) {
 		l = strings.TrimRight(l, "\n")
 		switch at := asksPassphrase.FindStringIndex(l); {
 		case at != nil:
