@@ -51,7 +51,7 @@ func asksForPassphrase(in fixer.Input, e inspect.CrypttabEntry) fixer.Concern {
 		return fixer.Concern{
 			Level: fixer.Info,
 			Code:  "linux/asks-for-passphrase",
-			Text:  text + ": the boot test types the one that was given with --key, as on a US keyboard",
+			Text:  text + ": the boot test types the one that --key gave, as on a US keyboard",
 			Try:   "have it at hand when the guest starts on KVM",
 		}
 	}

@@ -16,7 +16,8 @@ const (
 	// three times.
 	maxTries = 2
 	// maxTrials is how often a prompt is asked whether it hides what is typed: a
-	// message of the kernel's may come meanwhile.
+	// message of the kernel's may come meanwhile, and systemd takes back its "(press
+	// TAB for no echo)" at the first key.
 	maxTrials = 5
 	// settle is how long a console may take to show what was typed.
 	settle = time.Second
@@ -123,33 +124,36 @@ func (r *run) give(ctx context.Context, c console, p Passphrase, now time.Time) 
 	return nil
 }
 
-// hides tells whether a console hides what is typed: it shows two letters alike. What
-// is tried is taken back. A shell, or whatever else reads keys, shows them.
+// hides tells whether a console hides what is typed: it shows two letters alike. A shell,
+// or whatever else reads keys, shows them.
 func hides(ctx context.Context, c console) (bool, error) {
-	var shown []string
-	for _, letter := range []byte("am") {
-		if _, err := c.shows(ctx); err != nil {
-			return false, err
-		}
-		if err := c.press(ctx, letter); err != nil {
-			return false, err
-		}
-		if err := pause(ctx, settle); err != nil {
-			return false, err
-		}
-		text, err := c.shows(ctx)
-		if err != nil {
-			return false, err
-		}
-		shown = append(shown, text)
-		if err := c.press(ctx, screen.Backspace); err != nil {
-			return false, err
-		}
-		if err := pause(ctx, settle); err != nil {
-			return false, err
-		}
+	first, err := try(ctx, c, 'a')
+	if err != nil {
+		return false, err
 	}
-	return shown[0] == shown[1], nil
+	second, err := try(ctx, c, 'm')
+	return first == second, err
+}
+
+// try types a letter and takes it back. It returns what was shown between.
+func try(ctx context.Context, c console, letter byte) (string, error) {
+	if _, err := c.shows(ctx); err != nil {
+		return "", err
+	}
+	if err := c.press(ctx, letter); err != nil {
+		return "", err
+	}
+	if err := pause(ctx, settle); err != nil {
+		return "", err
+	}
+	shown, err := c.shows(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := c.press(ctx, screen.Backspace); err != nil {
+		return "", err
+	}
+	return shown, pause(ctx, settle)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -92,8 +92,8 @@ func (d *desk) Press(_ context.Context, keys []int) error {
 	for c := range byte(128) {
 		if slices.Equal(screen.Keys(c), keys) {
 			said := d.guest.take(c)
-			if said == "\b \b" {
-				d.text, said = d.text[:len(d.text)-1], ""
+			for ; strings.HasPrefix(said, "\b \b"); said = said[3:] {
+				d.text = d.text[:len(d.text)-1]
 			}
 			d.text += said
 			return nil
@@ -109,6 +109,20 @@ func stars(c byte) string {
 		return "\b \b"
 	}
 	return "*"
+}
+
+// tab is systemd's prompt, that of Debian's askpass where systemd runs too: the first
+// key takes back what it says of the TAB key.
+func tab() func(c byte) string {
+	first := true
+	return func(c byte) string {
+		said := stars(c)
+		if first {
+			said = strings.Repeat("\b \b", len("(press TAB for no echo) ")) + said
+		}
+		first = false
+		return said
+	}
 }
 
 func shell(c byte) string { return string(rune(c)) }
@@ -198,6 +212,7 @@ func TestAPassphraseIsTypedAtItsPromptAndNowhereElse(t *testing.T) {
 	}{
 		{"a prompt that shows nothing", asks, teletype{echo: silence, answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt that shows stars", "\r\n" + asks, teletype{echo: stars, answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
+		{"systemd's prompt", "\U0001f510 Please unlock disk sda2_crypt:  (press TAB for no echo) ", teletype{answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt beside which the kernel speaks", asks + "[    7.123456] random: crng init done\r\n", teletype{echo: silence, answer: opens}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt that takes its time", asks, teletype{echo: silence, answer: func(string) string { return "" }}, []Passphrase{mine}, []string{sesame}, ""},
 		{"a prompt that does not take it", asks, teletype{echo: silence, answer: func(string) string { return again }}, []Passphrase{mine},
@@ -220,6 +235,9 @@ func TestAPassphraseIsTypedAtItsPromptAndNowhereElse(t *testing.T) {
 		for _, where := range []string{onSerial, onScreen} {
 			t.Run(c.why+" on "+where, func(t *testing.T) {
 				g := c.guest
+				if c.why == "systemd's prompt" {
+					g.echo = tab() // anew
+				}
 				r, log := asked(t, where, &g, c.says, c.given...)
 				if !slices.Equal(g.lines, c.lines) {
 					t.Errorf("typed %q, want %q", g.lines, c.lines)
