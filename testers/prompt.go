@@ -25,8 +25,8 @@ var kernelMessage = regexp.MustCompile(`\[ *[0-9]+\.[0-9]{6}\] [^\n]*(\n|$)`)
 var aside = regexp.MustCompile(`^\s*(\[( {2}OK {2}|FAILED|DEPEND| INFO |[ *]{6})\] .*|(Start|Mount|Stopp|Activat)ing .*)?$`)
 
 // Prompt finds the last passphrase prompt in the text of a console. asked is how many
-// there are, and stands whether nobody has answered it: nothing follows but what is
-// written beside it.
+// there are, and stands whether nothing follows but what is written beside it: nobody
+// has answered it, if the text is in the order in which it was written.
 func Prompt(text string) (line string, asked int, stands bool) {
 	for l := range strings.Lines(kernelMessage.ReplaceAllString(text, "")) {
 		l = strings.TrimRight(l, "\n")

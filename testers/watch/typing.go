@@ -30,6 +30,9 @@ const (
 // console is where a guest asks, and is answered.
 type console interface {
 	name() string // as signs have it
+	// inOrder tells whether its text is in the order in which it was written. A text
+	// screen has the prompt on top of what the firmware and GRUB left there.
+	inOrder() bool
 	// press types one character.
 	press(ctx context.Context, c byte) error
 	// shows is what the console shows of what was typed since its last answer.
@@ -38,7 +41,8 @@ type console interface {
 
 // asking is what a boot remembers of the prompts on one console.
 type asking struct {
-	prompt   string         // that stood there at the last look
+	text     string         // of the console at the last look
+	prompt   string         // that stood there
 	asked    int            // prompts in the console's text
 	answered int            // of them
 	trials   int            // of whether the prompt hides what is typed
@@ -59,7 +63,7 @@ func (r *run) answer(ctx context.Context, c console, text string, now time.Time)
 		return nil
 	}
 	is := r.watch.typing.of(c)
-	if !is.stands(text) {
+	if _, failed := testers.Fatal(r.boot().Signs); !is.stands(text, c.inOrder()) || failed {
 		return nil
 	}
 	p, why := chosen(r.spec.Passphrases, is.prompt)
@@ -94,15 +98,16 @@ func (t *typing) of(c console) *asking {
 	return t.on[c.name()]
 }
 
-// stands tells whether a prompt stands in the text of a console as it did before.
-func (a *asking) stands(text string) bool {
-	was := a.prompt
-	prompt, asked, stands := testers.Prompt(text)
-	a.asked, a.answered = asked, min(a.answered, asked)
-	if a.prompt = ""; stands && asked > a.answered {
+// stands tells whether a prompt stands in the text of a console as it did before: it is
+// the last there or, where the text is in no order, all of the text is as it was.
+func (a *asking) stands(text string, inOrder bool) bool {
+	was, still := a.prompt, a.text == text
+	prompt, asked, last := testers.Prompt(text)
+	a.text, a.asked, a.answered = text, asked, min(a.answered, asked)
+	if a.prompt = ""; asked > a.answered && (last || !inOrder) {
 		a.prompt = prompt
 	}
-	return a.prompt != "" && a.prompt == was
+	return a.prompt != "" && a.prompt == was && (still || inOrder)
 }
 
 // give types a passphrase at the prompt that stands on a console.
@@ -214,7 +219,8 @@ const (
 // serialConsole is the first serial port.
 type serialConsole struct{ r *run }
 
-func (serialConsole) name() string { return onSerial }
+func (serialConsole) name() string  { return onSerial }
+func (serialConsole) inOrder() bool { return true }
 
 func (c serialConsole) press(_ context.Context, key byte) error { return c.r.serial.send(key) }
 
@@ -229,7 +235,8 @@ func (c serialConsole) shows(context.Context) (string, error) {
 // keyboard is the machine's, and its screen.
 type keyboard struct{ m Machine }
 
-func (keyboard) name() string { return onScreen }
+func (keyboard) name() string  { return onScreen }
+func (keyboard) inOrder() bool { return false }
 
 func (c keyboard) press(ctx context.Context, key byte) error {
 	if err := c.m.Press(ctx, screen.Keys(key)); err != nil {

@@ -218,7 +218,7 @@ func TestAPassphraseIsTypedAtItsPromptAndNowhereElse(t *testing.T) {
 		{"a prompt that does not take it", asks, teletype{echo: silence, answer: func(string) string { return again }}, []Passphrase{mine},
 			[]string{sesame, sesame}, "typed 2 times and does not open"},
 		{"a prompt that shows what is typed", asks, teletype{echo: shell, answer: opens}, []Passphrase{mine}, nil, "can be read"},
-		{"a prompt that something else follows", asks + "\r\nWelcome!\r\n", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "not the last that stood there, and the passphrase is not typed"},
+		{"a prompt that something else follows", asks + "\r\nWelcome!\r\n", teletype{echo: shell, answer: opens}, []Passphrase{mine}, nil, "the passphrase is not typed"},
 		{"a shell behind a prompt", asks + "\r\n(initramfs) ", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "(initramfs)"},
 		{"a shell", "(initramfs) ", teletype{echo: silence, answer: opens}, []Passphrase{mine}, nil, "(initramfs)"},
 		{"a prompt for which none was given", asks, teletype{echo: silence, answer: opens}, []Passphrase{NewPassphrase(nil, "sda2_crypt"), mine}, nil, "no --key was given"},
@@ -316,23 +316,32 @@ func TestWhatIsNotOnAUSKeyboardIsNotTyped(t *testing.T) {
 	}
 }
 
+// On a text screen the kernel begins on top of what was there before.
+const overGRUB = "Please unlock disk sda2_crypt: 1.16.2-1)\nMachine UUID 564d9b31\nBooting from Hard Disk...\nGRUB loading.\n"
+
 func TestAPromptOnAScreenIsAnsweredOnce(t *testing.T) {
-	a := asking{}
-	for i, c := range []struct {
+	type look struct {
 		text   string
 		stands bool
-	}{{asks, false}, {asks, true}, {asks + "\n[    7.123456] x\n", true}} {
-		if got := a.stands(c.text); got != c.stands {
+	}
+	a := asking{}
+	for i, c := range []look{{overGRUB, false}, {overGRUB, true}, {overGRUB + "[    7.123456] x\n", false}, {overGRUB + "[    7.123456] x\n", true}} {
+		if got := a.stands(c.text, false); got != c.stands {
 			t.Errorf("look %d: %v, want %v", i, got, c.stands)
 		}
 	}
 	a.answered, a.prompt = a.asked, ""
-	for i, c := range []struct {
-		text   string
-		stands bool
-	}{{asks, false}, {asks, false}, {asks + "\nbad password\n" + asks, false}, {asks + "\nbad password\n" + asks, true}, {"a new screen", false}, {asks, false}, {asks, true}} {
-		if got := a.stands(c.text); got != c.stands {
+	again := strings.Replace(overGRUB, "Machine", asks+"\nMachine", 1)
+	for i, c := range []look{{overGRUB, false}, {overGRUB, false}, {again, false}, {again, true}, {"a new screen", false}, {asks, false}, {asks, true}} {
+		if got := a.stands(c.text, false); got != c.stands {
 			t.Errorf("look %d after the answer: %v, want %v", i, got, c.stands)
 		}
+	}
+}
+
+func TestAPromptOnTopOfAnOldScreenIsAnswered(t *testing.T) {
+	g := &teletype{echo: silence, answer: func(string) string { return "\r\nsda2_crypt: set up successfully\r\n" }}
+	if r, _ := asked(t, onScreen, g, overGRUB, NewPassphrase([]byte(sesame), "sda2_crypt")); !slices.Equal(g.lines, []string{sesame}) {
+		t.Errorf("typed %q, end %q", g.lines, r.session.Detail)
 	}
 }
