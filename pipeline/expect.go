@@ -24,7 +24,7 @@ func expectations(found, fixed inspect.Facts, m machine.Machine) testers.Expect 
 	for i, d := range m.Disks {
 		e.Disks = append(e.Disks, testers.Disk{Serial: d.Serial, Size: d.Size})
 		if ok && onDisk(found, root.Device, i) {
-			e.Root = d.Serial
+			e.Roots = append(e.Roots, d.Serial)
 		}
 	}
 	e.Mounts, e.Swaps = mountExpectation(found)

@@ -159,8 +159,12 @@ func TestALogicalVolumeIsExpectedOnTheDisksBeneath(t *testing.T) {
 		Mounts: []inspect.Mount{{Device: "vg/root", Path: "/"}, {Device: "vg/data", Path: "/srv"}, {Device: "vg/swap", Path: "none", Type: "swap"}},
 	}
 	e := expectations(f, f, machine.Machine{Disks: []machine.Disk{{Serial: "first"}, {Serial: "second"}}})
-	if e.Root != "second" || !slices.Equal(e.Mounts, []testers.Mount{{Path: "/srv"}}) || e.Swaps != 1 {
+	if !slices.Equal(e.Roots, []string{"second"}) || !slices.Equal(e.Mounts, []testers.Mount{{Path: "/srv"}}) || e.Swaps != 1 {
 		t.Errorf("expectations = %+v", e)
+	}
+	f.Mounts[0].Device = "md/0"
+	if e := expectations(f, f, machine.Machine{Disks: []machine.Disk{{Serial: "first"}, {Serial: "second"}}}); !slices.Equal(e.Roots, []string{"first", "second"}) {
+		t.Errorf("the root of an array is expected on %q", e.Roots)
 	}
 	for _, device := range []string{"vg/data", "vg/mail", "md/0"} {
 		if !onDisk(f, device, 0) || !onDisk(f, device, 1) {
@@ -353,7 +357,7 @@ func TestAProofAsksForTheRootsDisk(t *testing.T) {
 	f := inspect.Facts{OS: inspect.OS{Hostname: "web01", MachineID: "m1"}, Mounts: []inspect.Mount{{Device: "disk1p2", Path: "/", Options: "ro"}},
 		Topology: guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk1p2", UUID: "u1"}}, Disks: []guest.Disk{{Name: "disk0"}, {Name: "disk1", Partitions: []guest.Partition{{Name: "disk1p1"}, {Name: "disk1p2"}}}}}}
 	m := machine.Machine{Disks: []machine.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
-	want := testers.Expect{Hostname: "web01", MachineID: "m1", Root: "b", RootUUID: "u1", ReadOnly: true, Disks: []testers.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
+	want := testers.Expect{Hostname: "web01", MachineID: "m1", Roots: []string{"b"}, RootUUID: "u1", ReadOnly: true, Disks: []testers.Disk{{Serial: "a", Size: 1}, {Serial: "b", Size: 2}}}
 	if d := cmp.Diff(want, expectations(f, f, m), cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}

@@ -97,6 +97,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 			return testers.Session{}, fmt.Errorf("put the probe into the guest: %w", err)
 		}
 	}
+	spec.Passphrases = passphrases(r.facts(), r.keys)
 	for i := range storage.Disks() {
 		e, err := storage.Export(ctx, i)
 		if err != nil {

@@ -190,7 +190,7 @@ func cleanBoot(e Expect, probed, clean Session) (bool, string) {
 	}
 	ok, evidence := comesUp(e, clean.Boots[0])
 	if !ok {
-		return false, evidence + because(clean)
+		return false, evidence + because(clean) + unread(probed, clean)
 	}
 	if stayed, seen := Stayed(e, clean); !stayed || clean.End != Done {
 		return false, seen + because(clean)
@@ -199,6 +199,18 @@ func cleanBoot(e Expect, probed, clean Session) (bool, string) {
 		return false, less
 	}
 	return true, evidence
+}
+
+// unread tells of a guest that asked for a passphrase with the probe, when it has a
+// serial console, and was not seen to ask without.
+func unread(probed, clean Session) string {
+	asks := func(b Boot) bool {
+		return slices.ContainsFunc(b.Signs, func(s Sign) bool { return s.Name == PassphrasePrompt })
+	}
+	if !slices.ContainsFunc(probed.Boots, asks) || slices.ContainsFunc(clean.Boots, asks) {
+		return ""
+	}
+	return "; it asks for a passphrase, and its prompt could not be read on its own console"
 }
 
 // answersLess is what the guest does on its network with the probe in it and not

@@ -66,7 +66,12 @@ var mutations = []mutation{
 		p.Boots[0].Reports[1].Root.Writable = false
 	}, nil, ""},
 	{"a root on a disk of nobody's", report(0, func(r *wire.Report) { r.Root.Disks = []string{"vdc"} }), []string{"root-on-expected-disk"}, "vdc"},
-	{"a root on the other disk", func(e *Expect, _, _ *Session) { e.Root = "web01-disk1" }, []string{"root-on-expected-disk"}, "not on the expected disk"},
+	{"a root on the other disk", func(e *Expect, _, _ *Session) { e.Roots = []string{"web01-disk1"} }, []string{"root-on-expected-disk"}, "not on the expected disk"},
+	{"a root on one disk of its mirror", func(e *Expect, _, _ *Session) { e.Roots = []string{"web01-disk0", "web01-disk1"} }, []string{"root-on-expected-disk"}, "and not on web01-disk1"},
+	{"a root on both disks of its mirror", func(e *Expect, p, _ *Session) {
+		e.Roots = []string{"web01-disk0", "web01-disk1"}
+		p.Boots[0].Reports[1].Root.Disks, p.Boots[1].Reports[1].Root.Disks = []string{"vda", "vdb"}, []string{"vda", "vdb"}
+	}, nil, ""},
 	{"a root that is another file system of the same disk", report(1, func(r *wire.Report) { r.Root.UUID = "u9" }), []string{"root-on-expected-disk"}, "u9"},
 	{"a root that is a snapshot of itself", func(e *Expect, p, _ *Session) {
 		e.RootSubvolume = 256

@@ -131,13 +131,18 @@ func rootMounted(e Expect, _ Boot, r probe.Received) (bool, string) {
 		return false, fmt.Sprintf("/ is %s, the subvolume %d, not %d", r.Root.Source, r.Root.Subvolume, e.RootSubvolume)
 	}
 	var on []string
+	missing := slices.Clone(e.Roots)
 	for _, d := range r.Disks {
 		if slices.Contains(r.Root.Disks, d.Name) && isExpectedRoot(e, d.Serial) {
 			on = append(on, fmt.Sprintf("%s (%s, %s)", d.Name, d.Serial, strings.Join(d.Drivers, " < ")))
+			missing = slices.DeleteFunc(missing, func(serial string) bool { return serial == d.Serial })
 		}
 	}
-	if len(on) == 0 {
+	switch {
+	case len(on) == 0:
 		return false, fmt.Sprintf("/ is %s on %s, not on the expected disk", r.Root.Source, strings.Join(r.Root.Disks, ", "))
+	case len(missing) > 0: // a mirror goes on without one
+		return false, fmt.Sprintf("/ is %s on %s, and not on %s", r.Root.Source, sentence(on), strings.Join(missing, ", "))
 	}
 	return true, fmt.Sprintf("/ is %s, %s with %d MiB, on %s", r.Root.Source, kind(r.Root.Type, r.Root.Subvolume), r.Root.Size>>20, sentence(on))
 }
@@ -162,8 +167,8 @@ func isOther(seen, expected uint64) bool {
 }
 
 func isExpectedRoot(e Expect, serial string) bool {
-	if e.Root != "" {
-		return serial == e.Root
+	if len(e.Roots) > 0 {
+		return slices.Contains(e.Roots, serial)
 	}
 	return slices.ContainsFunc(e.Disks, func(d Disk) bool { return d.Serial == serial })
 }

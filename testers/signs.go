@@ -14,10 +14,17 @@ type Sign struct {
 	Line  string    `json:"line"`
 	Fatal bool      `json:"fatal"` // the boot does not go on after it
 	At    time.Time `json:"at"`
+	Note  string    `json:"note,omitempty"` // what was done about it
 }
 
 // String is a sentence for people.
-func (s Sign) String() string { return fmt.Sprintf("%s on %s: %q", s.Name, s.Where, s.Line) }
+func (s Sign) String() string {
+	text := fmt.Sprintf("%s on %s: %q", s.Name, s.Where, s.Line)
+	if s.Note != "" {
+		text += "; " + s.Note
+	}
+	return text
+}
 
 // Emergency tells whether the guest's systemd waits for an administrator: the
 // probe then runs, and can tell why.
@@ -36,12 +43,12 @@ type knownText struct {
 // known are the texts, each with where it comes from. What is not fatal tells
 // an operator something but may be followed by a good boot.
 var known = []knownText{
-	{"kernel-panic", true, regexp.MustCompile(`Kernel panic - not syncing`)},                                                  // Linux, kernel/panic.c
-	{"root-not-mounted", true, regexp.MustCompile(`VFS: Unable to mount root fs`)},                                            // Linux, init/do_mounts.c
-	{"root-not-found", true, regexp.MustCompile(`ALERT! .*does not exist.*Dropping to a shell`)},                              // initramfs-tools, scripts/local
-	{"initramfs-shell", true, regexp.MustCompile(`^\(initramfs\)`)},                                                           // busybox in initramfs-tools
-	{"dracut-shell", true, regexp.MustCompile(`^dracut:/# |Entering emergency mode`)},                                         // dracut, emergency.service
-	{"passphrase-prompt", true, regexp.MustCompile(`Please unlock disk |nter passphrase for (disk |/dev/)`)},                  // initramfs-tools' cryptroot; systemd-cryptsetup; cryptsetup
+	{"kernel-panic", true, regexp.MustCompile(`Kernel panic - not syncing`)},                     // Linux, kernel/panic.c
+	{"root-not-mounted", true, regexp.MustCompile(`VFS: Unable to mount root fs`)},               // Linux, init/do_mounts.c
+	{"root-not-found", true, regexp.MustCompile(`ALERT! .*does not exist.*Dropping to a shell`)}, // initramfs-tools, scripts/local
+	{"initramfs-shell", true, regexp.MustCompile(`^\(initramfs\)`)},                              // busybox in initramfs-tools
+	{"dracut-shell", true, regexp.MustCompile(`^dracut:/# |Entering emergency mode`)},            // dracut, emergency.service
+	{PassphrasePrompt, true, asksPassphrase},
 	{"maintenance-prompt", true, regexp.MustCompile(`Give root password for maintenance|\(or press Control-D to continue\)`)}, // sulogin
 	{"emergency-mode", true, regexp.MustCompile(`You are in (emergency|rescue) mode`)},                                        // systemd, sulogin-shell
 	{"grub-rescue", true, regexp.MustCompile(`^grub rescue>`)},                                                                // GRUB, kern/rescue_reader.c

@@ -22,7 +22,7 @@ import (
 type Expect struct {
 	Hostname      string       `json:"hostname,omitempty"`       // not compared if empty
 	MachineID     string       `json:"machine_id,omitempty"`     // not compared if empty
-	Root          string       `json:"root,omitempty"`           // serial of a disk that / lies on; any expected disk if empty
+	Roots         []string     `json:"roots,omitempty"`          // serials of the disks that / lies on; any expected disk if empty
 	RootUUID      string       `json:"root_uuid,omitempty"`      // of the file system at /; not compared if empty
 	RootSubvolume uint64       `json:"root_subvolume,omitempty"` // ID of the btrfs subvolume at /; not compared if zero
 	ReadOnly      bool         `json:"read_only,omitempty"`      // / is not meant to be written to

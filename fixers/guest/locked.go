@@ -82,6 +82,7 @@ const AllDevices = "all"
 type Keyring struct {
 	Keys  []Key
 	Found map[string]Secret // of volumes, by their headers
+	Typed map[string]Secret // the passphrases that open devices, by these
 	Fits  map[int][]string  // the encrypted devices that a key is for, by its place in Keys
 	Opens map[int]bool      // whether it opens one
 	Why   map[int]string    // it does not
@@ -96,7 +97,7 @@ var (
 
 // NewKeyring is a ring with keys.
 func NewKeyring(keys []Key) *Keyring {
-	return &Keyring{Keys: keys, Found: map[string]Secret{}, Fits: map[int][]string{}, Opens: map[int]bool{}, Why: map[int]string{}}
+	return &Keyring{Keys: keys, Found: map[string]Secret{}, Typed: map[string]Secret{}, Fits: map[int][]string{}, Opens: map[int]bool{}, Why: map[int]string{}}
 }
 
 // Wipe forgets all keys.
@@ -112,7 +113,16 @@ func (k *Keyring) Wipe() {
 	for _, s := range k.Found {
 		clear(s)
 	}
-	k.Keys, k.Found = nil, map[string]Secret{}
+	k.Keys, k.Found, k.Typed = nil, map[string]Secret{}, map[string]Secret{}
+}
+
+// Passphrase is what opened a device of the topology; nil if nothing has. It is the
+// ring's own, and wiped with it.
+func (k *Keyring) Passphrase(device string) Secret {
+	if k == nil {
+		return nil
+	}
+	return k.Typed[device]
 }
 
 // unlock finds the key of a volume. The error wraps ErrLocked if there is no key for
@@ -129,36 +139,36 @@ func (k *Keyring) unlock(h *luks.Header, f Filesystem, open func(Secret) (Secret
 		if !slices.Contains(k.Fits[i], f.Device) {
 			k.Fits[i] = append(k.Fits[i], f.Device)
 		}
-		found, err := k.try(h, key, open)
+		found, by, err := k.try(h, key, open)
 		if errors.Is(err, luks.ErrPassphrase) {
 			result, k.Why[i] = fmt.Errorf("%w: %w", ErrKey, err), err.Error()
 			continue
 		}
 		if err == nil {
-			k.Opens[i] = true
+			k.Opens[i], k.Typed[f.Device] = true, by
 		}
 		return found, err
 	}
 	return nil, result
 }
 
-// try tries the passphrases of one key.
-func (k *Keyring) try(h *luks.Header, key Key, open func(Secret) (Secret, error)) (found Secret, err error) {
+// try tries the passphrases of one key, and tells which it was.
+func (k *Keyring) try(h *luks.Header, key Key, open func(Secret) (Secret, error)) (found, by Secret, err error) {
 	err = luks.ErrPassphrase
 	for _, s := range key.Secrets {
 		name := h.Fingerprint(s)
 		if found, ok := k.Found[name]; ok {
-			return found, nil
+			return found, s, nil
 		}
 		if found, err = open(s); err == nil {
 			k.Found[name] = found
-			return found, nil
+			return found, s, nil
 		}
 		if !errors.Is(err, luks.ErrPassphrase) {
 			break
 		}
 	}
-	return nil, err
+	return nil, nil, err
 }
 
 // Check tells of a key that has opened nothing, though all that the topology has was

@@ -33,21 +33,40 @@ var crypttabNames = fixer.Fixer{
 	},
 }
 
-// typed tells of passphrases that somebody types when the guest starts, which no
-// test does.
+// typed tells of passphrases that somebody types when the guest starts. The boot test
+// types those that opened their devices.
 func typed(crypttab []byte, in fixer.Input) (concerns []fixer.Concern) {
 	for _, e := range inspect.ParseCrypttab(crypttab) {
 		if !e.Asks() || !neededAtBoot(in, e) {
 			continue
 		}
-		concerns = append(concerns, fixer.Concern{
-			Level: fixer.Warning,
-			Code:  "linux/asks-for-passphrase",
-			Text:  fmt.Sprintf("/etc/crypttab:%d: the guest asks for the passphrase of %s when it starts: the boot test types none, so this guest cannot be proved", e.Line, e.Name),
-			Try:   "see it start once on its console with the passphrase at hand, or unlock it by a key file or a token, and test it again",
-		})
+		concerns = append(concerns, asksForPassphrase(in, e))
 	}
 	return concerns
+}
+
+func asksForPassphrase(in fixer.Input, e inspect.CrypttabEntry) fixer.Concern {
+	text := fmt.Sprintf("/etc/crypttab:%d: the guest asks for the passphrase of %s when it starts", e.Line, e.Name)
+	if opened(in, e) {
+		return fixer.Concern{
+			Level: fixer.Info,
+			Code:  "linux/asks-for-passphrase",
+			Text:  text + ": the boot test types the one that --key gave, as on a US keyboard",
+			Try:   "have it at hand when the guest starts on KVM",
+		}
+	}
+	return fixer.Concern{
+		Level: fixer.Warning,
+		Code:  "linux/asks-for-passphrase",
+		Text:  text + ": none was given, so the boot test types none, and this guest cannot be proved",
+		Try:   "give it with --key, or see the guest start once on its console with the passphrase at hand",
+	}
+}
+
+// opened tells whether a key was given for what an entry opens.
+func opened(in fixer.Input, e inspect.CrypttabEntry) bool {
+	alias, ok := in.Facts.Resolve("/dev/mapper/"+e.Name, in.Machine)
+	return ok && slices.ContainsFunc(in.Facts.Topology.Volumes, func(v guest.Volume) bool { return v.Name == alias && v.Problem == "" })
 }
 
 // neededAtBoot tells whether something that the guest mounts by itself is on what an

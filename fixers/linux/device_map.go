@@ -62,14 +62,19 @@ func diskBySerial(in fixer.Input, spec string) (string, bool) {
 	if !strings.HasPrefix(spec, byID) || strings.Contains(spec, "-part") {
 		return "", false
 	}
-	var withGRUB []string
-	for _, d := range in.Facts.Topology.Disks {
-		if d.BootCode == "GRUB" {
-			withGRUB = append(withGRUB, d.Name)
-		}
-	}
-	if len(withGRUB) != 1 {
+	disks := withGRUB(in)
+	if len(disks) != 1 {
 		return "", false
 	}
-	return serialName(in, withGRUB[0])
+	return serialName(in, disks[0])
+}
+
+// withGRUB are the disks that GRUB starts from.
+func withGRUB(in fixer.Input) (disks []string) {
+	for _, d := range in.Facts.Topology.Disks {
+		if d.BootCode == "GRUB" {
+			disks = append(disks, d.Name)
+		}
+	}
+	return disks
 }

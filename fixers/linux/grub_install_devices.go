@@ -63,6 +63,9 @@ func renameInstallDevices(old []byte, in fixer.Input) ([]byte, []fixer.Concern) 
 
 // renameAnswer renames the devices of a list; one that is not known stays.
 func renameAnswer(answer string, in fixer.Input) (now string, unknown []string) {
+	if all, ok := everyLoader(answer, in); ok {
+		return all, nil
+	}
 	var devices []string
 	seen := map[string]bool{}
 	changed := false
@@ -85,6 +88,31 @@ func renameAnswer(answer string, in fixer.Input) (now string, unknown []string) 
 		return answer, unknown
 	}
 	return strings.Join(devices, ", "), unknown
+}
+
+// everyLoader is the answer of a mirror: as many disks by their IDs as have GRUB are
+// these, whichever is which. VMware's records hold no IDs to tell them by.
+func everyLoader(answer string, in fixer.Input) (string, bool) {
+	disks, seen := withGRUB(in), map[string]bool{}
+	for spec := range strings.SplitSeq(answer, ",") {
+		spec = strings.TrimSpace(spec)
+		if !strings.HasPrefix(spec, byID) || !unstable(spec) || strings.Contains(spec, "-part") {
+			return "", false
+		}
+		seen[spec] = true
+	}
+	if len(seen) != len(disks) {
+		return "", false
+	}
+	var names []string
+	for _, d := range disks {
+		name, ok := serialName(in, d)
+		if !ok {
+			return "", false
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", "), true
 }
 
 func unknownInstallDevice(question, spec string) fixer.Concern {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/testers"
@@ -48,11 +49,17 @@ func testLog(t *testing.T) *slog.Logger {
 // run migrates, or does as much of it as the options say.
 func run(t *testing.T, folder string, o pipeline.Options) (*pipeline.Run, error) {
 	t.Helper()
+	return runWith(t, folder, o, nil)
+}
+
+// runWith has the keys of what is encrypted.
+func runWith(t *testing.T, folder string, o pipeline.Options, keys *guest.Keyring) (*pipeline.Run, error) {
+	t.Helper()
 	o.Shape.Format = "qcow2"
 	if o.Engine == "" {
 		o.Engine = pipeline.Auto
 	}
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: "test", Log: testLog(t), Tell: func(e pipeline.Event) {
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: "test", Log: testLog(t), Keys: keys, Tell: func(e pipeline.Event) {
 		if e.Progress == nil {
 			t.Logf("%s %s %s", e.Stage, e.State, e.Text)
 		}

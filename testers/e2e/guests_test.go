@@ -31,6 +31,8 @@ var trials = []trial{
 	{guest: "app01", lost: "boot-target-reached"},
 	{guest: "edge01", lost: "boot-target-reached", always: true},
 	{guest: "file01", lost: "boot-target-reached"},
+	{guest: "vault01", lost: "boot-target-reached", concerns: []string{"linux/asks-for-passphrase"}},
+	{guest: "mirror01", lost: "boot-target-reached"},
 	{guest: "lost01", lost: "boot-target-reached", concerns: []string{"linux/interface-in-another-slot"}, unasked: []string{"00:50:56:35:10:57"}},
 }
 
@@ -61,7 +63,7 @@ func TestEveryGuestIsMigratedAndProved(t *testing.T) {
 			x.needed(t)
 			g := x.build(t)
 			before := digests(t, g.VMDKs)
-			r, err := run(t, filepath.Join(t.TempDir(), g.Name), pipeline.Options{Source: g.VMX})
+			r, err := runWith(t, filepath.Join(t.TempDir(), g.Name), pipeline.Options{Source: g.VMX}, keysOf(g))
 			if r.Outcome != nil {
 				t.Logf("cause %q, not asked %q", r.Outcome.Cause, r.Outcome.Unasked)
 				for _, a := range r.Outcome.Answers {
@@ -73,6 +75,10 @@ func TestEveryGuestIsMigratedAndProved(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.check(t, r, g)
+			if keysOf(g) != nil {
+				answeredOn(t, r.Folder, "screen")
+				unseen(t, r.Folder, g)
+			}
 			if after := digests(t, g.VMDKs); !slices.Equal(before, after) {
 				t.Error("the source was written")
 			}
@@ -145,6 +151,9 @@ func mounted(g guests.Guest) []string {
 			}
 		}
 	}
+	for _, a := range g.Arrays {
+		add(a.Filesystem)
+	}
 	slices.SortFunc(folders, cmp.Compare)
 	return folders
 }
@@ -171,7 +180,7 @@ func TestNoGuestBootsOnKVMUnfixed(t *testing.T) {
 				t.Skip("one of many guests: set NEED_VMS=matrix")
 			}
 			g := x.build(t)
-			r, err := run(t, filepath.Join(t.TempDir(), g.Name), pipeline.Options{Source: g.VMX, Skip: asItIs()})
+			r, err := runWith(t, filepath.Join(t.TempDir(), g.Name), pipeline.Options{Source: g.VMX, Skip: asItIs()}, keysOf(g))
 			if !errors.Is(err, pipeline.ErrNotProved) {
 				t.Fatalf("an unfixed guest: %v, want %v", err, pipeline.ErrNotProved)
 			}

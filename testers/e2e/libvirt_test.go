@@ -102,3 +102,22 @@ func TestLibvirtProvesNoGuestThatDoesNotBoot(t *testing.T) {
 		t.Error("the last words are not those of the initrd's shell")
 	}
 }
+
+// libvirt has keys of its own for what is typed on its domain's screen.
+func TestLibvirtProvesAGuestThatAsksForItsPassphrase(t *testing.T) {
+	needLibvirt(t)
+	x := trial{guest: "vault01"}
+	g, uri, folder := x.build(t), libvirttest.Daemon(t), filepath.Join(t.TempDir(), "vault01")
+	r, err := runWith(t, folder, pipeline.Options{Source: g.VMX, With: pipeline.WithLibvirt, Connect: uri}, keysOf(g))
+	if err != nil {
+		if r.Outcome != nil {
+			t.Logf("cause %s, last words:\n%s", r.Outcome.Cause, r.Outcome.LastWords)
+		}
+		t.Fatal(err)
+	}
+	if !r.Outcome.Proved || !strings.HasPrefix(r.Outcome.By, "libvirt ") {
+		t.Errorf("outcome %+v", r.Outcome)
+	}
+	answeredOn(t, folder, "screen")
+	unseen(t, folder, g)
+}

@@ -33,6 +33,8 @@ type build struct {
 	baseTar string
 	mirror  mirror
 	accel   accel.Choice
+	// keyboard is that of the control boot.
+	keyboard keyboard
 }
 
 // Dir is the folder of all guests: hyper2kvm/guests in the user's cache.

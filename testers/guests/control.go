@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"hyper2kvm/pipeline/disk/qmp"
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/testers/lan"
+	"hyper2kvm/testers/screen"
 )
 
 // controlLimit bounds the control boot, which takes a minute emulated.
@@ -27,8 +29,11 @@ func controlArgs(g Guest, sockets, vars, serial string) []string {
 	for i := range g.NICs {
 		a.netdevs = append(a.netdevs, "stream,server=off,addr.type=unix,addr.path="+cardSocket(sockets, i))
 	}
-	return machineArgs(g.Recipe, a)
+	return append(machineArgs(g.Recipe, a),
+		"-chardev", "socket,id=monitor,server=on,wait=off,path="+monitorSocket(sockets), "-mon", "chardev=monitor,mode=control")
 }
+
+func monitorSocket(dir string) string { return filepath.Join(dir, "monitor") }
 
 func cardSocket(dir string, nic int) string { return filepath.Join(dir, fmt.Sprintf("net%d", nic)) }
 
@@ -58,14 +63,19 @@ func (b *build) control(ctx context.Context) (err error) {
 			Name: "qemu-system-x86_64", Args: append(b.accel.QEMU(), controlArgs(b.Guest, sockets, b.vars(), said)...),
 			Env: []string{"TMPDIR=" + b.dir}, // what the guest writes goes there
 		},
-		NoSocket: true,
+		Socket: monitorSocket(sockets),
 	})
 	if err != nil {
 		return err
 	}
+	monitor, err := qmp.Dial(ctx, monitorSocket(sockets))
+	if err != nil {
+		return errors.Join(err, machine.Stop())
+	}
+	b.keyboard = keyboard{QEMU: screen.QEMU{Client: monitor, Dir: sockets}}
 	err = b.awaitUp(ctx, segments, said, machine)
 	b.Control = time.Since(began).Round(time.Second)
-	return errors.Join(err, machine.Stop())
+	return errors.Join(err, monitor.Close(), machine.Stop())
 }
 
 // awaitUp waits until all is seen that shows that the guest is up.
@@ -85,6 +95,9 @@ func (b *build) awaitUp(ctx context.Context, segments []*lan.Segment, said strin
 		}
 		if b.up(seen, string(serial)) {
 			return nil
+		}
+		if err := b.unlock(ctx); err != nil {
+			return err
 		}
 		select {
 		case <-look.C:

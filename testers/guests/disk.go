@@ -16,7 +16,7 @@ import (
 )
 
 // partitionTypes are what sfdisk writes into the table for each Type.
-var partitionTypes = map[string]string{"ext4": "linux", "xfs": "linux", "btrfs": "linux", "swap": "swap", "vfat": "uefi", "lvm": "lvm"}
+var partitionTypes = map[string]string{"ext4": "linux", "xfs": "linux", "btrfs": "linux", "swap": "swap", "vfat": "uefi", "lvm": "lvm", "luks": "linux", raidMember: "raid"}
 
 // partitionScript is the disk's table in sfdisk's words, in 512-byte sectors.
 func (d Disk) partitionScript() string {
@@ -137,7 +137,7 @@ func (b *build) disks(ctx context.Context) error {
 			return fmt.Errorf("%s %s: %w", v.Type, v.Mount, err)
 		}
 	}
-	return nil
+	return b.stack(ctx)
 }
 
 // deepestFirst puts volumes before those that they are mounted in.
@@ -157,7 +157,7 @@ func (b *build) partition(ctx context.Context, i int, d Disk) error {
 		return err
 	}
 	for n, p := range d.Partitions {
-		if p.Group.Name == "" {
+		if p.Group.Name == "" || p.Locked.Name != "" {
 			continue
 		}
 		if err := b.makeGroup(ctx, p, i, d.start(n)); err != nil {
@@ -170,6 +170,9 @@ func (b *build) partition(ctx context.Context, i int, d Disk) error {
 // fillVolume makes a volume of what the tree has below its mount point, and
 // empties that unless it is the root.
 func (b *build) fillVolume(ctx context.Context, v volume) error {
+	if v.stacked && v.Mount == swapSpace {
+		return nil // it has no content
+	}
 	file := filepath.Join(b.dir, "volume")
 	if err := createSparse(file, v.Size); err != nil {
 		return err
@@ -189,13 +192,21 @@ func (b *build) fillVolume(ctx context.Context, v volume) error {
 			return err
 		}
 	}
-	if err := place(file, b.raw(v.disk), v.start); err != nil {
+	if err := b.placeVolume(v, file); err != nil {
 		return err
 	}
 	if v.Mount == "/" || v.Mount == swapSpace {
 		return nil
 	}
 	return empty(tree)
+}
+
+// placeVolume puts a volume where it is, or keeps it for the stack that it lies on.
+func (b *build) placeVolume(v volume, file string) error {
+	if v.stacked {
+		return os.Rename(file, contentFile(b.dir, v))
+	}
+	return place(file, b.raw(v.disk), v.start)
 }
 
 // empty removes all that is in a folder.

@@ -32,7 +32,7 @@ func (r Recipe) files() []file {
 		{Path: "etc/systemd/system/finish.service", Mode: 0o644, Content: finishUnit},
 		{Path: "etc/systemd/system/multi-user.target.wants/finish.service", Link: "../finish.service"},
 		{Path: "usr/local/sbin/finish", Mode: 0o755, Content: r.finishScript()},
-	}, r.patience(), r.dataFiles(), r.pins(), tools[r.Initrd.Tool].files(r), networks[r.Network].files(r))
+	}, r.patience(), r.dataFiles(), r.pins(), r.stackFiles(), tools[r.Initrd.Tool].files(r), networks[r.Network].files(r))
 }
 
 func (r Recipe) fstab() string {
@@ -103,8 +103,20 @@ func (r Recipe) debconf() string {
 	if r.Firmware == machine.UEFI {
 		return ""
 	}
-	return fmt.Sprintf("grub-pc grub-pc/install_devices multiselect /dev/disk/by-id/scsi-3%s\n"+
-		"grub-pc grub-pc/install_devices_empty boolean false\n", r.Disks[0].WWN)
+	var disks []string
+	for i := range r.loaderDisks() {
+		disks = append(disks, "/dev/disk/by-id/scsi-3"+r.Disks[i].WWN)
+	}
+	return fmt.Sprintf("grub-pc grub-pc/install_devices multiselect %s\n"+
+		"grub-pc grub-pc/install_devices_empty boolean false\n", strings.Join(disks, ", "))
+}
+
+// loaderDisks is how many disks have the boot loader: all of an array's.
+func (r Recipe) loaderDisks() int {
+	if len(r.Arrays) > 0 {
+		return len(r.Disks)
+	}
+	return 1
 }
 
 // installed is the time that our files bear, so that a recipe's hash stays.

@@ -14,8 +14,9 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// finishLimit bounds the finish boot, which takes two minutes emulated.
-const finishLimit = 15 * time.Minute
+// finishLimit bounds the finish boot, which takes two minutes emulated, and ten where
+// the guest makes its initrds in it.
+const finishLimit = 30 * time.Minute
 
 // finished is what the finish boot says when all of it succeeded.
 const finished = "guest-finished"
@@ -68,6 +69,10 @@ dmesg --console-off
 		b.WriteString(n.check())
 	}
 	b.WriteString(loaders[r.Firmware])
+	for i := 1; i < r.loaderDisks(); i++ {
+		fmt.Fprintf(&b, "grub-install /dev/sd%c\n", 'a'+i)
+	}
+	b.WriteString(r.finishStack())
 	b.WriteString(tools[r.Initrd.Tool].finish)
 	fmt.Fprintf(&b, `update-grub
 grep -F root=%s /boot/grub/grub.cfg
@@ -128,7 +133,7 @@ func (r Recipe) finishLine() string {
 	if root.Subvolume != "" {
 		line += " rootflags=subvol=" + root.Subvolume
 	}
-	return line
+	return line + r.unlockArgument()
 }
 
 // finishArgs boot the raw disks, which are in a folder, with their own kernel,
@@ -209,6 +214,9 @@ func (b *build) finishOnce(ctx context.Context) error {
 	}
 	go watchEmergency(ctx, said, end)
 	k := kernel{Image: filepath.Join(b.dir, "vmlinuz"), Initrd: filepath.Join(b.dir, "initrd.img")}
+	if err := b.unlockInitrd(&k); err != nil {
+		return err
+	}
 	_, err := proc.Run(ctx, "qemu-system-x86_64", append(b.accel.QEMU(), finishArgs(b.Recipe, b.dir, b.vars(), said, k)...)...)
 	serial, read := os.ReadFile(said)
 	if err := errors.Join(err, read); err != nil {

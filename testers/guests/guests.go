@@ -9,6 +9,7 @@
 //
 // Recipe: what a guest is. Guest: a recipe that was built, in the cache.
 // Volume: a file system or a swap space, and where it is.
+// Stack: what needs another kernel than this machine's to be made, LUKS and md.
 // Finish boot: the first boot, which installs the boot loader.
 // Control boot: the boot that proves the finished VMDKs on VMware's devices.
 package guests
@@ -42,7 +43,8 @@ type Recipe struct {
 	UUID        string        // of the VM, as the firmware shows it
 	CPUs        int
 	MemoryMB    int
-	Disks       []Disk // the first is booted from
+	Disks       []Disk  // the first is booted from
+	Arrays      []Array `json:",omitempty"`
 	NICs        []NIC
 	Description string // the VM's annotation
 }
@@ -68,6 +70,9 @@ type Partition struct {
 	Filesystem
 	GUID  string // in a GPT
 	Group Group  // if it has a name, the partition is its only physical volume
+	// Locked is, if it has a name, what LUKS makes of the partition: the group then lies
+	// in it.
+	Locked Locked `json:",omitzero"`
 }
 
 // Group is a volume group. Its logical volumes follow each other.
@@ -85,7 +90,7 @@ type LogicalVolume struct {
 // Filesystem is what a volume holds.
 type Filesystem struct {
 	Mount string // mount point, or swapSpace
-	Type  string // "ext4", "xfs", "btrfs", "vfat" or "swap"; of a physical volume "lvm"
+	Type  string // "ext4", "xfs", "btrfs", "vfat" or "swap"; of a physical volume "lvm", of a member of an array "raid"
 	Size  int64  // bytes, a multiple of 1 MiB, in a group of 4 MiB
 	UUID  string // a vfat's is eight digits with a hyphen, such as 5E1D-0A7C
 	Named Names  // how fstab names it
@@ -145,7 +150,7 @@ type Guest struct {
 }
 
 // All is every recipe.
-var All = []Recipe{web01, web02, db01, app01, edge01, lost01, file01}
+var All = []Recipe{web01, web02, db01, app01, edge01, lost01, file01, vault01, mirror01}
 
 // Named returns the recipe of that name.
 func Named(name string) (Recipe, error) {

@@ -25,6 +25,7 @@ type volume struct {
 	path    string // its name by VMware's path, if it is a partition
 	kernel  string // its name in the kernel's order, or that of the logical volume
 	logical bool
+	stacked bool // it lies in LUKS or on an array
 }
 
 // start is where a partition begins on the disk, in bytes.
@@ -41,8 +42,14 @@ func (r Recipe) volumes() []volume {
 	var all []volume
 	for i, d := range r.Disks {
 		for n, p := range d.Partitions {
-			if p.Group.Name != "" {
+			switch {
+			case p.Locked.Name != "":
+				all = append(all, p.lockedVolumes(i, d.start(n))...)
+				continue
+			case p.Group.Name != "":
 				all = append(all, p.Group.volumes(i, d.start(n))...)
+				continue
+			case p.Type == raidMember:
 				continue
 			}
 			all = append(all, volume{
@@ -51,6 +58,9 @@ func (r Recipe) volumes() []volume {
 				kernel: buses[r.Bus].kernel(i, n+1),
 			})
 		}
+	}
+	for _, a := range r.Arrays {
+		all = append(all, volume{Filesystem: a.Filesystem, kernel: a.device(), stacked: true})
 	}
 	return all
 }

@@ -222,6 +222,17 @@ func (r *running) Operations() (n watch.Operations, err error) {
 	return n, err
 }
 
+// keyHeld is how long keys are held, in milliseconds.
+const keyHeld = 100
+
+func (r *running) SendKeys(keys []int) error {
+	var codes []uint
+	for _, k := range keys {
+		codes = append(codes, uint(k))
+	}
+	return r.ask("send keys", func() error { return r.d.SendKey(uint(libvirt.KEYCODE_SET_LINUX), keyHeld, codes, 0) })
+}
+
 func (r *running) Destroy() error {
 	var left []error
 	if r.following {

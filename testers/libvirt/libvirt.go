@@ -55,6 +55,7 @@ type handle interface {
 	Screenshot() (picture []byte, kind string, err error)
 	Peek(address, size int64) ([]byte, error) // at the guest's physical memory
 	Operations() (watch.Operations, error)    // of the guest's disks
+	SendKeys(keys []int) error                // together, by Linux's numbers
 	Destroy() error                           // no error if it has ended by itself
 }
 

@@ -169,6 +169,7 @@ func (f *fake) wait() error {
 }
 
 func (f *fake) Screenshot() ([]byte, string, error) { return []byte("picture"), "image/png", f.wait() }
+func (f *fake) SendKeys([]int) error                { return errUnasked }
 func (f *fake) Peek(int64, int64) ([]byte, error)   { return nil, errUnasked }
 func (f *fake) Operations() (watch.Operations, error) {
 	return watch.Operations{Writes: 1}, f.wait()

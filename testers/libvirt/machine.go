@@ -105,6 +105,12 @@ func (d *domain) Blocks(ctx context.Context) (watch.Operations, error) {
 	return within(ctx, d.Operations)
 }
 
+// Press sends keys to the domain's keyboard.
+func (d *domain) Press(ctx context.Context, keys []int) error {
+	_, err := within(ctx, func() (struct{}, error) { return struct{}{}, d.SendKeys(keys) })
+	return err
+}
+
 // Stop ends the domain.
 func (d *domain) Stop() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), endTime, fmt.Errorf("libvirt does not end the domain within %v", endTime))

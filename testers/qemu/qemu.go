@@ -17,6 +17,7 @@ import (
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/testers"
+	"hyper2kvm/testers/screen"
 	"hyper2kvm/testers/watch"
 )
 
@@ -55,19 +56,19 @@ func (hypervisor) Start(ctx context.Context, s watch.Spec, w watch.Wires) (watch
 	if err != nil {
 		return nil, errors.Join(err, server.Stop())
 	}
-	q := &process{Client: client, server: server, spec: s, dir: w.Dir}
+	q := &process{QEMU: screen.QEMU{Client: client, Dir: w.Dir}, server: server, spec: s}
 	if err := q.Execute(ctx, "cont", nil, nil); err != nil {
 		return nil, errors.Join(err, q.Stop())
 	}
 	return q, nil
 }
 
-// process is QEMU at work. Events, Lost and Done are the client's.
+// process is QEMU at work. Events, Lost and Done are the client's; Picture, Memory and
+// Press are the screen's.
 type process struct {
-	*qmp.Client
+	screen.QEMU
 	server *proc.Server
 	spec   watch.Spec
-	dir    string
 }
 
 // About tells what an emulated CPU lacks.
@@ -85,31 +86,6 @@ func (q *process) LastWords() string {
 		return err.Error()
 	}
 	return said
-}
-
-// maxScreen bounds a screenshot in bytes.
-const maxScreen = 16 << 20
-
-// Picture takes a screenshot. A display that has nothing to show yet gives none.
-func (q *process) Picture(ctx context.Context) ([]byte, error) {
-	path := filepath.Join(q.dir, "screen.png")
-	err := q.Execute(ctx, "screendump", props{"filename": path, "format": "png"}, nil)
-	if _, refused := errors.AsType[*qmp.Error](err); refused {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return readFile(path, maxScreen)
-}
-
-// Memory saves a part of the guest's memory and reads it.
-func (q *process) Memory(ctx context.Context, address, size int64) ([]byte, error) {
-	path := filepath.Join(q.dir, "memory")
-	if err := q.Execute(ctx, "pmemsave", props{"val": address, "size": size, "filename": path}, nil); err != nil {
-		return nil, err
-	}
-	return readFile(path, size)
 }
 
 // Blocks adds up what QEMU counts for each disk.
@@ -133,19 +109,6 @@ func (q *process) Blocks(ctx context.Context) (watch.Operations, error) {
 
 // Stop ends QEMU.
 func (q *process) Stop() error { return errors.Join(q.Close(), q.server.Stop()) }
-
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return b, err
-}
 
 func copyFile(to, from string) error {
 	in, err := os.Open(from)

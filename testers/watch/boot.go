@@ -23,6 +23,7 @@ import (
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/lan"
 	"hyper2kvm/testers/probe"
+	"hyper2kvm/testers/screen"
 )
 
 // Spec is one session: a machine, what serves its disks, and what to expect.
@@ -39,6 +40,9 @@ type Spec struct {
 	// run it, for a hypervisor that takes those.
 	Emitted string
 	Daemon  string
+	// Passphrases are typed where the guest asks for them: on its serial console, or on
+	// a screen that can be read, as on a US keyboard.
+	Passphrases []Passphrase
 	// Progress receives a sentence now and then; nil is allowed.
 	Progress func(string)
 }
@@ -83,12 +87,11 @@ type Machine interface {
 	// Done is closed when the machine has ended, and LastWords then says how.
 	Done() <-chan struct{}
 	LastWords() string
-	// Picture is the display as a PNG; nil if it has nothing to show yet.
-	Picture(ctx context.Context) ([]byte, error)
-	// Memory is size bytes of the guest's memory from a physical address on.
-	Memory(ctx context.Context, address, size int64) ([]byte, error)
+	screen.Source
 	// Blocks is how many operations the guest's disks have seen so far.
 	Blocks(ctx context.Context) (Operations, error)
+	// Press presses keys together, and lets go of them. They are numbered as Linux does.
+	Press(ctx context.Context, keys []int) error
 	// Stop ends the machine.
 	Stop() error
 }

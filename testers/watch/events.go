@@ -73,7 +73,7 @@ func (r *run) reset(ctx context.Context, e qmp.Event) error {
 	for _, s := range r.segments {
 		s.Restart()
 	}
-	r.watch.partial, r.watch.text = "", ""
+	r.watch.partial, r.watch.text, r.watch.typing = "", "", typing{}
 	again := e.At.Sub(r.watch.reset) < burst
 	r.watch.reset = e.At
 	if !shown && again {

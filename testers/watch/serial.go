@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 )
 
 const (
@@ -14,6 +15,9 @@ const (
 	// maxTail is how much of the end is kept in memory.
 	maxTail = 64 << 10
 )
+
+// sendLimit is how long a guest may take to read what is typed.
+const sendLimit = 5 * time.Second
 
 // serial records what the guest writes to its first serial port.
 type serial struct {
@@ -85,6 +89,23 @@ func (s *serial) take() string {
 	b := string(s.fresh)
 	s.fresh = nil
 	return b
+}
+
+// send types one byte.
+func (s *serial) send(b byte) error {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
+		return errors.New("serial console: nothing is connected")
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+		return fmt.Errorf("serial console: %w", err)
+	}
+	if _, err := conn.Write([]byte{b}); err != nil {
+		return fmt.Errorf("serial console: %w", err)
+	}
+	return nil
 }
 
 func (s *serial) written() int64 {

@@ -11,6 +11,7 @@ import (
 	"hyper2kvm/testers/lan"
 	"hyper2kvm/testers/probe"
 	"hyper2kvm/testers/probe/wire"
+	"hyper2kvm/testers/screen"
 )
 
 const (
@@ -41,6 +42,7 @@ const (
 // watch is what an observation remembers between two looks.
 type watch struct {
 	looks    int
+	typing   typing
 	partial  string    // the serial console's unfinished line
 	text     string    // the last text screen
 	early    int       // resets before this boot showed anything
@@ -102,6 +104,9 @@ func (r *run) tick(ctx context.Context) error {
 	now := time.Now()
 	r.witness()
 	r.readSerial(now)
+	if err := r.answer(ctx, serialConsole{r}, r.watch.typing.heard, now); err != nil {
+		return r.orDied(err)
+	}
 	if r.port != nil && r.port.Forged() > 0 && r.watch.forged.IsZero() {
 		r.watch.forged = now
 	}
@@ -110,7 +115,11 @@ func (r *run) tick(ctx context.Context) error {
 		if err := r.lookAround(ctx, now); err != nil {
 			return r.orDied(err)
 		}
+		if err := r.answer(ctx, keyboard{r.machine}, r.watch.text, now); err != nil {
+			return r.orDied(err)
+		}
 	}
+	r.unanswered(now)
 	if err := r.ask(now); err != nil {
 		return r.orDied(err)
 	}
@@ -139,10 +148,12 @@ func (r *run) witness() {
 
 // readSerial finds the signs in what came over the serial port.
 func (r *run) readSerial(at time.Time) {
-	text := r.watch.partial + r.serial.take()
-	if text == r.watch.partial {
+	said := r.serial.take()
+	if said == "" {
 		return
 	}
+	r.watch.typing.hear(testers.Plain(said))
+	text := r.watch.partial + said
 	r.sign(testers.Signs(testers.Plain(text), "serial", at))
 	r.watch.partial = string(lastBytes([]byte(text[strings.LastIndexByte(text, '\n')+1:]), 1<<10))
 }
@@ -150,6 +161,9 @@ func (r *run) readSerial(at time.Time) {
 func (r *run) sign(found []testers.Sign) {
 	b := r.boot()
 	for _, s := range found {
+		if s.Name == testers.PassphrasePrompt && len(r.spec.Passphrases) > 0 {
+			s.Fatal = false // until it is known whether there is an answer
+		}
 		if !slices.ContainsFunc(b.Signs, func(o testers.Sign) bool { return o.Name == s.Name && o.Where == s.Where }) {
 			b.Signs = append(b.Signs, s)
 			r.say("boot %d: %v", len(r.session.Boots), s)
@@ -161,20 +175,20 @@ func (r *run) sign(found []testers.Sign) {
 func (r *run) lookAround(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, askTime, fmt.Errorf("the machine does not answer within %v", askTime))
 	defer cancel()
-	s, err := look(ctx, r.machine)
+	s, err := screen.Look(ctx, r.machine)
 	if err != nil {
 		return err
 	}
-	if err := r.evidence.screen(s.png, now.Sub(r.session.Started)); err != nil {
+	if err := r.evidence.screen(s.PNG, now.Sub(r.session.Started)); err != nil {
 		return err
 	}
-	r.watch.text = s.text
-	r.sign(testers.Signs(s.text, "screen", now))
+	r.watch.text = s.Text
+	r.sign(testers.Signs(s.Text, "screen", now))
 	blocks, err := r.machine.Blocks(ctx)
 	if err != nil {
 		return err
 	}
-	is := activity{serial: r.serial.written(), blocks: blocks, text: s.text}
+	is := activity{serial: r.serial.written(), blocks: blocks, text: s.Text}
 	for _, w := range r.boot().Network {
 		is.frames += w.Frames
 	}

@@ -1,4 +1,8 @@
-package watch
+// Package screen reads what the display of a machine shows, and types on its keyboard.
+//
+// Source: where pictures and memory come from. Look: what is shown. QEMU: a display and
+// a keyboard over QEMU's monitor.
+package screen
 
 import (
 	"bytes"
@@ -14,22 +18,30 @@ const (
 	textColumns = 80
 )
 
-// screen is what the guest's display shows.
-type screen struct {
-	png  []byte
-	text string // in text mode; else ""
+// Source is a machine's display.
+type Source interface {
+	// Picture is the display as a PNG; nil if it has nothing to show yet.
+	Picture(ctx context.Context) ([]byte, error)
+	// Memory is size bytes of the guest's memory from a physical address on.
+	Memory(ctx context.Context, address, size int64) ([]byte, error)
 }
 
-// look takes a picture of the display and, in text mode, its text: all of the
-// text memory, for the kernel scrolls by moving the visible part through it, so
+// Shown is what a display shows.
+type Shown struct {
+	PNG  []byte
+	Text string // as far as it can be read
+}
+
+// Look takes a picture of the display and reads its text. In text mode that is all
+// of the text memory, for the kernel scrolls by moving the visible part through it, so
 // that the older lines are there too.
-func look(ctx context.Context, m Machine) (screen, error) {
-	picture, err := m.Picture(ctx)
+func Look(ctx context.Context, s Source) (Shown, error) {
+	picture, err := s.Picture(ctx)
 	if err != nil || !isTextMode(picture) {
-		return screen{png: picture}, err
+		return Shown{PNG: picture, Text: readPicture(picture)}, err
 	}
-	memory, err := m.Memory(ctx, textAddress, textSize)
-	return screen{png: picture, text: decodeText(memory)}, err
+	memory, err := s.Memory(ctx, textAddress, textSize)
+	return Shown{PNG: picture, Text: decodeText(memory)}, err
 }
 
 // isTextMode tells a text screen by its size: 25 lines of 80 characters, 9 or 8
