@@ -115,7 +115,7 @@ data in a file that ends in .raw or .img, or a block device.
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
-	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.versionCommand())
+	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.code(), a.versionCommand())
 	return root
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -26,14 +27,18 @@ func principal(ctx context.Context) auth.Principal {
 
 // known finds out who has sent a request: whoever is at the socket, by a token, by a
 // certificate, by a session. One that shows something that does not count is refused,
-// though another way might have been open.
+// though another way might have been open, but for what is open to everybody.
 func (s *server) known(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		p, err := s.identify(r, from(c))
+		if wanted(c).need.open && errors.Is(err, auth.ErrUnauthenticated) {
+			p, err = auth.Principal{}, nil // who could not log in again, were they refused
+		}
 		if err != nil {
 			return err
 		}
+		p = withOrigin(p, from(c))
 		c.SetRequest(r.WithContext(context.WithValue(r.Context(), principalKey{}, p)))
 		return next(c)
 	}
@@ -68,11 +73,29 @@ func from(c echo.Context) netip.Addr {
 	return a.Unmap()
 }
 
+// withOrigin is a principal with the address that they come from.
+func withOrigin(p auth.Principal, from netip.Addr) auth.Principal {
+	if from.IsValid() {
+		p.From = from.String()
+	}
+	return p
+}
+
+// origin is the address that a request comes from; none over the socket.
+func origin(ctx context.Context) netip.Addr {
+	a, err := netip.ParseAddr(principal(ctx).From)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a
+}
+
 // need is what an operation asks of whoever calls it.
 type need struct {
 	role  auth.Role
-	scope auth.Scope
-	open  bool // to everybody
+	scope auth.Scope // empty: whatever a token is for
+	by    auth.By    // empty: however somebody has proved who they are
+	open  bool       // to everybody
 }
 
 // allow tells whether a principal may do what needs something.
@@ -84,7 +107,9 @@ func (n need) allow(p auth.Principal) error {
 		return fmt.Errorf("%w: nobody has logged in", auth.ErrUnauthenticated)
 	case !p.Allows(n.role):
 		return fmt.Errorf("%w: that needs the role %s, and %s has the role %s", auth.ErrForbidden, n.role, p.Name, p.Role)
-	case !p.May(n.role, n.scope):
+	case n.by != "" && p.By != n.by:
+		return fmt.Errorf("%w: that is asked for over the %s alone", auth.ErrForbidden, n.by)
+	case n.scope != "" && !p.May(n.role, n.scope):
 		return fmt.Errorf("%w: the token's scopes do not hold %s", auth.ErrForbidden, n.scope)
 	}
 	return nil

@@ -35,6 +35,7 @@ type Config struct {
 	Engine   *engine.Engine
 	Gate     *auth.Gate
 	Secrets  *seal.Secrets
+	Provider Provider // nil: people log in here alone
 	Storages storage.List
 	Host     func(context.Context) (model.Host, error) // what this host can run
 	Version  string
@@ -64,7 +65,7 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	checked, err := s.check(needs)
+	find, err := s.find(needs)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +74,11 @@ func New(c Config) (http.Handler, error) {
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = echo.ExtractIPDirect() // nobody else's word is taken for where a request comes from
 	e.HTTPErrorHandler = s.failed
-	e.Use(middleware.RequestID(), s.logged, m.measured, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}), headers, sameOrigin)
+	e.Use(middleware.RequestID(), s.logged, m.measured, find, s.audited, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}), headers, sameOrigin)
 	if err := s.open(e); err != nil {
 		return nil, err
 	}
+	s.login(e)
 	e.GET("/metrics", echo.WrapHandler(m.handler()), s.known, need{role: auth.Viewer, scope: "appliance:read"}.hold)
 	files := e.Group(base, s.known, needs["readFile"].hold)
 	files.GET("/migrations/:id/files/*", s.readFile) // whose path has slashes, which no description can say

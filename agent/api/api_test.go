@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,17 +42,39 @@ func (f workerFunc) Work(ctx context.Context, j engine.Job) (engine.Result, erro
 // harness is an API over TLS with a real engine, and everybody who may use it.
 type harness struct {
 	*httptest.Server
-	engine *engine.Engine
-	gate   *auth.Gate
-	tokens map[string]string // by role
-	router routers.Router
-	folder string
+	engine  *engine.Engine
+	gate    *auth.Gate
+	tokens  map[string]string // by role
+	router  routers.Router
+	folder  string
+	secrets *seal.Secrets
+	socket  *httptest.Server // plain, where everybody is root at the Unix socket
+	stopped atomic.Int64     // the time that the gate takes for now, Unix nanoseconds; 0: the clock
+	log     *lines           // what was logged, at level Debug
 }
 
-func newHarness(t testing.TB, w workerFunc) *harness {
+// lines are what was written, by whomever.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	h := &harness{tokens: map[string]string{}, folder: t.TempDir()}
+	h := &harness{tokens: map[string]string{}, folder: t.TempDir(), log: &lines{}}
+	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, name := range []string{"vmware/web01", "kvm", "state"} {
 		if err := os.MkdirAll(filepath.Join(h.folder, name), 0o700); err != nil {
 			t.Fatal(err)
@@ -64,16 +89,21 @@ func newHarness(t testing.TB, w workerFunc) *harness {
 			t.Error(err)
 		}
 	})
-	h.engine, h.gate = e, auth.New(e.States(), e, time.Now)
+	h.engine, h.gate = e, auth.New(e.States(), e, h.now)
 	sealer, err := seal.Load(filepath.Join(h.folder, "state", "seal.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := New(Config{Engine: e, Gate: h.gate, Secrets: seal.NewSecrets(e.States(), sealer), Version: "test", Log: log,
+	h.secrets = seal.NewSecrets(e.States(), sealer)
+	c := Config{Engine: e, Gate: h.gate, Secrets: h.secrets, Version: "test", Log: log,
 		Storages: storage.List{{Name: "vmware", Path: filepath.Join(h.folder, "vmware"), Use: model.StorageUseSource}, {Name: "kvm", Path: filepath.Join(h.folder, "kvm"), Use: model.StorageUseTarget}},
 		Host: func(context.Context) (model.Host, error) {
 			return model.Host{Version: "test", Accelerator: model.HostAcceleratorTcg, Reason: "asked for by a test"}, nil
-		}})
+		}}
+	for _, f := range change {
+		f(&c)
+	}
+	handler, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +111,22 @@ func newHarness(t testing.TB, w workerFunc) *harness {
 	h.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
 	h.StartTLS()
 	t.Cleanup(h.Server.Close)
+	h.socket = httptest.NewUnstartedServer(handler)
+	h.socket.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, PeerKey{}, auth.Local("uid-0", auth.Admin))
+	}
+	h.socket.Start()
+	t.Cleanup(h.socket.Close)
 	h.people(t)
 	h.describe(t)
 	return h
+}
+
+func (h *harness) now() time.Time {
+	if at := h.stopped.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Now()
 }
 
 // people are one of each role, with a token.
@@ -135,8 +178,8 @@ func (a answer) problem(t *testing.T) (p model.Problem) {
 	return p
 }
 
-// ask sends a request as somebody, and holds the reply to the description. Headers
-// come in pairs.
+// ask sends a request as somebody, at the socket too, and holds the reply to the
+// description. Headers come in pairs.
 func (h *harness) ask(t testing.TB, role, method, path string, body any, headers ...string) answer {
 	t.Helper()
 	var send io.Reader
@@ -151,14 +194,18 @@ func (h *harness) ask(t testing.TB, role, method, path string, body any, headers
 		}
 		send = strings.NewReader(text)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, h.URL+base+path, send)
+	at := h.URL
+	if role == "socket" {
+		at = h.socket.URL
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, at+base+path, send)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if send != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	if role != "" {
+	if h.tokens[role] != "" {
 		r.Header.Set("Authorization", "Bearer "+h.tokens[role])
 	}
 	for i := 0; i+1 < len(headers); i += 2 {

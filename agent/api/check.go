@@ -7,37 +7,71 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/labstack/echo/v4"
 
 	"hyper2kvm/agent/auth"
 )
 
-// check is what every operation's request passes through: what it needs by the
-// description, and whether it is as described.
-func (s *server) check(needs map[string]need) (echo.MiddlewareFunc, error) {
+// want is what a request asks for, as the description has it. Without a route it is
+// nothing that is described.
+type want struct {
+	route  *routers.Route
+	params map[string]string
+	need   need
+}
+
+// operation is the ID of the one that is asked for; empty if there is none.
+func (w want) operation() string {
+	if w.route == nil {
+		return ""
+	}
+	return w.route.Operation.OperationID
+}
+
+// wantKey is where a request's want is found.
+const wantKey = "want"
+
+func wanted(c echo.Context) want {
+	w, _ := c.Get(wantKey).(want)
+	return w
+}
+
+// find finds out what is asked for.
+func (s *server) find(needs map[string]need) (echo.MiddlewareFunc, error) {
 	router, err := gorillamux.NewRouter(s.doc)
 	if err != nil {
 		return nil, fmt.Errorf("the API's description: %w", err)
 	}
-	options := &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, ExcludeRequestBody: false}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			r := c.Request()
-			route, params, err := router.FindRoute(r)
-			if err != nil {
-				return echo.ErrNotFound
-			}
-			if err := needs[route.Operation.OperationID].allow(principal(r.Context())); err != nil {
-				return err
-			}
-			in := &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route, Options: options}
-			if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
-				return err
+			if route, params, err := router.FindRoute(c.Request()); err == nil {
+				c.Set(wantKey, want{route, params, needs[route.Operation.OperationID]})
 			}
 			return next(c)
 		}
 	}, nil
+}
+
+// checked lets an operation's request through if whoever sent it may do that, and it is
+// as described.
+func checked(next echo.HandlerFunc) echo.HandlerFunc {
+	options := &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, ExcludeRequestBody: false}
+	return func(c echo.Context) error {
+		r, w := c.Request(), wanted(c)
+		if w.route == nil {
+			return echo.ErrNotFound
+		}
+		if err := w.need.allow(principal(r.Context())); err != nil {
+			return err
+		}
+		in := &openapi3filter.RequestValidationInput{Request: r, PathParams: w.params, Route: w.route, Options: options}
+		if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
+			return err
+		}
+		return next(c)
+	}
 }
 
 // needs are what the operations ask for, by their IDs. One that says nothing is refused
@@ -64,7 +98,12 @@ func needOf(op *openapi3.Operation) (n need, err error) {
 	if n.role, err = auth.ParseRole(role); err != nil {
 		return n, err
 	}
+	by, _ := op.Extensions["x-by"].(string)
+	n.by = auth.By(by)
 	scope, _ := op.Extensions["x-scope"].(string)
+	if scope == "none" {
+		return n, nil
+	}
 	if n.scope, err = auth.ParseScope(scope); err != nil {
 		return n, err
 	}

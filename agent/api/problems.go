@@ -37,6 +37,7 @@ var known = []struct {
 	{engine.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large", ""},
 	{errSpec, http.StatusUnprocessableEntity, "bad-spec", ""},
 	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
+	{errBegun, http.StatusConflict, "begun", "ask an admin to add a user; whoever has lost all access restores a backup"},
 	{auth.ErrUnauthenticated, http.StatusUnauthorized, "unauthenticated", "log in, or send a token that is not revoked or over"},
 	{auth.ErrForbidden, http.StatusForbidden, "forbidden", "ask somebody who has the role"},
 	{auth.ErrWrong, http.StatusUnauthorized, "wrong-password", ""},
@@ -114,8 +115,18 @@ func (s *server) failed(err error, c echo.Context) {
 	if p.Status >= 500 {
 		s.Log.Error("a request failed", "path", c.Request().URL.Path, "id", p.Instance, "err", err)
 	}
+	told(c, p.Status, err)
+	c.Response().Header().Set(echo.HeaderContentType, "application/problem+json")
+	c.Response().WriteHeader(p.Status)
+	if err := json.NewEncoder(c.Response()).Encode(p); err != nil {
+		s.Log.Debug("a problem could not be told", "err", err)
+	}
+}
+
+// told are the headers that belong to a refusal.
+func told(c echo.Context, status int, err error) {
 	h := c.Response().Header()
-	switch p.Status {
+	switch status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests:
@@ -125,10 +136,5 @@ func (s *server) failed(err error, c echo.Context) {
 		}
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", strconv.Itoa(busyAfter))
-	}
-	h.Set(echo.HeaderContentType, "application/problem+json")
-	c.Response().WriteHeader(p.Status)
-	if err := json.NewEncoder(c.Response()).Encode(p); err != nil {
-		s.Log.Debug("a problem could not be told", "err", err)
 	}
 }

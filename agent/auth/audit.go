@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,14 +40,21 @@ const (
 	mostText   = 300 // bytes
 )
 
-// record tells the audit how something ended, also when the one who asked went away.
+// record tells the audit how something ended.
 func (g *Gate) record(ctx context.Context, e Entry, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
-	defer cancel()
-	e.Time, e.From, e.Outcome = g.now().UTC(), e.Principal.From, Done
+	e.Outcome = Done
 	if err != nil {
 		e.Outcome, e.Detail = outcome(err), err.Error()
 	}
+	g.keep(ctx, e)
+}
+
+// keep hands an entry to the audit, also when the one who asked went away.
+func (g *Gate) keep(ctx context.Context, e Entry) {
+	told(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	e.Time, e.From = g.now().UTC(), e.Principal.From
 	e.Target, e.Detail = e.Target[:min(len(e.Target), mostText)], e.Detail[:min(len(e.Detail), mostText)]
 	g.audit.Record(ctx, e)
 }
@@ -54,9 +62,33 @@ func (g *Gate) record(ctx context.Context, e Entry, err error) {
 // refuse tells of a refusal that a stranger can cause at will, of which one address
 // gets a few a minute into the audit.
 func (g *Gate) refuse(ctx context.Context, e Entry, err error) {
+	told(ctx)
 	if g.limits.noise(g.now(), e.Principal.From) {
 		g.record(ctx, e, err)
 	}
+}
+
+// onceKey is where a context has whether something was told to the audit.
+type onceKey struct{}
+
+// Once is the context of one request, of which Note records nothing if the gate has.
+func Once(ctx context.Context) context.Context {
+	return context.WithValue(ctx, onceKey{}, new(atomic.Bool))
+}
+
+// told tells whether something was told before, and that it is now.
+func told(ctx context.Context) bool {
+	t, ok := ctx.Value(onceKey{}).(*atomic.Bool)
+	return ok && t.Swap(true)
+}
+
+// Note records what was done or refused elsewhere, with its outcome and detail. Of
+// refusals that cost a stranger nothing, an address has a few recorded.
+func (g *Gate) Note(ctx context.Context, e Entry) {
+	if told(ctx) || e.Principal.Name == "" && e.Outcome == Refused && !g.limits.noise(g.now(), e.Principal.From) {
+		return
+	}
+	g.keep(ctx, e)
 }
 
 // refusals are of rules; every other error is a failure.

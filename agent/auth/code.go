@@ -62,6 +62,12 @@ func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byt
 
 var errBegun = errors.New("somebody has access already")
 
+// Begun tells whether somebody has access, or had: then there is no first code.
+func (g *Gate) Begun(ctx context.Context) (bool, error) {
+	a, _, err := g.readAccess(ctx)
+	return err == nil && a.Begun, err
+}
+
 // FirstCode makes the code that the first admin is made with, for the caller to show to
 // those who stand before the appliance, and makes earlier ones worthless: only its
 // digest is kept. It is empty if somebody has access already, or had.

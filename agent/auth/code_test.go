@@ -28,8 +28,14 @@ func TestTheFirstCodeMakesOneAdminOnce(t *testing.T) {
 	if bare := strings.ReplaceAll(code, "-", ""); strings.Contains(h.kept(), bare) || strings.Contains(h.kept(), code) {
 		t.Error("the code is in the store")
 	}
+	if begun, err := h.Begun(t.Context()); begun || err != nil {
+		t.Errorf("before anybody has access it is told that somebody has: %v, %v", begun, err)
+	}
 	s, err := h.FirstAdmin(t.Context(), here, code, "ops", password("ops"))
 	must(t, err)
+	if begun, err := h.Begun(t.Context()); !begun || err != nil {
+		t.Errorf("with an admin it is told that nobody has access: %v, %v", begun, err)
+	}
 	h.is(s, "ops", auth.Admin)
 	h.is(h.login("ops"), "ops", auth.Admin)
 	_, err = h.annex().FirstAdmin(t.Context(), elsewhere, code, "eve", password("eve"))

@@ -31,9 +31,7 @@ func (s *Settings) check() layers.Faults {
 	c.mail()
 	c.watch()
 	c.times()
-	if s.OIDC != nil && !strings.HasPrefix(s.OIDC.Issuer, "https://") {
-		c.wrong("oidc.issuer", "is not https: anybody in between could log in")
-	}
+	c.provider()
 	return c.faults
 }
 
@@ -203,5 +201,19 @@ func (c *checker) times() {
 func (c *checker) between(field string, d Duration, least, most time.Duration) {
 	if t := time.Duration(d); t < least || t > most {
 		c.wrong(field, "is %v: write from %v to %v", t, least, most)
+	}
+}
+
+// provider is where people log in, if it is there.
+func (c *checker) provider() {
+	o := c.OIDC
+	if o == nil {
+		return
+	}
+	if !strings.HasPrefix(o.Issuer, "https://") {
+		c.wrong("oidc.issuer", "is not https: anybody in between could log in")
+	}
+	if u, err := url.Parse(o.Redirect); err != nil || u.Scheme != "https" || u.Path != LoginCallback || u.RawQuery != "" {
+		c.wrong("oidc.redirect", "is %q: write https://NAME%s", o.Redirect, LoginCallback)
 	}
 }

@@ -78,8 +78,9 @@ var faults = map[string]string{
 	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec:\n    limits:\n    - fast": `10: watch[0].spec.limits[0]: cannot use the limit "fast"`,
 	"audit: {keep: 1h}":      "1: audit.keep: is 1h0m0s: write from 24h0m0s to 876000h0m0s",
 	"audit: {keep: 999999d}": `1: audit.keep: is "999999d": write a number`,
-	"oidc: {issuer: 'http://id', clientID: c, roles: {g: admin}}": "1: oidc.issuer: is not https: anybody in between could log in",
-	"oidc: {issuer: 'https://id', clientID: c, roles: {g: root}}": `1: oidc.roles.g: is "root": write viewer, operator or admin`,
+	"oidc: {issuer: 'http://id', clientID: c, redirect: 'https://a/login/callback', roles: {g: admin}}": "1: oidc.issuer: is not https: anybody in between could log in",
+	"oidc: {issuer: 'https://id', clientID: c, redirect: 'https://a/login/callback', roles: {g: root}}": `1: oidc.roles.g: is "root": write viewer, operator or admin`,
+	"oidc: {issuer: 'https://id', clientID: c, redirect: 'https://a/', roles: {g: admin}}":              `1: oidc.redirect: is "https://a/": write https://NAME/login/callback`,
 	"- a":   "1: does not begin with a field: write name: value",
 	"a: [1": "1: is not YAML: ",
 }

@@ -180,10 +180,14 @@ type Audit struct {
 type OIDC struct {
 	Issuer   string            `json:"issuer"`
 	ClientID string            `json:"clientID"`
+	Redirect string            `json:"redirect"` // this appliance's LoginCallback
 	Secret   string            `json:"secret,omitempty"`
 	Claim    string            `json:"claim"`
 	Roles    map[string]string `json:"roles"` // by group: viewer, operator or admin
 }
+
+// LoginCallback is the path at which the API takes in whom the provider sends back.
+const LoginCallback = "/login/callback"
 
 // Duration is written as a whole number of one unit: 30s, 10m, 24h, 365d.
 type Duration time.Duration

@@ -138,7 +138,11 @@ func (a *agent) engineConfig(w engine.Worker) (engine.Config, error) {
 
 // serve answers on all ways until ctx ends or one of them fails.
 func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
-	handler, err := api.New(api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Storages: a.storages, Host: newHost(a.version).read, Version: a.version, Log: a.log})
+	provider, err := a.provider()
+	if err != nil {
+		return err
+	}
+	handler, err := api.New(api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Host: newHost(a.version).read, Version: a.version, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -164,12 +168,11 @@ func (a *agent) tell(ctx context.Context, ways []way, out io.Writer) error {
 			return err
 		}
 	}
-	code, err := a.gate.FirstCode(ctx)
+	begun, err := a.gate.Begun(ctx)
 	if err != nil {
 		return err
 	}
-	if len(code) > 0 {
-		code.Wipe()
+	if !begun {
 		if _, err := fmt.Fprintln(out, "nobody has access yet: run hyper2kvm code on this machine to make the first admin"); err != nil {
 			return err
 		}

@@ -7,6 +7,51 @@ import (
 	"time"
 )
 
+// Defines values for AuditEntryOutcome.
+const (
+	AuditEntryOutcomeDone    AuditEntryOutcome = "done"
+	AuditEntryOutcomeFailed  AuditEntryOutcome = "failed"
+	AuditEntryOutcomeRefused AuditEntryOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the AuditEntryOutcome enum.
+func (e AuditEntryOutcome) Valid() bool {
+	switch e {
+	case AuditEntryOutcomeDone:
+		return true
+	case AuditEntryOutcomeFailed:
+		return true
+	case AuditEntryOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for By.
+const (
+	ByCertificate By = "certificate"
+	BySession     By = "session"
+	BySocket      By = "socket"
+	ByToken       By = "token"
+)
+
+// Valid indicates whether the value is a known member of the By enum.
+func (e By) Valid() bool {
+	switch e {
+	case ByCertificate:
+		return true
+	case BySession:
+		return true
+	case BySocket:
+		return true
+	case ByToken:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HookOnFailure.
 const (
 	HookOnFailureContinue HookOnFailure = "continue"
@@ -157,6 +202,27 @@ func (e OperationKind) Valid() bool {
 	}
 }
 
+// Defines values for Role.
+const (
+	RoleAdmin    Role = "admin"
+	RoleOperator Role = "operator"
+	RoleViewer   Role = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the Role enum.
+func (e Role) Valid() bool {
+	switch e {
+	case RoleAdmin:
+		return true
+	case RoleOperator:
+		return true
+	case RoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ScheduleWhenClosed.
 const (
 	ScheduleWhenClosedFinish ScheduleWhenClosed = "finish"
@@ -169,6 +235,60 @@ func (e ScheduleWhenClosed) Valid() bool {
 	case ScheduleWhenClosedFinish:
 		return true
 	case ScheduleWhenClosedPause:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Scope.
+const (
+	ScopeAccessRead      Scope = "access:read"
+	ScopeAccessWrite     Scope = "access:write"
+	ScopeApplianceRead   Scope = "appliance:read"
+	ScopeApplianceWrite  Scope = "appliance:write"
+	ScopeAuditRead       Scope = "audit:read"
+	ScopeAuditWrite      Scope = "audit:write"
+	ScopeEventsRead      Scope = "events:read"
+	ScopeEventsWrite     Scope = "events:write"
+	ScopeMigrationsRead  Scope = "migrations:read"
+	ScopeMigrationsWrite Scope = "migrations:write"
+	ScopeSecretsRead     Scope = "secrets:read"
+	ScopeSecretsWrite    Scope = "secrets:write"
+	ScopeStoragesRead    Scope = "storages:read"
+	ScopeStoragesWrite   Scope = "storages:write"
+)
+
+// Valid indicates whether the value is a known member of the Scope enum.
+func (e Scope) Valid() bool {
+	switch e {
+	case ScopeAccessRead:
+		return true
+	case ScopeAccessWrite:
+		return true
+	case ScopeApplianceRead:
+		return true
+	case ScopeApplianceWrite:
+		return true
+	case ScopeAuditRead:
+		return true
+	case ScopeAuditWrite:
+		return true
+	case ScopeEventsRead:
+		return true
+	case ScopeEventsWrite:
+		return true
+	case ScopeMigrationsRead:
+		return true
+	case ScopeMigrationsWrite:
+		return true
+	case ScopeSecretsRead:
+		return true
+	case ScopeSecretsWrite:
+		return true
+	case ScopeStoragesRead:
+		return true
+	case ScopeStoragesWrite:
 		return true
 	default:
 		return false
@@ -439,6 +559,9 @@ func (e Verdict) Valid() bool {
 	}
 }
 
+// AccessName letters, digits, blanks and ._:@/-
+type AccessName = string
+
 // Appliance defines model for Appliance.
 type Appliance struct {
 	// Alive its lease holds
@@ -454,6 +577,56 @@ type Appliance struct {
 	Self     bool     `json:"self"`
 	Storages []string `json:"storages"`
 	Version  string   `json:"version"`
+}
+
+// AuditEntry defines model for AuditEntry.
+type AuditEntry struct {
+	// Action a word such as `user.create`, or an operation's ID
+	Action string `json:"action"`
+
+	// By how somebody has proved who they are
+	By     By     `json:"by,omitempty,omitzero"`
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// From the address that it came from
+	From string `json:"from,omitempty,omitzero"`
+
+	// Name who did it; nobody, before a log-in
+	Name    string            `json:"name,omitempty,omitzero"`
+	Number  int64             `json:"number"`
+	Outcome AuditEntryOutcome `json:"outcome"`
+
+	// Role each may do what those before it may
+	Role   Role    `json:"role,omitempty,omitzero"`
+	Scopes []Scope `json:"scopes,omitempty,omitzero"`
+
+	// Target whom or what it was done to, or the path that was asked for
+	Target string    `json:"target,omitempty,omitzero"`
+	Time   time.Time `json:"time"`
+}
+
+// AuditEntryOutcome defines model for AuditEntry.Outcome.
+type AuditEntryOutcome string
+
+// By how somebody has proved who they are
+type By string
+
+// Certificate defines model for Certificate.
+type Certificate struct {
+	Added time.Time `json:"added"`
+
+	// Expires if it is trusted no longer than that
+	Expires time.Time `json:"expires,omitempty,omitzero"`
+
+	// Fingerprint the SHA-256 of a certificate's public key (SubjectPublicKeyInfo)
+	Fingerprint Fingerprint `json:"fingerprint"`
+	Name        string      `json:"name"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role"`
+
+	// Seeded it came with the appliance's first settings
+	Seeded bool `json:"seeded"`
 }
 
 // Digest defines model for Digest.
@@ -496,6 +669,16 @@ type File struct {
 
 	// Size bytes
 	Size int64 `json:"size"`
+}
+
+// Fingerprint the SHA-256 of a certificate's public key (SubjectPublicKeyInfo)
+type Fingerprint = string
+
+// FirstAdmin defines model for FirstAdmin.
+type FirstAdmin struct {
+	Code     string   `json:"code"`
+	Name     UserName `json:"name"`
+	Password Password `json:"password"`
 }
 
 // Growth defines model for Growth.
@@ -569,6 +752,12 @@ type Key struct {
 
 	// Secret the name of a secret that was stored
 	Secret string `json:"secret"`
+}
+
+// LogIn defines model for LogIn.
+type LogIn struct {
+	Name     string   `json:"name"`
+	Password Password `json:"password"`
 }
 
 // Migration defines model for Migration.
@@ -652,6 +841,9 @@ type Operation struct {
 // OperationKind defines model for OperationKind.
 type OperationKind string
 
+// Password defines model for Password.
+type Password = string
+
 // Place defines model for Place.
 type Place struct {
 	// Path in the storage, without a slash at its start
@@ -703,6 +895,9 @@ type Progress struct {
 	Wire int64 `json:"wire"`
 }
 
+// Role each may do what those before it may
+type Role string
+
 // Schedule defines model for Schedule.
 type Schedule struct {
 	// After migrations that must be done and proved before
@@ -729,6 +924,33 @@ type Schedule struct {
 
 // ScheduleWhenClosed what becomes of one that runs when its window closes or a lockout begins
 type ScheduleWhenClosed string
+
+// Scope what a token is for; writing holds reading
+type Scope string
+
+// Secret all that is told of one
+type Secret struct {
+	Name SecretName `json:"name"`
+}
+
+// SecretName defines model for SecretName.
+type SecretName = string
+
+// Session defines model for Session.
+type Session struct {
+	// By how somebody has proved who they are
+	By   By     `json:"by"`
+	Name string `json:"name"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role"`
+
+	// Scopes of a token that was made with some
+	Scopes []Scope `json:"scopes,omitempty,omitzero"`
+
+	// Until when it ends by itself
+	Until time.Time `json:"until,omitempty,omitzero"`
+}
 
 // Spec what is asked for
 type Spec struct {
@@ -863,6 +1085,39 @@ type TestRequest struct {
 // TestRequestWith what runs the tested machine
 type TestRequestWith string
 
+// Token defines model for Token.
+type Token struct {
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	ID      TokenID   `json:"id"`
+	Name    string    `json:"name"`
+	Owner   string    `json:"owner"`
+
+	// Role each may do what those before it may
+	Role   Role    `json:"role"`
+	Scopes []Scope `json:"scopes,omitempty,omitzero"`
+
+	// Used last, to the hour
+	Used time.Time `json:"used,omitempty,omitzero"`
+}
+
+// TokenID defines model for TokenID.
+type TokenID = string
+
+// User defines model for User.
+type User struct {
+	Created     time.Time `json:"created"`
+	Disabled    bool      `json:"disabled"`
+	Name        UserName  `json:"name"`
+	PasswordSet time.Time `json:"passwordSet"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role"`
+}
+
+// UserName defines model for UserName.
+type UserName = string
+
 // Verdict of a migration that is done. `proved`: it booted, had its network, survived a
 // reboot. `untested`: converted, and its test was skipped. `read`: planned or
 // inspected, as it was asked to. `undone`: its changes were taken back.
@@ -898,6 +1153,35 @@ type MigrationID = ID
 
 // Accepted defines model for Accepted.
 type Accepted = Operation
+
+// LoggedIn defines model for LoggedIn.
+type LoggedIn = Session
+
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor `next` of the page before
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// AddCertificateJSONBody defines parameters for AddCertificate.
+type AddCertificateJSONBody struct {
+	// Expires when it is trusted no more; when it runs out itself if absent
+	Expires time.Time `json:"expires,omitempty,omitzero"`
+
+	// Fingerprint the SHA-256 of its public key (SubjectPublicKeyInfo), hexadecimal, also with colons
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Name letters, digits, blanks and ._:@/-
+	Name AccessName `json:"name"`
+
+	// Pem the certificate, PEM, without its key
+	Pem string `json:"pem,omitempty,omitzero"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role"`
+}
 
 // FollowEventsParams defines parameters for FollowEvents.
 type FollowEventsParams struct {
@@ -1027,6 +1311,53 @@ type VerifyMigrationParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// PutSecretJSONBody defines parameters for PutSecret.
+type PutSecretJSONBody struct {
+	Value string `json:"value"`
+}
+
+// ChangePasswordJSONBody defines parameters for ChangePassword.
+type ChangePasswordJSONBody struct {
+	Current  Password `json:"current"`
+	Password Password `json:"password"`
+}
+
+// CreateTokenJSONBody defines parameters for CreateToken.
+type CreateTokenJSONBody struct {
+	// Life seconds
+	Life int64 `json:"life,omitempty,omitzero"`
+
+	// Name letters, digits, blanks and ._:@/-
+	Name AccessName `json:"name"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role"`
+
+	// Scopes what it is for; all that its role may, but for `access:write`, if there are none
+	Scopes []Scope `json:"scopes,omitempty,omitzero"`
+}
+
+// CreateUserJSONBody defines parameters for CreateUser.
+type CreateUserJSONBody struct {
+	Name     UserName `json:"name"`
+	Password Password `json:"password"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role"`
+}
+
+// ChangeUserJSONBody defines parameters for ChangeUser.
+type ChangeUserJSONBody struct {
+	Disabled *bool    `json:"disabled,omitempty"`
+	Password Password `json:"password,omitempty,omitzero"`
+
+	// Role each may do what those before it may
+	Role Role `json:"role,omitempty,omitzero"`
+}
+
+// AddCertificateJSONRequestBody defines body for AddCertificate for application/json ContentType.
+type AddCertificateJSONRequestBody AddCertificateJSONBody
+
 // CreateMigrationJSONRequestBody defines body for CreateMigration for application/json ContentType.
 type CreateMigrationJSONRequestBody = MigrationRequest
 
@@ -1041,3 +1372,24 @@ type TestMigrationJSONRequestBody = TestRequest
 
 // VerifyMigrationJSONRequestBody defines body for VerifyMigration for application/json ContentType.
 type VerifyMigrationJSONRequestBody VerifyMigrationJSONBody
+
+// PutSecretJSONRequestBody defines body for PutSecret for application/json ContentType.
+type PutSecretJSONRequestBody PutSecretJSONBody
+
+// LogInJSONRequestBody defines body for LogIn for application/json ContentType.
+type LogInJSONRequestBody = LogIn
+
+// ChangePasswordJSONRequestBody defines body for ChangePassword for application/json ContentType.
+type ChangePasswordJSONRequestBody ChangePasswordJSONBody
+
+// MakeFirstAdminJSONRequestBody defines body for MakeFirstAdmin for application/json ContentType.
+type MakeFirstAdminJSONRequestBody = FirstAdmin
+
+// CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
+type CreateTokenJSONRequestBody CreateTokenJSONBody
+
+// CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
+type CreateUserJSONRequestBody CreateUserJSONBody
+
+// ChangeUserJSONRequestBody defines body for ChangeUser for application/json ContentType.
+type ChangeUserJSONRequestBody ChangeUserJSONBody
