@@ -70,8 +70,12 @@ func (c *Conn) Migration(ctx context.Context, id string) (model.Migration, error
 	return into[model.Migration](c.api.ReadMigration(ctx, id))
 }
 
+// pageOf is how many migrations are asked for at a time.
+const pageOf = 200
+
 // Migrations are those that a filter lets through, the newest first.
 func (c *Conn) Migrations(ctx context.Context, filter model.ListMigrationsParams) iter.Seq2[model.Migration, error] {
+	filter.Limit = pageOf
 	return func(yield func(model.Migration, error) bool) {
 		for {
 			page, err := into[model.MigrationList](c.api.ListMigrations(ctx, &filter))

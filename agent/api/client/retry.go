@@ -82,7 +82,10 @@ func (d *doer) told(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // the address is told below
 	}
-	return fmt.Errorf("the appliance at %s does not answer: %w", d.address, untrusted(err))
+	if err = untrusted(err); errors.Is(err, ErrTrust) {
+		return fmt.Errorf("%s: %w", d.address, err)
+	}
+	return fmt.Errorf("the appliance at %s does not answer: %w", d.address, err)
 }
 
 // retryAfter is what a header says of when to ask again; 0 if nothing.
