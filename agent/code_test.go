@@ -86,8 +86,8 @@ func TestTheCodeMakesTheFirstAdmin(t *testing.T) {
 func TestWithoutAnAgentThereIsNoCode(t *testing.T) {
 	folder := t.TempDir()
 	other, closed := filepath.Join(folder, "other.sock"), filepath.Join(folder, "closed.sock")
-	answers(t, other, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-	answers(t, closed, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}") // as the agent answers to other users
+	says(t, other, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+	says(t, closed, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}") // as the agent answers to other users
 	left := filepath.Join(folder, "left.sock")
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: left, Net: "unix"})
 	if err != nil {
@@ -109,8 +109,8 @@ func TestWithoutAnAgentThereIsNoCode(t *testing.T) {
 	}
 }
 
-// answers has a socket that says one thing to everybody.
-func answers(t *testing.T, socket, text string) {
+// says has a socket that says one thing to everybody.
+func says(t *testing.T, socket, text string) {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/api/client"
 	"hyper2kvm/agent/problem"
 )
 
@@ -37,10 +38,10 @@ func exitStatus(err error) int {
 		return exitOK
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.Is(err, errUsage):
+	case errors.Is(err, errUsage), errors.Is(err, client.ErrOptions):
 		return exitUsage
 	}
-	return statuses[problem.KindOf(err)]
+	return statuses[kindOf(err)]
 }
 
 // statuses are the exit statuses of each kind of problem.

@@ -29,6 +29,7 @@ type flags struct {
 	folders            []string
 	grow, keys         []string
 	with, connect      string
+	remote             remoteFlags
 }
 
 func (f *flags) addTarget(c *cobra.Command) {

@@ -18,7 +18,7 @@ import (
 
 func (f *flags) addKeys(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.keys, "key", nil,
-		"passphrase of an encrypted device: disk0p3:file:FILE, with the UUID of what is encrypted or all instead of the device, or prompt instead of file:FILE (may be repeated)")
+		"passphrase of an encrypted device: disk0p3:file:FILE, with the UUID of what is encrypted or all instead of the device, or prompt instead of file:FILE; with --appliance disk0p3:secret:NAME (may be repeated)")
 }
 
 // maxKeyFile is as large as cryptsetup takes key files. Source: cryptsetup(8),

@@ -21,6 +21,9 @@ func (a *app) inspect() *cobra.Command {
 	c := &cobra.Command{
 		Use: "inspect SOURCE", Short: "Tell what is installed on a guest's disks", Args: oneArg("SOURCE"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.remote() {
+				return a.inspectThere(c.Context(), f, args[0])
+			}
 			return a.until(c.Context(), f, "inspect", args[0], func(r *pipeline.Run) error {
 				if f.output == "json" {
 					return a.json(r.Facts)
@@ -33,6 +36,7 @@ func (a *app) inspect() *cobra.Command {
 	f.addFolders(c)
 	f.addKeys(c)
 	f.addOutput(c)
+	f.addThere(c)
 	return c
 }
 
@@ -43,12 +47,10 @@ func (a *app) plan() *cobra.Command {
 		Long: `Work out every change that a migration would make to the guest, touching nothing.
 As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.until(c.Context(), f, "plan", args[0], func(r *pipeline.Run) error {
-				if f.output == "json" {
-					return errors.Join(a.json(r.Plan), r.Blocker())
-				}
-				return errors.Join(a.print(pipeline.PlanText(*r.Plan)), r.Blocker())
-			})
+			if a.remote() {
+				return a.planThere(c.Context(), f, args[0])
+			}
+			return a.until(c.Context(), f, "plan", args[0], func(r *pipeline.Run) error { return a.showPlan(f, r) })
 		},
 	}
 	f.addEngine(c)
@@ -56,7 +58,16 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 	f.addKeys(c)
 	f.addGrow(c)
 	f.addOutput(c)
+	f.addThere(c)
 	return c
+}
+
+// showPlan prints a plan. One that is blocked is an error.
+func (a *app) showPlan(f flags, r *pipeline.Run) error {
+	if f.output == "json" {
+		return errors.Join(a.json(r.Plan), r.Blocker())
+	}
+	return errors.Join(a.print(pipeline.PlanText(*r.Plan)), r.Blocker())
 }
 
 // until runs the first stages in a folder that is thrown away.
@@ -103,6 +114,8 @@ func (a *app) json(v any) error {
 	return encoder.Encode(v)
 }
 
+func (a *app) jsonLine(v any) error { return json.NewEncoder(a.stdout).Encode(v) }
+
 func (a *app) print(text string) error {
 	_, err := fmt.Fprint(a.stdout, text)
 	return err
@@ -115,6 +128,9 @@ func (a *app) probe() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
+			}
+			if a.remote() {
+				return a.probeThere(c, f)
 			}
 			choice, err := accel.Try(c.Context())
 			if err != nil {

@@ -76,6 +76,7 @@ type app struct {
 	stdout, stderr io.Writer
 	stdin          *bufio.Reader // nil until a line of it is asked for
 	verbose        bool
+	way            way
 }
 
 func (a *app) log() *slog.Logger {
@@ -97,6 +98,7 @@ Every migration runs FETCH, FLATTEN, INSPECT, PLAN, FIX, CONVERT, TEST. The
 source is never written. A SOURCE is a VMX file or a disk: VMDK, qcow2, raw
 data in a file that ends in .raw or .img, or a block device.
 
+` + applianceHelp + `
 ` + exitHelp,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -105,8 +107,9 @@ data in a file that ends in .raw or .img, or a block device.
 			return nil
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRun: func(c *cobra.Command, _ []string) {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			c.SetContext(proc.WithLogger(c.Context(), a.log()))
+			return a.place(c)
 		},
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -115,6 +118,8 @@ data in a file that ends in .raw or .img, or a block device.
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
+	a.addAppliance(root)
+	root.AddCommand(a.migrations()...)
 	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.code(), a.versionCommand())
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/problem"
 	"hyper2kvm/fixers"
 	"hyper2kvm/pipeline"
@@ -29,6 +30,9 @@ The result is a folder named after the source: the converted disks, the libvirt
 XML, the report and the screenshot of the proof. A run that was interrupted goes
 on where it was when the same command is given again.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.remote() {
+				return a.migrateThere(c.Context(), f, model.ModeMigrate, args[0])
+			}
 			o := pipeline.Options{Source: args[0], Engine: f.engine, Skip: map[string]string{}}
 			if f.noTest {
 				o.Skip["test"] = "asked for with --no-test"
@@ -42,6 +46,7 @@ on where it was when the same command is given again.`,
 	f.addKeys(c)
 	f.addGrow(c)
 	f.addTester(c, "test-with")
+	f.addRemote(c)
 	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
 	return c
 }
@@ -54,11 +59,15 @@ func (a *app) rehearse() *cobra.Command {
 the source only the blocks that it touches. Nothing is left but the report and
 the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.remote() {
+				return a.migrateThere(c.Context(), f, model.ModeRehearse, args[0])
+			}
 			return a.inFolder(c.Context(), f, "-rehearsal", pipeline.Options{Source: args[0], Engine: f.engine,
 				Skip: map[string]string{"convert": "this is a rehearsal: the proof boots from the overlay"}})
 		},
 	}
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
+	f.addRemote(c)
 	f.addEngine(c)
 	f.addFolders(c)
 	f.addKeys(c)

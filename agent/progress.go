@@ -27,6 +27,7 @@ type progress struct {
 	disks    map[int]transfer.Progress // by their index, as they were last told of
 	full     bool                      // the copy was told to be complete
 	open     bool                      // a line is drawn that can be redrawn
+	together bool                      // how many disks there are is not told
 }
 
 func newProgress(out io.Writer) *progress {
@@ -87,7 +88,11 @@ func (p *progress) copying(e pipeline.Event) {
 		return
 	}
 	p.shown, p.full = now, last
-	text := fmt.Sprintf("%-9s%s  %s", "", count(len(p.disks)), describe(all, p.from, now.Sub(p.began)))
+	what := count(len(p.disks))
+	if p.together {
+		what = "copied"
+	}
+	text := fmt.Sprintf("%-9s%s  %s", "", what, describe(all, p.from, now.Sub(p.began)))
 	if p.terminal {
 		fmt.Fprintf(p.out, "\r\x1b[K%s", text)
 		p.open = true

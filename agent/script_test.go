@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline/proc"
@@ -21,6 +22,9 @@ import (
 
 func TestMain(m *testing.M) {
 	if status, played := direct.Serve(); played {
+		os.Exit(status)
+	}
+	if status, played := worker.Serve(); played {
 		os.Exit(status)
 	}
 	testscript.Main(m, map[string]func(){"hyper2kvm": main})
@@ -35,6 +39,9 @@ func TestMain(m *testing.M) {
 //	tmpfs FOLDER SIZE    mount a small file system there (root)
 //	device NAME SIZE     make a block device of SIZE MiB, all zeroes, and put its path into $NAME (root)
 //	cut FILE BYTES       keep the beginning of a file
+//	appliance FILE       write settings of an appliance with the storages vmware and kvm, and put its ways in into $APPLIANCE and $HTTPS
+//	answers              wait until it answers, and put its fingerprint into $FINGERPRINT
+//	waits TEXT ARG…      run hyper2kvm again and again until it prints a text
 //	end FILE             end the process whose ID is in the file
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -52,6 +59,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "exits-as-nobody": exitsAsNobody, "empty": empty, "guest": makeGuest, "tmpfs": mountTmpfs, "device": makeDevice, "cut": cut, "end": end,
+			"appliance": settle, "answers": answers, "waits": waits,
 		},
 	})
 }

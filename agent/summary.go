@@ -1,16 +1,20 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
+	"hyper2kvm/agent/problem"
 	"hyper2kvm/pipeline"
 )
 
 // summary is what the operator reads at the end: the verdict, then where
 // everything is.
 func (a *app) summary(r *pipeline.Run, err error) {
+	a.sumUp(r.Migration, r.Results(), err)
+}
+
+func (a *app) sumUp(r *pipeline.Migration, results []pipeline.Result, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n", verdict(r, err))
 	for _, c := range concerns(r) {
@@ -24,28 +28,28 @@ func (a *app) summary(r *pipeline.Run, err error) {
 	for _, d := range r.Disks {
 		fmt.Fprintf(&b, "  %-12s%s (%s, %s of %s on storage)\n", "disk", d.Path, d.Format, size(d.Allocated), size(d.Size))
 	}
-	for _, f := range r.Results() {
+	for _, f := range results {
 		fmt.Fprintf(&b, "  %-12s%s\n", f.What, f.Path)
 	}
 	fmt.Fprint(a.stdout, b.String())
 }
 
-func verdict(r *pipeline.Run, err error) string {
+func verdict(r *pipeline.Migration, err error) string {
 	switch {
 	case err == nil && r.Outcome != nil:
 		return fmt.Sprintf("%s: PROVED to boot on KVM hardware (%s)", r.Name, r.Accel.Name)
 	case err == nil:
 		return r.Name + ": done, NOT TESTED"
-	case errors.Is(err, pipeline.ErrNotProved):
+	case kindOf(err) == problem.NotProved:
 		return r.Name + ": NOT PROVED to boot"
-	case errors.Is(err, pipeline.ErrBlocked):
+	case kindOf(err) == problem.Blocked:
 		return r.Name + ": BLOCKED, nothing was converted"
 	default:
 		return r.Name + ": NOT DONE"
 	}
 }
 
-func concerns(r *pipeline.Run) []string {
+func concerns(r *pipeline.Migration) []string {
 	if r.Plan == nil {
 		return nil
 	}

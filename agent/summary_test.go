@@ -34,7 +34,7 @@ func TestTheVerdictIsWhatTheRunCameTo(t *testing.T) {
 		{nil, errors.New("x"), "web01: NOT DONE"},
 		{proved, errors.New("the report cannot be written"), "web01: NOT DONE"},
 	} {
-		r := &pipeline.Run{Migration: &pipeline.Migration{Name: "web01", Outcome: c.outcome, Accel: accel.Choice{Name: accel.TCG}}}
+		r := &pipeline.Migration{Name: "web01", Outcome: c.outcome, Accel: accel.Choice{Name: accel.TCG}}
 		if got := verdict(r, c.err); got != c.want {
 			t.Errorf("verdict(%+v, %v) = %q, want %q", c.outcome, c.err, got, c.want)
 		}

@@ -16,7 +16,7 @@ func (a *app) test() *cobra.Command {
 	var f flags
 	var hardware string
 	c := &cobra.Command{
-		Use: "test FOLDER|SOURCE", Short: "Boot a converted guest, or any disk as it is, and judge what is seen", Args: oneArg("FOLDER or SOURCE"),
+		Use: "test FOLDER|SOURCE", Short: "Boot a converted guest, or any disk as it is, and judge what is seen", Args: oneArg("FOLDER, SOURCE or MIGRATION"),
 		Long: `Boot a throwaway overlay and judge what is seen. Given the folder of a migration,
 its converted disks are tested again. Given a source, that is booted as it is,
 unfixed: on KVM's hardware, or with --hardware vmware on PVSCSI and VMXNET3, to
@@ -26,6 +26,9 @@ With --with libvirt the machine is not run by QEMU alone: libvirt validates and
 starts the domain that was emitted, as a transient one under another name, with
 throwaway disks and networks that lead nowhere.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.remote() {
+				return a.testThere(c.Context(), f, args[0])
+			}
 			if hardware != "kvm" && hardware != pipeline.OnVMware {
 				return fmt.Errorf("%w: --hardware %s: want kvm or vmware", errUsage, hardware)
 			}
@@ -76,6 +79,9 @@ func (a *app) undo() *cobra.Command {
 		Long: `Restore content, owner, mode, attributes and times of every file that the
 migration changed, on its converted disks. The source was never changed.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.remote() {
+				return a.undoThere(c.Context(), args[0])
+			}
 			return a.reopen(args[0], f, func(r *pipeline.Run) error {
 				if err := r.UndoAll(c.Context()); err != nil {
 					return err
@@ -83,16 +89,21 @@ migration changed, on its converted disks. The source was never changed.`,
 				if err := r.WriteReport(context.WithoutCancel(c.Context())); err != nil {
 					return err
 				}
-				text := fmt.Sprintf("%s: %d changes taken back on %d disks\n", r.Name, len(r.Undo), len(r.Disks))
-				for _, grown := range r.Grown() {
-					text += fmt.Sprintf("  %-12s%s\n", "size stays", grown)
-				}
-				return a.print(text)
+				return a.print(undone(r.Migration))
 			})
 		},
 	}
 	f.addKeys(c)
 	return c
+}
+
+// undone tells of a migration whose changes were taken back.
+func undone(m *pipeline.Migration) string {
+	text := fmt.Sprintf("%s: %d changes taken back on %d disks\n", m.Name, len(m.Undo), len(m.Disks))
+	for _, grown := range m.Grown() {
+		text += fmt.Sprintf("  %-12s%s\n", "size stays", grown)
+	}
+	return text
 }
 
 // reopen works on the finished migration in a folder, with the keys and the limits

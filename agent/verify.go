@@ -27,6 +27,9 @@ before that.`,
 			if err := f.check(); err != nil {
 				return err
 			}
+			if a.remote() {
+				return a.verifyThere(c.Context(), f, args[0], source)
+			}
 			return a.reopen(args[0], f, func(r *pipeline.Run) error {
 				list, err := r.Verify(c.Context(), source)
 				return errors.Join(err, a.verified(f.output, list))

@@ -61,6 +61,16 @@ func StageNames() []string {
 	return names
 }
 
+// Does is what a stage does, for people; "" if there is none of that name.
+func Does(stage string) string {
+	for _, s := range (&Run{}).stages() {
+		if s.Name == stage {
+			return s.Does
+		}
+	}
+	return ""
+}
+
 // Errors that tell how a migration ended short of a proof.
 var (
 	ErrBlocked   = errors.New("blocked")    // a concern forbids it

@@ -61,8 +61,8 @@ func BenchmarkRequests(b *testing.B) {
 	const requests = 4000
 	var ours, theirs time.Duration
 	for b.Loop() {
-		ours += asked(b, h.Client(), h.URL+base+"/migrations/"+id, h.tokens["viewer"], requests)
-		theirs += asked(b, plain.Client(), plain.URL+base+"/migrations/"+id, "", requests)
+		ours += hammered(b, h.Client(), h.URL+base+"/migrations/"+id, h.tokens["viewer"], requests)
+		theirs += hammered(b, plain.Client(), plain.URL+base+"/migrations/"+id, "", requests)
 	}
 	per := float64(requests * b.N)
 	share := theirs.Seconds() / ours.Seconds()
@@ -82,8 +82,8 @@ func (h *harness) begun(tb testing.TB) string {
 	return op.Migration
 }
 
-// asked is how long it takes to get an address many times, by eight clients.
-func asked(tb testing.TB, client *http.Client, url, token string, times int64) time.Duration {
+// hammered is how long it takes to get an address many times, by eight clients.
+func hammered(tb testing.TB, client *http.Client, url, token string, times int64) time.Duration {
 	const clients = 8
 	var left atomic.Int64
 	left.Store(times)

@@ -124,7 +124,10 @@ func (s *server) ListFiles(ctx context.Context, r ListFilesRequestObject) (ListF
 
 // readFile implements readFile.
 func (s *server) readFile(c echo.Context) error {
-	name, err := url.PathUnescape(c.Param("*"))
+	name, err := c.Param("*"), error(nil)
+	if c.Request().URL.RawPath != "" { // else it is unescaped already
+		name, err = url.PathUnescape(name)
+	}
 	if err != nil || !fs.ValidPath(name) || name == "." {
 		return fmt.Errorf("%q: %w", name, fs.ErrNotExist)
 	}

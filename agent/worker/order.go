@@ -27,6 +27,9 @@ type order struct {
 	Group       string        // folder of its control group; "" if it has none of its own
 }
 
+// looks tells of an order that makes nothing.
+func (o order) looks() bool { return o.Task == engine.Migrate && o.Options.Until != "" }
+
 // key is a guest.Key whose secrets are not hidden: it goes through the runner's socket
 // alone.
 type key struct {

@@ -26,6 +26,7 @@ import (
 	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -55,6 +56,8 @@ func (w *Worker) Work(ctx context.Context, j engine.Job) (engine.Result, error) 
 	result, err := w.run(ctx, j, o)
 	if keeping := w.keepFiles(context.WithoutCancel(ctx), j, o.Folder); keeping != nil {
 		w.Log.Warn("what the migration has made is not all kept", "migration", j.ID, "err", keeping)
+	} else if err == nil && o.looks() {
+		err = pipeline.Discard(o.Folder, o.ID) // what it has found is kept
 	}
 	return result, err
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hyper2kvm/agent/api/client"
+)
+
+// ownSocket is where the agent of this machine answers if its settings say nothing else.
+const ownSocket = "unix:/run/hyper2kvm/agent.sock"
+
+const applianceHelp = `With --appliance the commands ask an appliance's agent, and migrations run there: a
+SOURCE is STORAGE:PATH, --to a storage, and a MIGRATION an ID or a name. What is
+asked for goes on when this program ends. The address is https://HOST:8443,
+unix:PATH, vsock:CID:PORT, or a name in ~/.config/` + client.NamedFile + `.
+`
+
+// way is how to an appliance, by the flags of all commands.
+type way struct {
+	address string
+	options client.Options
+}
+
+func (a *app) addAppliance(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVar(&a.way.address, "appliance", "", "ask the agent at this address, or with this name, instead of working here")
+	f.StringVar(&a.way.options.Fingerprint, "fingerprint", "", "SHA-256 of the appliance's certificate, as it shows it")
+	f.StringVar(&a.way.options.CA, "ca", "", "file with the CA that signs the appliance's certificate, PEM")
+	f.StringVar(&a.way.options.TokenFile, "token-file", "", "file with the token to show, which nobody else can read (or credential:NAME)")
+}
+
+// remote tells whether the work is an appliance's.
+func (a *app) remote() bool { return a.way.address != "" }
+
+// dial is the way to the appliance that was named, or else to the agent of this machine.
+func (a *app) dial() (*client.Conn, error) {
+	name := a.way.address
+	if name == "" {
+		name = ownSocket
+	}
+	address, o, err := client.Named(name, a.way.options)
+	if err != nil {
+		return nil, err
+	}
+	return client.New(address, o)
+}
+
+// Flags that mean something on one side alone, with what to do instead on the other.
+var (
+	hereAlone = map[string]string{
+		"disk-to":   "an appliance puts disks into files of a storage",
+		"overwrite": "an appliance overwrites nothing",
+		"hardware":  "it tests what it has migrated",
+	}
+	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
+	thereAlone    = []string{"approval", "detach", "name"}
+	looks         = []string{"inspect", "plan"} // which have no target here
+	afterwards    = []string{"verify", "undo", "test"}
+)
+
+// sides refuses flags that mean nothing where the command works.
+func (a *app) sides(c *cobra.Command) error {
+	if a.remote() {
+		for name, why := range hereAlone {
+			if c.Flags().Changed(name) {
+				return fmt.Errorf("%w: --%s is not for --appliance: %s", errUsage, name, why)
+			}
+		}
+		for _, name := range withMigration {
+			if slices.Contains(afterwards, c.Name()) && c.Flags().Changed(name) {
+				return fmt.Errorf("%w: --%s is not for --appliance here: it is given with the migration", errUsage, name)
+			}
+		}
+		return nil
+	}
+	if slices.Contains(looks, c.Name()) && c.Flags().Changed("to") {
+		return fmt.Errorf("%w: --to is for migrations on an appliance: give --appliance", errUsage)
+	}
+	for _, name := range thereAlone {
+		if f := c.Flags().Lookup(name); f != nil && f.Changed {
+			return fmt.Errorf("%w: --%s is for migrations on an appliance: give --appliance", errUsage, name)
+		}
+	}
+	for _, name := range []string{"fingerprint", "ca", "token-file"} {
+		if c.Flags().Changed(name) && !asksAlways(c) {
+			return fmt.Errorf("%w: --%s is for an appliance: give --appliance", errUsage, name)
+		}
+	}
+	return nil
+}
+
+// onlyHere are the commands that no appliance does, with what to do instead.
+var onlyHere = map[string]string{
+	"apply":  "let the plan be reviewed there: migrate --approval required, then approve",
+	"serve":  "it is the appliance",
+	"config": "settings are files of the appliance's",
+}
+
+// place checks that a command can be done where it is to be.
+func (a *app) place(c *cobra.Command) error {
+	for p := c; p != nil; p = p.Parent() {
+		if try, ok := onlyHere[p.Name()]; ok && a.remote() && p.Parent() != nil && p.Parent().Parent() == nil {
+			return fmt.Errorf("%w: %s is not for --appliance: %s", errUsage, p.Name(), try)
+		}
+	}
+	return a.sides(c)
+}
+
+// asks marks the commands that always ask an appliance.
+const asks = "asks"
+
+func asksAlways(c *cobra.Command) bool {
+	for p := c; p != nil; p = p.Parent() {
+		if p.Annotations[asks] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// storagePlace is a place as people write it, STORAGE:PATH.
+func storagePlace(text string) (storage, path string, err error) {
+	storage, path, ok := strings.Cut(text, ":")
+	if !ok || storage == "" || path == "" {
+		return "", "", fmt.Errorf("%w: %s: write STORAGE:PATH of the appliance's, such as vmware:web01/web01.vmx", errUsage, text)
+	}
+	return storage, path, nil
+}
