@@ -22,7 +22,7 @@ func TestASecretIsNeverSeen(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		all += fmt.Sprintf(verb, s) + fmt.Sprintf(verb, []Secret{s}) + fmt.Sprintf(verb, Key{"all", []Secret{s}})
 	}
-	for _, seen := range []string{"sesame", fmt.Sprintf("%x", "sesame"), fmt.Sprintf("%X", "sesame"), "115", "c2VzYW1l"} {
+	for _, seen := range []string{"sesame", fmt.Sprintf("%x", "sesame"), fmt.Sprintf("%X", "sesame"), "115 101", "115,101", "c2VzYW1l"} {
 		if strings.Contains(all, seen) {
 			t.Errorf("%q is in %s", seen, all)
 		}
