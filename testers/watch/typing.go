@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"hyper2kvm/testers"
@@ -21,23 +20,9 @@ const (
 	maxTrials = 5
 	// settle is how long a console may take to show what was typed.
 	settle = time.Second
-	// betweenKeys is more than QEMU holds a key.
-	betweenKeys = 150 * time.Millisecond
 	// maxHeard bounds what is kept of a serial console's text, in bytes.
 	maxHeard = 16 << 10
 )
-
-// console is where a guest asks, and is answered.
-type console interface {
-	name() string // as signs have it
-	// inOrder tells whether its text is in the order in which it was written. A text
-	// screen has the prompt on top of what the firmware and GRUB left there.
-	inOrder() bool
-	// press types one character.
-	press(ctx context.Context, c byte) error
-	// shows is what the console shows of what was typed since its last answer.
-	shows(ctx context.Context) (string, error)
-}
 
 // asking is what a boot remembers of the prompts on one console.
 type asking struct {
@@ -66,25 +51,34 @@ func (r *run) answer(ctx context.Context, c console, text string, now time.Time)
 	if _, failed := testers.Fatal(r.boot().Signs); !is.stands(text, c.inOrder()) || failed {
 		return nil
 	}
-	p, why := chosen(r.spec.Passphrases, is.prompt)
-	if why == "" && is.tries[p.names[0]] == maxTries {
-		why = fmt.Sprintf("it was typed %d times and does not open the device: the layout of a US keyboard is assumed", maxTries)
+	p, why := r.passphrase(is)
+	if why != "" {
+		r.note(c.name(), is.prompt, why, true, now)
+		return nil
 	}
-	if why == "" {
-		hidden, err := hides(ctx, c)
-		if err != nil {
-			return err
-		}
-		if hidden {
-			return r.give(ctx, c, p, now)
-		}
-		if is.trials++; is.trials < maxTrials {
-			return nil
-		}
-		why = "what is typed there can be read"
+	hidden, err := hides(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case hidden:
+		return r.give(ctx, c, p, now)
 	}
-	r.note(c.name(), is.prompt, "the passphrase is not typed: "+why, true, now)
+	if is.trials++; is.trials == maxTrials {
+		r.note(c.name(), is.prompt, "the passphrase is not typed: what is typed there can be read", true, now)
+	}
 	return nil
+}
+
+// passphrase is the one for a prompt, or why none is typed there.
+func (r *run) passphrase(is *asking) (p Passphrase, why string) {
+	p, why = chosen(r.spec.Passphrases, is.prompt)
+	switch {
+	case why != "":
+		return p, "the passphrase is not typed: " + why
+	case is.tries[p.names[0]] == maxTries:
+		return p, fmt.Sprintf("the passphrase was typed %d times and did not open the device: where a screen asks, the layout of a US keyboard is assumed", maxTries)
+	}
+	return p, ""
 }
 
 // of is what is remembered of a console.
@@ -209,43 +203,4 @@ func (r *run) unanswered(now time.Time) {
 func (t *typing) hear(text string) {
 	t.heard = string(lastBytes([]byte(t.heard+text), maxHeard))
 	t.fresh = string(lastBytes([]byte(t.fresh+text), maxHeard))
-}
-
-const (
-	onSerial = "serial"
-	onScreen = "screen"
-)
-
-// serialConsole is the first serial port.
-type serialConsole struct{ r *run }
-
-func (serialConsole) name() string  { return onSerial }
-func (serialConsole) inOrder() bool { return true }
-
-func (c serialConsole) press(_ context.Context, key byte) error { return c.r.serial.send(key) }
-
-// shows takes what was written meanwhile, which is heard too.
-func (c serialConsole) shows(context.Context) (string, error) {
-	c.r.readSerial(time.Now())
-	text := c.r.watch.typing.fresh
-	c.r.watch.typing.fresh = ""
-	return text, nil
-}
-
-// keyboard is the machine's, and its screen.
-type keyboard struct{ m Machine }
-
-func (keyboard) name() string  { return onScreen }
-func (keyboard) inOrder() bool { return false }
-
-func (c keyboard) press(ctx context.Context, key byte) error {
-	if err := c.m.Press(ctx, screen.Keys(key)); err != nil {
-		return err
-	}
-	return pause(ctx, betweenKeys)
-}
-
-func (c keyboard) shows(ctx context.Context) (string, error) {
-	s, err := screen.Look(ctx, c.m)
-	return strings.TrimSpace(s.Text), err
 }
