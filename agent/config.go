@@ -36,11 +36,11 @@ what --config names. They hold no secrets, only names of secrets.`,
 			return a.dump(files)
 		}),
 		part("migrations FILE...", "Print the migrations that files ask for, with all that is laid over them, as JSON", atLeastOneFile, func(args []string) error {
-			requests, err := batch.Load(args...)
+			b, err := batch.Load("", args...)
 			if err != nil {
 				return err
 			}
-			return a.json(requests)
+			return a.json(b.Migrations)
 		}),
 		part("schema [settings|migrations]", "Print the JSON Schema of such files", atMostOneKind, a.schema),
 	)

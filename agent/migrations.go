@@ -16,7 +16,7 @@ import (
 
 // migrations are the commands that always ask an appliance.
 func (a *app) migrations() []*cobra.Command {
-	all := []*cobra.Command{a.list(), a.show(), a.events(), a.approve(), a.download(),
+	all := []*cobra.Command{a.list(), a.show(), a.events(), a.approve(), a.download(), a.batch(),
 		{Use: "pause MIGRATION", Short: "Stop a migration on an appliance for a while", RunE: a.orders(model.OperationKindPause)},
 		{Use: "resume MIGRATION", Short: "Go on with a migration that was paused", RunE: a.orders(model.OperationKindResume)},
 		{Use: "retry MIGRATION", Short: "Try a migration that has failed again, from the stage that failed", RunE: a.orders(model.OperationKindRetry)},
@@ -49,7 +49,7 @@ func (a *app) table(rows [][]string) error {
 
 func (a *app) list() *cobra.Command {
 	var states []string
-	var name, output string
+	var name, batch, output string
 	c := &cobra.Command{
 		Use: "list", Short: "List an appliance's migrations, the newest first", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -57,7 +57,7 @@ func (a *app) list() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p := model.ListMigrationsParams{Name: name}
+			p := model.ListMigrationsParams{Name: name, Batch: batch}
 			for _, s := range states {
 				p.State = append(p.State, model.State(s))
 			}
@@ -66,6 +66,7 @@ func (a *app) list() *cobra.Command {
 	}
 	c.Flags().StringArrayVar(&states, "state", nil, "only those in this state: queued, running, planned, paused, done, failed or cancelled (may be repeated)")
 	c.Flags().StringVar(&name, "name", "", "only those whose name contains this")
+	c.Flags().StringVar(&batch, "batch", "", "only those of this batch")
 	c.Flags().StringVar(&output, "output", "text", "text or json")
 	return c
 }

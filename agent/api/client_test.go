@@ -238,6 +238,40 @@ func TestAStreamThatIsLostMissesNothing(t *testing.T) {
 	}
 }
 
+func TestEventsAreFollowedFromNowOn(t *testing.T) {
+	h := newHarness(t, done)
+	c := h.client(t)
+	op, err := c.Begin(t.Context(), asked("a.vmx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until(t, op.Migration, model.StateDone)
+	following := make(chan struct{})
+	h.through(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/events") && r.URL.RawQuery == "" {
+			time.AfterFunc(200*time.Millisecond, func() { close(following) })
+		}
+		next.ServeHTTP(w, r)
+	})
+	begun := make(chan error)
+	go func() {
+		<-following
+		_, err := c.Begin(t.Context(), asked("b.vmx"))
+		begun <- err
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for e, err := range c.Events(ctx, "", client.Now) {
+		if err != nil || e.Name != "b" {
+			t.Errorf("the first event from now on is %+v, %v", e, err)
+		}
+		break
+	}
+	if err := <-begun; err != nil {
+		t.Error(err)
+	}
+}
+
 // cut is an answer that is lost after some events.
 type cut struct {
 	http.ResponseWriter

@@ -21,7 +21,7 @@ var errSpec = errors.New("the spec cannot be used")
 func (s *server) ListMigrations(_ context.Context, r ListMigrationsRequestObject) (ListMigrationsResponseObject, error) {
 	name := strings.ToLower(r.Params.Name)
 	page := s.Engine.List(func(m *model.Migration) bool {
-		return strings.Contains(strings.ToLower(m.Name), name) && (len(r.Params.State) == 0 || slices.Contains(r.Params.State, m.State))
+		return strings.Contains(strings.ToLower(m.Name), name) && (r.Params.Batch == "" || m.Batch == r.Params.Batch) && (len(r.Params.State) == 0 || slices.Contains(r.Params.State, m.State))
 	}, r.Params.Cursor, r.Params.Limit)
 	return ListMigrations200JSONResponse{Items: page.Items, Next: page.Next}, nil
 }

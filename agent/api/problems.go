@@ -15,6 +15,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
@@ -29,6 +30,9 @@ var known = []struct {
 }{
 	{engine.ErrUnknown, http.StatusNotFound, "no-such-migration", "list the migrations"},
 	{errNoOperation, http.StatusNotFound, "no-such-operation", "read the migration, which lists its operations"},
+	{engine.ErrNoBatch, http.StatusNotFound, "no-such-batch", "list the batches"},
+	{engine.ErrBatchExists, http.StatusConflict, "batch-exists", "choose another name, or forget that one"},
+	{batch.ErrBatch, http.StatusUnprocessableEntity, "bad-batch", ""},
 	{fs.ErrNotExist, http.StatusNotFound, "not-there", ""},
 	{engine.ErrExists, http.StatusConflict, "id-taken", "choose another ID, or let one be made up"},
 	{engine.ErrReused, http.StatusUnprocessableEntity, "key-reused", "send another Idempotency-Key"},

@@ -27,6 +27,21 @@ type ServerInterface interface {
 	// ListAudit Who did what, the newest first
 	// (GET /audit)
 	ListAudit(ctx echo.Context, params ListAuditParams) error
+	// ListBatches List batches, the newest first
+	// (GET /batches)
+	ListBatches(ctx echo.Context) error
+	// SubmitBatch Begin many migrations at once
+	// (POST /batches)
+	SubmitBatch(ctx echo.Context, params SubmitBatchParams) error
+	// ForgetBatch Forget a batch that has ended, with its migrations
+	// (DELETE /batches/{batch})
+	ForgetBatch(ctx echo.Context, batch BatchName) error
+	// ReadBatch Tell how a batch stands
+	// (GET /batches/{batch})
+	ReadBatch(ctx echo.Context, batch BatchName) error
+	// OrderBatch Pause, resume, cancel or retry all migrations of a batch
+	// (POST /batches/{batch}/{order})
+	OrderBatch(ctx echo.Context, batch BatchName, order string, params OrderBatchParams) error
 	// ListCertificates The clients' keys that are trusted
 	// (GET /certificates)
 	ListCertificates(ctx echo.Context) error
@@ -185,6 +200,126 @@ func (w *ServerInterfaceWrapper) ListAudit(ctx echo.Context) error {
 	return err
 }
 
+// ListBatches converts echo context to params.
+func (w *ServerInterfaceWrapper) ListBatches(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListBatches(ctx)
+	return err
+}
+
+// SubmitBatch converts echo context to params.
+func (w *ServerInterfaceWrapper) SubmitBatch(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitBatchParams
+	// ------------- Optional query parameter "validateOnly" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validateOnly", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validateOnly: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SubmitBatch(ctx, params)
+	return err
+}
+
+// ForgetBatch converts echo context to params.
+func (w *ServerInterfaceWrapper) ForgetBatch(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "batch" -------------
+	var batch BatchName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "batch", ctx.Param("batch"), &batch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter batch: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ForgetBatch(ctx, batch)
+	return err
+}
+
+// ReadBatch converts echo context to params.
+func (w *ServerInterfaceWrapper) ReadBatch(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "batch" -------------
+	var batch BatchName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "batch", ctx.Param("batch"), &batch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter batch: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReadBatch(ctx, batch)
+	return err
+}
+
+// OrderBatch converts echo context to params.
+func (w *ServerInterfaceWrapper) OrderBatch(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "batch" -------------
+	var batch BatchName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "batch", ctx.Param("batch"), &batch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter batch: %s", err))
+	}
+
+	// ------------- Path parameter "order" -------------
+	var order string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order", ctx.Param("order"), &order, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter order: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OrderBatchParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.OrderBatch(ctx, batch, order, params)
+	return err
+}
+
 // ListCertificates converts echo context to params.
 func (w *ServerInterfaceWrapper) ListCertificates(ctx echo.Context) error {
 	var err error
@@ -260,6 +395,13 @@ func (w *ServerInterfaceWrapper) ListMigrations(ctx echo.Context) error {
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", ctx.QueryParams(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// ------------- Optional query parameter "batch" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "batch", ctx.QueryParams(), &params.Batch, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter batch: %s", err))
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -1149,6 +1291,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/migrations/:id/plan", wrapper.ReadPlan, options.OperationMiddlewares["readPlan"]...)
 	router.GET(options.BaseURL+"/migrations/:id/facts", wrapper.ReadFacts, options.OperationMiddlewares["readFacts"]...)
 	router.GET(options.BaseURL+"/migrations/:id/files", wrapper.ListFiles, options.OperationMiddlewares["listFiles"]...)
+	router.GET(options.BaseURL+"/batches", wrapper.ListBatches, options.OperationMiddlewares["listBatches"]...)
+	router.POST(options.BaseURL+"/batches", wrapper.SubmitBatch, options.OperationMiddlewares["submitBatch"]...)
+	router.DELETE(options.BaseURL+"/batches/:batch", wrapper.ForgetBatch, options.OperationMiddlewares["forgetBatch"]...)
+	router.GET(options.BaseURL+"/batches/:batch", wrapper.ReadBatch, options.OperationMiddlewares["readBatch"]...)
+	router.POST(options.BaseURL+"/batches/:batch/:order", wrapper.OrderBatch, options.OperationMiddlewares["orderBatch"]...)
 	router.GET(options.BaseURL+"/operations/:operation", wrapper.ReadOperation, options.OperationMiddlewares["readOperation"]...)
 	router.GET(options.BaseURL+"/storages", wrapper.ListStorages, options.OperationMiddlewares["listStorages"]...)
 	router.GET(options.BaseURL+"/appliances", wrapper.ListAppliances, options.OperationMiddlewares["listAppliances"]...)
@@ -1185,6 +1332,15 @@ type AcceptedJSONResponse struct {
 	Body Operation
 
 	Headers AcceptedResponseHeaders
+}
+
+type BatchAcceptedResponseHeaders struct {
+	Location string
+}
+type BatchAcceptedJSONResponse struct {
+	Body Batch
+
+	Headers BatchAcceptedResponseHeaders
 }
 
 type LoggedInResponseHeaders struct {
@@ -1271,6 +1427,222 @@ type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBatchesRequestObject struct {
+}
+
+type ListBatchesResponseObject interface {
+	VisitListBatchesResponse(w http.ResponseWriter) error
+}
+
+type ListBatches200JSONResponse struct {
+	Items []Batch `json:"items"`
+}
+
+func (response ListBatches200JSONResponse) VisitListBatchesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBatchesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBatchesdefaultApplicationProblemPlusJSONResponse) VisitListBatchesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitBatchRequestObject struct {
+	Params SubmitBatchParams
+	Body   *SubmitBatchJSONRequestBody
+}
+
+type SubmitBatchResponseObject interface {
+	VisitSubmitBatchResponse(w http.ResponseWriter) error
+}
+
+type SubmitBatch200JSONResponse Batch
+
+func (response SubmitBatch200JSONResponse) VisitSubmitBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitBatch202JSONResponse struct{ BatchAcceptedJSONResponse }
+
+func (response SubmitBatch202JSONResponse) VisitSubmitBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitBatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SubmitBatchdefaultApplicationProblemPlusJSONResponse) VisitSubmitBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ForgetBatchRequestObject struct {
+	Batch BatchName `json:"batch"`
+}
+
+type ForgetBatchResponseObject interface {
+	VisitForgetBatchResponse(w http.ResponseWriter) error
+}
+
+type ForgetBatch202JSONResponse struct{ BatchAcceptedJSONResponse }
+
+func (response ForgetBatch202JSONResponse) VisitForgetBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ForgetBatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ForgetBatchdefaultApplicationProblemPlusJSONResponse) VisitForgetBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadBatchRequestObject struct {
+	Batch BatchName `json:"batch"`
+}
+
+type ReadBatchResponseObject interface {
+	VisitReadBatchResponse(w http.ResponseWriter) error
+}
+
+type ReadBatch200JSONResponse Batch
+
+func (response ReadBatch200JSONResponse) VisitReadBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadBatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReadBatchdefaultApplicationProblemPlusJSONResponse) VisitReadBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type OrderBatchRequestObject struct {
+	Batch  BatchName `json:"batch"`
+	Order  string    `json:"order"`
+	Params OrderBatchParams
+}
+
+type OrderBatchResponseObject interface {
+	VisitOrderBatchResponse(w http.ResponseWriter) error
+}
+
+type OrderBatch202JSONResponse struct{ BatchAcceptedJSONResponse }
+
+func (response OrderBatch202JSONResponse) VisitOrderBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type OrderBatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OrderBatchdefaultApplicationProblemPlusJSONResponse) VisitOrderBatchResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2867,6 +3239,21 @@ type StrictServerInterface interface {
 	// ListAudit Who did what, the newest first
 	// (GET /audit)
 	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
+	// ListBatches List batches, the newest first
+	// (GET /batches)
+	ListBatches(ctx context.Context, request ListBatchesRequestObject) (ListBatchesResponseObject, error)
+	// SubmitBatch Begin many migrations at once
+	// (POST /batches)
+	SubmitBatch(ctx context.Context, request SubmitBatchRequestObject) (SubmitBatchResponseObject, error)
+	// ForgetBatch Forget a batch that has ended, with its migrations
+	// (DELETE /batches/{batch})
+	ForgetBatch(ctx context.Context, request ForgetBatchRequestObject) (ForgetBatchResponseObject, error)
+	// ReadBatch Tell how a batch stands
+	// (GET /batches/{batch})
+	ReadBatch(ctx context.Context, request ReadBatchRequestObject) (ReadBatchResponseObject, error)
+	// OrderBatch Pause, resume, cancel or retry all migrations of a batch
+	// (POST /batches/{batch}/{order})
+	OrderBatch(ctx context.Context, request OrderBatchRequestObject) (OrderBatchResponseObject, error)
 	// ListCertificates The clients' keys that are trusted
 	// (GET /certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -3040,6 +3427,154 @@ func (sh *strictHandler) ListAudit(ctx echo.Context, params ListAuditParams) err
 		return err
 	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
 		return validResponse.VisitListAuditResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListBatches operation middleware
+func (sh *strictHandler) ListBatches(ctx echo.Context) error {
+	var request ListBatchesRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBatches(ctx.Request().Context(), request.(ListBatchesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBatches")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListBatchesResponseObject); ok {
+		return validResponse.VisitListBatchesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SubmitBatch operation middleware
+func (sh *strictHandler) SubmitBatch(ctx echo.Context, params SubmitBatchParams) error {
+	var request SubmitBatchRequestObject
+
+	request.Params = params
+
+	var body SubmitBatchJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SubmitBatch(ctx.Request().Context(), request.(SubmitBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SubmitBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SubmitBatchResponseObject); ok {
+		return validResponse.VisitSubmitBatchResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ForgetBatch operation middleware
+func (sh *strictHandler) ForgetBatch(ctx echo.Context, batch BatchName) error {
+	var request ForgetBatchRequestObject
+
+	request.Batch = batch
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ForgetBatch(ctx.Request().Context(), request.(ForgetBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ForgetBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ForgetBatchResponseObject); ok {
+		return validResponse.VisitForgetBatchResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReadBatch operation middleware
+func (sh *strictHandler) ReadBatch(ctx echo.Context, batch BatchName) error {
+	var request ReadBatchRequestObject
+
+	request.Batch = batch
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReadBatch(ctx.Request().Context(), request.(ReadBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReadBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReadBatchResponseObject); ok {
+		return validResponse.VisitReadBatchResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// OrderBatch operation middleware
+func (sh *strictHandler) OrderBatch(ctx echo.Context, batch BatchName, order string, params OrderBatchParams) error {
+	var request OrderBatchRequestObject
+
+	request.Batch = batch
+	request.Order = order
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.OrderBatch(ctx.Request().Context(), request.(OrderBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OrderBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(OrderBatchResponseObject); ok {
+		return validResponse.VisitOrderBatchResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -2,10 +2,11 @@
 // some by their names, laid over one another.
 //
 // Entry: one migration as a file says it. Override: what is laid over the entries
-// whose names match.
+// whose names match. Group: entries that come one after another.
 package batch
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -41,25 +42,55 @@ var compiled = sync.OnceValues(func() (*layers.Schema, error) {
 	return layers.CompileSchema(text)
 })
 
-// Load reads the migrations of all files, in their order. The defaults of a file are
-// laid over those of the one before, and hold for the migrations of all; migrations and
-// overrides are put together. The error wraps ErrBatch, and tells of each fault the
-// file, the line, the field, and what to write.
-func Load(files ...string) ([]model.MigrationRequest, error) {
+// Batch is what files ask for. What they say of groups and of a common schedule is in
+// the migrations.
+type Batch struct {
+	Name       string // "" if nobody says; the migrations have IDs if there is one
+	AtOnce     int    // 0 if nobody says
+	Groups     []model.BatchGroup
+	Migrations []model.MigrationRequest
+}
+
+// Load reads the migrations of all files, in their order, and calls them by a name, or
+// by that of a file if it is "". The defaults of a file are laid over those of the one
+// before, and hold for the migrations of all; migrations, overrides and groups are put
+// together. The error wraps ErrBatch, and tells of each fault the file, the line, the
+// field, and what to write.
+func Load(name string, files ...string) (Batch, error) {
 	b := &batch{defaults: layers.Over(nil, nil)}
-	for _, name := range files {
-		if err := b.add(name); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrBatch, err)
+	for _, file := range files {
+		v, err := layers.ReadFile(file, maxFile)
+		if err := cmp.Or(err, b.add(v)); err != nil {
+			return Batch{}, fmt.Errorf("%w: %w", ErrBatch, err)
 		}
 	}
+	return b.whole(name)
+}
+
+// Read reads one document as Load does a file; faults have no file.
+func Read(data []byte) (Batch, error) {
+	b := &batch{defaults: layers.Over(nil, nil)}
+	v, err := layers.Read("", data)
+	if err := cmp.Or(err, b.add(v)); err != nil {
+		return Batch{}, fmt.Errorf("%w: %w", ErrBatch, err)
+	}
+	return b.whole("")
+}
+
+// whole is the batch that is asked for.
+func (b *batch) whole(name string) (Batch, error) {
 	if len(b.entries) == 0 {
-		return nil, fmt.Errorf("%w: there are none: write them into migrations", ErrBatch)
+		return Batch{}, fmt.Errorf("%w: there are none: write them into migrations", ErrBatch)
 	}
-	requests := b.requests()
+	whole := Batch{Name: cmp.Or(name, b.name), AtOnce: b.atOnce}
+	whole.Migrations = b.requests(whole.Name)
+	for _, g := range b.groups {
+		whole.Groups = append(whole.Groups, g.BatchGroup)
+	}
 	if err := b.faults.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBatch, err)
+		return Batch{}, fmt.Errorf("%w: %w", ErrBatch, err)
 	}
-	return requests, nil
+	return whole, nil
 }
 
 // batch is what files say.
@@ -67,6 +98,9 @@ type batch struct {
 	defaults  *layers.Value
 	entries   []entry
 	overrides []override
+	groups    []group
+	name      string
+	atOnce    int
 	faults    layers.Faults
 	told      map[layers.Fault]bool // of faults, with no path
 }
@@ -82,14 +116,10 @@ type override struct {
 	matched bool
 }
 
-// add reads one file, the shape of which is checked before anything is laid over it.
-func (b *batch) add(name string) error {
+// add takes one file, the shape of which is checked before anything is laid over it.
+func (b *batch) add(file *layers.Value) error {
 	schema, err := compiled()
-	if err != nil {
-		return err
-	}
-	file, err := layers.ReadFile(name, maxFile)
-	if err != nil {
+	if file == nil || err != nil {
 		return err
 	}
 	if err := schema.Check(file.Bare()).Err(); err != nil {
@@ -98,6 +128,18 @@ func (b *batch) add(name string) error {
 	if defaults := file.Fields["defaults"]; defaults != nil && defaults.Fields != nil {
 		b.defaults = layers.Over(b.defaults, defaults)
 	}
+	if v := file.Fields["schedule"]; v != nil && v.Fields != nil {
+		b.defaults = layers.Over(b.defaults, layers.Over(nil, nil).With("schedule", v))
+	}
+	if v := file.Fields["name"]; v != nil {
+		b.name, _ = v.Scalar.(string) // the schema says so
+	}
+	if v := file.Fields["atOnce"]; v != nil {
+		b.atOnce = int(v.Scalar.(int64))
+	}
+	for i, v := range list(file, "groups") {
+		b.groups = append(b.groups, groupOf(v, i))
+	}
 	for i, v := range list(file, "migrations") {
 		b.entries = append(b.entries, entry{v, fmt.Sprintf("migrations[%d]", i)})
 	}
@@ -105,7 +147,7 @@ func (b *batch) add(name string) error {
 		b.overrides = append(b.overrides, override{Value: v, path: fmt.Sprintf("overrides[%d]", i)})
 	}
 	if len(b.entries) > maxMigrations {
-		return fmt.Errorf("%s: with it there are %d migrations, of at most %d: give them in several batches", name, len(b.entries), maxMigrations)
+		return fmt.Errorf("%s: with it there are %d migrations, of at most %d: give them in several batches", file.File, len(b.entries), maxMigrations)
 	}
 	return nil
 }
@@ -130,7 +172,7 @@ func (b *batch) fault(f layers.Fault) {
 	}
 }
 
-func (b *batch) requests() []model.MigrationRequest {
+func (b *batch) requests(name string) []model.MigrationRequest {
 	requests := make([]model.MigrationRequest, len(b.entries))
 	for i, e := range b.entries {
 		requests[i] = b.request(e)
@@ -141,7 +183,9 @@ func (b *batch) requests() []model.MigrationRequest {
 		}
 	}
 	if len(b.faults) == 0 {
+		identify(requests, name)
 		b.apart(requests)
+		b.group(requests)
 		b.order(requests)
 	}
 	return requests

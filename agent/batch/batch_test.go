@@ -27,6 +27,12 @@ func write(t *testing.T, texts ...string) (paths []string) {
 	return paths
 }
 
+// loaded are the migrations of files.
+func loaded(files ...string) ([]model.MigrationRequest, error) {
+	b, err := Load("", files...)
+	return b.Migrations, err
+}
+
 const wave = `
 defaults:
   target: {storage: kvm, format: raw}
@@ -51,7 +57,7 @@ overrides:
 `
 
 func TestEntriesLieOverDefaultsAndUnderOverrides(t *testing.T) {
-	got, err := Load(write(t, wave)...)
+	got, err := loaded(write(t, wave)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +76,7 @@ func TestEntriesLieOverDefaultsAndUnderOverrides(t *testing.T) {
 }
 
 func TestFilesAreOneBatch(t *testing.T) {
-	got, err := Load(write(t,
+	got, err := loaded(write(t,
 		"defaults: {target: {storage: kvm}, mode: plan}\nmigrations: [{source: {storage: v, path: a.vmx}}]\n",
 		"defaults: {mode: rehearse}\nmigrations: [{source: {storage: v, path: b.vmx}}]\n",
 		"overrides: [{match: b, spec: {engine: direct}}]\n")...)
@@ -109,7 +115,7 @@ func TestFaultsNameFileLineAndField(t *testing.T) {
 		head + "- ~\n": "3: migrations[0]: is empty: write fields",
 	} {
 		file := write(t, text)[0]
-		got, err := Load(file)
+		got, err := loaded(file)
 		if !errors.Is(err, ErrBatch) {
 			t.Errorf("%s\nis %+v, %v", text, got, err)
 			continue
@@ -128,7 +134,7 @@ func TestAFaultOfTheDefaultsIsToldOnce(t *testing.T) {
 		text += fmt.Sprintf("- source: {storage: v, path: vm%d.vmx}\n", i)
 	}
 	file := write(t, text)[0]
-	_, err := Load(file)
+	_, err := loaded(file)
 	if err == nil || strings.Count(err.Error(), "\n") != 0 || !strings.Contains(err.Error(), file+":3: migrations[0].limits[0]: ") {
 		t.Errorf("Load = %v", err)
 	}
@@ -148,19 +154,19 @@ func many(n int) string {
 
 func TestTheLargestBatchIsRead(t *testing.T) {
 	began := time.Now()
-	got, err := Load(write(t, many(maxMigrations))...)
+	got, err := loaded(write(t, many(maxMigrations))...)
 	if err != nil || len(got) != maxMigrations {
 		t.Fatalf("Load = %d, %v", len(got), err)
 	}
 	t.Logf("%d migrations took %v", len(got), time.Since(began))
-	if _, err := Load(write(t, many(maxMigrations), "migrations: [{source: {storage: v, path: x}}]")...); err == nil || !strings.Contains(err.Error(), "there are 10001 migrations, of at most 10000") {
+	if _, err := loaded(write(t, many(maxMigrations), "migrations: [{source: {storage: v, path: x}}]")...); err == nil || !strings.Contains(err.Error(), "there are 10001 migrations, of at most 10000") {
 		t.Errorf("Load of one more = %v", err)
 	}
-	if _, err := Load(write(t, many(maxMigrations+1))...); err == nil || !strings.Contains(err.Error(), "has 10001 entries: write at most 10000") {
+	if _, err := loaded(write(t, many(maxMigrations+1))...); err == nil || !strings.Contains(err.Error(), "has 10001 entries: write at most 10000") {
 		t.Errorf("Load of one more = %v", err)
 	}
 	large := write(t, "# "+strings.Repeat("x", maxFile))[0]
-	if _, err := Load(large); err == nil || !strings.Contains(err.Error(), "is larger than 10485760 bytes") {
+	if _, err := loaded(large); err == nil || !strings.Contains(err.Error(), "is larger than 10485760 bytes") {
 		t.Errorf("Load of a large file = %v", err)
 	}
 }

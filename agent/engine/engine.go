@@ -94,6 +94,7 @@ type Engine struct {
 	bus     *bus
 	table   table
 	nodes   nodes
+	batches batches
 	events  chan told
 	wake    chan struct{}
 	done    chan struct{} // closed when the loops are to end
@@ -144,8 +145,9 @@ func (e *Engine) start() {
 	e.cancel, e.closing = cancel, sync.OnceValue(e.close)
 	e.table.init()
 	e.nodes.init()
+	e.batches.init()
 	for _, loop := range []func(context.Context){
-		e.follow, e.listen, e.publish, e.beat, e.schedule,
+		e.follow, e.listen, e.publish, e.beat, e.schedule, e.followBatches, e.sweepBatches,
 	} {
 		e.group.Go(func() { loop(ctx) })
 	}

@@ -41,6 +41,12 @@ type played struct {
 	Steps       int
 }
 
+// submission is a batch that an appliance of its own is told to submit.
+type submission struct {
+	Batch      string
+	Migrations int
+}
+
 // playAppliance works until it is killed or its standard input ends.
 func playAppliance() error {
 	in := json.NewDecoder(os.Stdin)
@@ -55,10 +61,17 @@ func playAppliance() error {
 	if err := os.WriteFile(filepath.Join(p.State, "ready"), []byte(e.ID()), 0o600); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
-		return err
+	for {
+		var b submission
+		if err := in.Decode(&b); errors.Is(err, io.EOF) {
+			return e.Close()
+		} else if err != nil {
+			return err
+		}
+		if _, err := e.SubmitBatch(context.Background(), wave(b.Batch, b.Migrations, 0)); err != nil {
+			return err
+		}
 	}
-	return e.Close()
 }
 
 func (p played) config(log *slog.Logger) Config {

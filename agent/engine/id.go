@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	words "hyper2kvm/agent/spec"
 )
 
 // maxID is how long an ID is, as the API describes it.
@@ -23,24 +25,10 @@ func newID(chosen, name, key string) string {
 		return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:24])
 	}
 	id := strings.ToLower(rand.Text()[:12])
-	if word := plain(name); word != "" {
+	if word := words.Plain(name); word != "" {
 		id += "-" + word
 	}
 	return strings.TrimRight(id[:min(len(id), maxID)], "-")
-}
-
-// plain is what an ID can hold of a name.
-func plain(name string) string {
-	var b strings.Builder
-	for _, c := range strings.ToLower(name) {
-		switch {
-		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
-			b.WriteRune(c)
-		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
-			b.WriteByte('-')
-		}
-	}
-	return strings.Trim(b.String(), "-")
 }
 
 // descending is a text that sorts before that of a smaller number.

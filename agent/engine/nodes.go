@@ -91,7 +91,7 @@ func within(some, all []string) bool {
 
 // listen takes over every heartbeat.
 func (e *Engine) listen(ctx context.Context) {
-	e.watch(ctx, e.bus.nodes, e.heard, func(map[string]bool) { e.nodes.once.Do(func() { close(e.nodes.complete) }) })
+	e.watch(ctx, e.bus.nodes, jetstream.AllKeys, e.heard, func(map[string]bool) { e.nodes.once.Do(func() { close(e.nodes.complete) }) })
 }
 
 func (e *Engine) heard(entry jetstream.KeyValueEntry) {

@@ -29,6 +29,8 @@ type Record struct {
 	// NotBefore is when the task may be taken again.
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	Requests  []Request `json:"requests"` // of its operations, by their order
+	// AtOnce is how many of its batch run at once; 0 if any number does.
+	AtOnce int `json:"atOnce,omitempty"`
 }
 
 // recordVersion is the version of the records that this program writes.

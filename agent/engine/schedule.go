@@ -158,24 +158,28 @@ func (e *Engine) waitsFor(after []string) string {
 // overLimit tells of what a record uses that as many others use as may, of those that
 // were taken before a revision; before now if it is 0.
 func (e *Engine) overLimit(r Record, before int64) string {
+	if r.Task != Migrate { // only migrations wait for room
+		return ""
+	}
 	uses, _ := Uses(r.Spec)
 	for _, use := range uses {
 		limit, ok := e.config.Limits[use]
-		if !ok {
-			continue
-		}
-		n := 0
-		for _, other := range e.table.all(due) {
-			theirs, _ := Uses(other.Spec)
-			if other.ID != r.ID && other.State == model.StateRunning && (before == 0 || other.claimed < before) && slices.Contains(theirs, use) {
-				n++
-			}
-		}
-		if n >= limit {
+		if ok && e.others(r, before, func(o seen) bool { theirs, _ := Uses(o.Spec); return slices.Contains(theirs, use) }) >= limit {
 			return fmt.Sprintf("%d migrations at once may use %s, and that many do", limit, use)
 		}
 	}
+	if r.AtOnce > 0 && e.others(r, before, func(o seen) bool { return o.Batch == r.Batch }) >= r.AtOnce {
+		return fmt.Sprintf("%d migrations of the batch %s may run at once, and that many do", r.AtOnce, r.Batch)
+	}
 	return ""
+}
+
+// others counts those that run beside a record, were taken before a revision, and share
+// something with it.
+func (e *Engine) others(r Record, before int64, share func(seen) bool) int {
+	return e.table.count(func(o seen) bool {
+		return o.ID != r.ID && o.State == model.StateRunning && (before == 0 || o.claimed < before) && share(o)
+	})
 }
 
 // tooLate tells of a migration that should have begun.

@@ -16,11 +16,16 @@ import (
 // migration that was made then is returned. An ID is made up if there is none.
 func (e *Engine) Submit(ctx context.Context, id string, s model.Spec, name, by, key string) (Record, error) {
 	id = newID(id, name, key)
-	r := newRecord(id, s, name, by, key, time.Now().UTC())
+	return e.keepNew(ctx, newRecord(id, s, name, by, key, time.Now().UTC()))
+}
+
+// keepNew keeps a record, if it is not there yet by the same request.
+func (e *Engine) keepNew(ctx context.Context, r Record) (Record, error) {
 	text, err := r.encode()
 	if err != nil {
 		return Record{}, err
 	}
+	id, first := r.ID, r.Requests[0]
 	revision, err := e.bus.jobs.Create(ctx, id, text)
 	if err == nil {
 		r.Revision = int64(revision)
@@ -34,7 +39,7 @@ func (e *Engine) Submit(ctx context.Context, id string, s model.Spec, name, by, 
 	case failed != nil:
 		return Record{}, errors.Join(err, failed)
 	}
-	op, err := was.asked(key, digest(s))
+	op, err := was.asked(first.Key, first.Digest)
 	if op == nil && err == nil {
 		err = fmt.Errorf("%w: %s", ErrExists, id)
 	}

@@ -103,6 +103,18 @@ func (t *table) all(order func(a, b seen) int) []seen {
 	return list
 }
 
+// count is how many migrations are such.
+func (t *table) count(such func(seen) bool) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.list {
+		if such(r) {
+			n++
+		}
+	}
+	return n
+}
+
 // newest is the order in which people see migrations.
 func newest(a, b seen) int {
 	return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
@@ -115,7 +127,7 @@ func due(a, b seen) int {
 
 // follow takes over every change of a record, whoever made it.
 func (e *Engine) follow(ctx context.Context) {
-	e.watch(ctx, e.bus.jobs, e.take, func(there map[string]bool) {
+	e.watch(ctx, e.bus.jobs, jetstream.AllKeys, e.take, func(there map[string]bool) {
 		e.table.keepOnly(there)
 		e.table.once.Do(func() { close(e.table.complete) })
 	})

@@ -7,14 +7,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// watch hands on what is in a bucket and every change of it, until ctx ends. Each time
+// watch hands on what is in a bucket at some keys and every change of it, until ctx ends. Each time
 // all that is there was handed on, it tells what that was. After a connection was lost
 // it begins anew: the library's own watcher takes up to 20 seconds to notice that the
 // server has forgotten it.
-func (e *Engine) watch(ctx context.Context, bucket jetstream.KeyValue, each func(jetstream.KeyValueEntry), whole func(there map[string]bool)) {
+func (e *Engine) watch(ctx context.Context, bucket jetstream.KeyValue, keys string, each func(jetstream.KeyValueEntry), whole func(there map[string]bool)) {
 	for ctx.Err() == nil {
 		again := e.bus.reconnected()
-		w, err := bucket.WatchAll(ctx)
+		w, err := bucket.Watch(ctx, keys)
 		if err != nil {
 			e.config.Log.Warn("changes cannot be watched", "bucket", bucket.Bucket(), "err", err)
 			select {

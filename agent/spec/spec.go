@@ -80,6 +80,20 @@ func Read(v *layers.Value) (model.Spec, layers.Faults) {
 
 var compiled = sync.OnceValues(func() (*layers.Schema, error) { return layers.CompileSchema(schema) })
 
+// Plain is what an ID can hold of a name.
+func Plain(name string) string {
+	var b strings.Builder
+	for _, c := range strings.ToLower(name) {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			b.WriteRune(c)
+		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
+			b.WriteByte('-')
+		}
+	}
+	return strings.Trim(b.String(), "-")
+}
+
 // Problem is what is wrong with a field.
 type Problem struct {
 	Path  []string

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -64,8 +65,18 @@ func New(address string, o Options) (*Conn, error) {
 		return nil, err
 	}
 	d := &doer{address: address, token: token, http: &http.Client{Transport: t, CheckRedirect: stay}}
-	api, err := NewClient(base+"/api/v1", WithHTTPClient(d))
+	api, err := NewClient(base+"/api/v1", WithHTTPClient(d), WithRequestEditorFn(unsaid))
 	return &Conn{api: api, address: address, quiet: 3 * ping}, err
+}
+
+// unsaid takes out of a request what nobody has said: the generated code sends empty
+// parameters too.
+func unsaid(_ context.Context, r *http.Request) error {
+	q := r.URL.Query()
+	maps.DeleteFunc(q, func(_ string, values []string) bool { return strings.Join(values, "") == "" })
+	r.URL.RawQuery = q.Encode()
+	maps.DeleteFunc(r.Header, func(_ string, values []string) bool { return strings.Join(values, "") == "" })
+	return nil
 }
 
 // stay follows no redirection: the API has none, and a token goes nowhere else.

@@ -60,7 +60,7 @@ func (c *Conn) stream(ctx context.Context, migration string, after *int64, each 
 	if *after >= 0 {
 		p.LastEventID = strconv.FormatInt(*after, 10)
 	}
-	reply, err := c.api.FollowEvents(ctx, &p)
+	reply, err := c.api.FollowEvents(ctx, &p, withoutFrom)
 	if err != nil {
 		return true, err
 	}
@@ -69,6 +69,14 @@ func (c *Conn) stream(ctx context.Context, migration string, after *int64, each 
 		return true, err
 	}
 	return c.events(reply, cancel, after, each)
+}
+
+// withoutFrom takes a parameter out that 0 would be sent for: the header says it better.
+func withoutFrom(_ context.Context, r *http.Request) error {
+	q := r.URL.Query()
+	q.Del("from")
+	r.URL.RawQuery = q.Encode()
+	return nil
 }
 
 func (c *Conn) events(reply *http.Response, cancel func(), after *int64, each func(model.Event) bool) (more bool, err error) {

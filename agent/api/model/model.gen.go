@@ -28,6 +28,33 @@ func (e AuditEntryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for BatchOrder.
+const (
+	BatchOrderCancel BatchOrder = "cancel"
+	BatchOrderForget BatchOrder = "forget"
+	BatchOrderPause  BatchOrder = "pause"
+	BatchOrderResume BatchOrder = "resume"
+	BatchOrderRetry  BatchOrder = "retry"
+)
+
+// Valid indicates whether the value is a known member of the BatchOrder enum.
+func (e BatchOrder) Valid() bool {
+	switch e {
+	case BatchOrderCancel:
+		return true
+	case BatchOrderForget:
+		return true
+	case BatchOrderPause:
+		return true
+	case BatchOrderResume:
+		return true
+	case BatchOrderRetry:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for By.
 const (
 	ByCertificate By = "certificate"
@@ -579,6 +606,9 @@ type Appliance struct {
 	Version  string   `json:"version"`
 }
 
+// AtOnce how many of its migrations run at once; as many as appliances take if absent
+type AtOnce = int
+
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
 	// Action a word such as `user.create`, or an operation's ID
@@ -607,6 +637,83 @@ type AuditEntry struct {
 
 // AuditEntryOutcome defines model for AuditEntry.Outcome.
 type AuditEntryOutcome string
+
+// Batch defines model for Batch.
+type Batch struct {
+	// AtOnce how many of its migrations run at once; as many as appliances take if absent
+	AtOnce AtOnce `json:"atOnce,omitempty,omitzero"`
+
+	// By who asked for it
+	By string `json:"by"`
+
+	// Counts migrations by their state; those that are not begun yet, or forgotten, are in none
+	Counts  map[string]int `json:"counts"`
+	Created time.Time      `json:"created"`
+	Groups  []BatchGroup   `json:"groups,omitempty,omitzero"`
+
+	// Migrations in the order in which they are expected to begin
+	Migrations []BatchMember `json:"migrations,omitempty,omitzero"`
+	Name       ID            `json:"name"`
+
+	// Pending what was asked of all and is not passed on to each yet
+	Pending BatchOrder `json:"pending,omitempty,omitzero"`
+
+	// Submitted all its migrations are begun
+	Submitted bool `json:"submitted"`
+
+	// Total its migrations
+	Total int `json:"total"`
+}
+
+// BatchGroup migrations that belong together, each of which comes after the one before is done and proved
+type BatchGroup struct {
+	// Migrations their names or IDs
+	Migrations []string `json:"migrations"`
+	Name       string   `json:"name,omitempty,omitzero"`
+}
+
+// BatchMember defines model for BatchMember.
+type BatchMember struct {
+	ID   ID     `json:"id"`
+	Name string `json:"name"`
+
+	// Problem the code of its problem
+	Problem string `json:"problem,omitempty,omitzero"`
+
+	// State absent if it is not begun yet, or forgotten
+	State State `json:"state,omitempty,omitzero"`
+
+	// Verdict of a migration that is done. `proved`: it booted, had its network, survived a
+	// reboot. `untested`: converted, and its test was skipped. `read`: planned or
+	// inspected, as it was asked to. `undone`: its changes were taken back.
+	Verdict Verdict `json:"verdict,omitempty,omitzero"`
+
+	// Why what it waits for, or why it is in this state
+	Why string `json:"why,omitempty,omitzero"`
+}
+
+// BatchOrder defines model for BatchOrder.
+type BatchOrder string
+
+// BatchRequest Each migration lies over `defaults`, and the overrides that match it over that: maps
+// merge, lists replace, null removes. `hyper2kvm config schema migrations` prints the
+// schema of its parts.
+type BatchRequest struct {
+	// AtOnce how many of its migrations run at once; as many as appliances take if absent
+	AtOnce AtOnce `json:"atOnce,omitempty,omitzero"`
+
+	// Defaults what is asked for of all - a part of a Spec
+	Defaults map[string]interface{} `json:"defaults,omitempty,omitzero"`
+	Groups   []BatchGroup           `json:"groups,omitempty,omitzero"`
+
+	// Migrations what is asked for of each: parts of Specs, with an `id` if that is chosen
+	Migrations []map[string]interface{} `json:"migrations"`
+	Name       ID                       `json:"name"`
+
+	// Overrides what is asked for of some: `match`, a name or a pattern such as `db*`, and `spec`, a part of a Spec
+	Overrides []map[string]interface{} `json:"overrides,omitempty,omitzero"`
+	Schedule  Schedule                 `json:"schedule,omitempty,omitzero"`
+}
 
 // By how somebody has proved who they are
 type By string
@@ -764,6 +871,9 @@ type LogIn struct {
 type Migration struct {
 	// Appliance the one that runs it
 	Appliance string `json:"appliance,omitempty,omitzero"`
+
+	// Batch that it belongs to
+	Batch ID `json:"batch,omitempty,omitzero"`
 
 	// By who asked for it
 	By      string    `json:"by"`
@@ -1136,6 +1246,9 @@ type Verified struct {
 	Size int64 `json:"size"`
 }
 
+// BatchName defines model for BatchName.
+type BatchName = ID
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1154,6 +1267,9 @@ type MigrationID = ID
 // Accepted defines model for Accepted.
 type Accepted = Operation
 
+// BatchAccepted defines model for BatchAccepted.
+type BatchAccepted = Batch
+
 // LoggedIn defines model for LoggedIn.
 type LoggedIn = Session
 
@@ -1163,6 +1279,18 @@ type ListAuditParams struct {
 
 	// Cursor `next` of the page before
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// SubmitBatchParams defines parameters for SubmitBatch.
+type SubmitBatchParams struct {
+	// ValidateOnly check the request and answer what would be kept, without doing it
+	ValidateOnly   bool           `form:"validateOnly,omitempty" json:"validateOnly,omitempty,omitzero"`
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// OrderBatchParams defines parameters for OrderBatch.
+type OrderBatchParams struct {
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // AddCertificateJSONBody defines parameters for AddCertificate.
@@ -1205,6 +1333,9 @@ type ListMigrationsParams struct {
 
 	// Name only those whose name contains this, in any case
 	Name string `form:"name,omitempty" json:"name,omitempty,omitzero"`
+
+	// Batch only those of this batch
+	Batch ID `form:"batch,omitempty" json:"batch,omitempty,omitzero"`
 }
 
 // CreateMigrationParams defines parameters for CreateMigration.
@@ -1354,6 +1485,9 @@ type ChangeUserJSONBody struct {
 	// Role each may do what those before it may
 	Role Role `json:"role,omitempty,omitzero"`
 }
+
+// SubmitBatchJSONRequestBody defines body for SubmitBatch for application/json ContentType.
+type SubmitBatchJSONRequestBody = BatchRequest
 
 // AddCertificateJSONRequestBody defines body for AddCertificate for application/json ContentType.
 type AddCertificateJSONRequestBody AddCertificateJSONBody
