@@ -54,6 +54,9 @@ func (m *mortal) kill(t testing.TB) {
 	nothingLeft(t, m.folder)
 }
 
+// ours begins the IDs of this process's migrations, and of none beside it.
+func ours() string { return fmt.Sprintf("k%d-", os.Getpid()) }
+
 // nothingLeft waits until nothing runs or is mounted that an agent of a folder began.
 func nothingLeft(t testing.TB, folder string) {
 	t.Helper()
@@ -79,7 +82,7 @@ func remains(t testing.TB, folder string) (left []string) {
 		if text, err := os.ReadFile(p); err == nil && strings.Contains(string(text), folder) && !strings.HasPrefix(string(text), agentPart) {
 			left = append(left, strings.ReplaceAll(string(text), "\x00", " "))
 		}
-		if text, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(text), "hyper2kvm-runner") {
+		if text, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(text), "hyper2kvm-runner\x00"+ours()) {
 			left = append(left, "a runner")
 		}
 	}
@@ -128,7 +131,7 @@ type mill struct {
 
 func newMill(t testing.TB) *mill {
 	t.Helper()
-	guesttest.Need(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
+	guesttest.Slow(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
 	folder := t.TempDir()
 	started(t, folder, "").stop(t) // which leaves its settings
 	if err := guesttest.Small(t.Context(), filepath.Join(folder, "from", "small.raw"), guesttest.SmallFstab); err != nil {
@@ -137,9 +140,9 @@ func newMill(t testing.TB) *mill {
 	m := &mill{mortal: born(t, folder)}
 	t.Cleanup(func() { m.kill(t) })
 	began := time.Now()
-	m.submit(t, "whole")
-	m.done(t, "whole")
-	m.took, m.manifest = time.Since(began), m.content(t, "whole")
+	m.submit(t, ours()+"whole")
+	m.done(t, ours()+"whole")
+	m.took, m.manifest = time.Since(began), m.content(t, ours()+"whole")
 	return m
 }
 
@@ -205,7 +208,7 @@ func (m *mill) again(t testing.TB, id string) {
 func TestAnAgentThatIsKilledAtAnyStageGoesOn(t *testing.T) {
 	m := newMill(t)
 	for i, stage := range []model.StageName{"fetch", "flatten", "inspect", "plan", "fix", "convert", "test"} {
-		id := "at-" + string(stage)
+		id := ours() + "at-" + string(stage)
 		m.submit(t, id)
 		m.until(t, id, func(v model.Migration) bool {
 			return v.State == model.StateDone || i < len(v.Stages) && v.Stages[i].State != model.StageStatePending
@@ -217,7 +220,7 @@ func TestAnAgentThatIsKilledAtAnyStageGoesOn(t *testing.T) {
 func TestAnAgentThatIsKilledAtAnyMomentGoesOn(t *testing.T) {
 	m := newMill(t)
 	for i := range 20 {
-		id := fmt.Sprintf("m%d", i)
+		id := fmt.Sprintf("%sm%d", ours(), i)
 		m.submit(t, id)
 		time.Sleep(rand.N(m.took))
 		m.again(t, id)

@@ -255,7 +255,7 @@ func TestSystemdIsTold(t *testing.T) {
 // TestAGuestInAWatchedFolderIsMigratedAndTold is a whole life: the guest is found, it is
 // migrated, a program is told, and an agent that runs again does neither once more.
 func TestAGuestInAWatchedFolderIsMigratedAndTold(t *testing.T) {
-	guesttest.Need(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
+	guesttest.Slow(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
 	var mu sync.Mutex
 	var told []string
 	desk := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -55,7 +55,7 @@ func (b *bench) webhook(name string) (webhook.Target, error) {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	guesttest.Need(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
+	guesttest.Slow(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon"})...)
 	b := &bench{from: t.TempDir(), to: t.TempDir()}
 	if err := guesttest.Small(t.Context(), filepath.Join(b.from, "small.raw"), guesttest.SmallFstab); err != nil {
 		t.Fatal(err)
@@ -218,8 +218,10 @@ func runners(t *testing.T) (pids []int) {
 		if err != nil || !strings.HasPrefix(string(text), runnerName+"\x00") {
 			continue
 		}
-		var pid int
-		if _, err := fmt.Sscanf(f, "/proc/%d/", &pid); err == nil {
+		stat, err := os.ReadFile(filepath.Join(filepath.Dir(f), "stat"))
+		var pid, parent int
+		var name, state string // Source: proc_pid_stat(5)
+		if _, failed := fmt.Sscan(string(stat), &pid, &name, &state, &parent); err == nil && failed == nil && parent == os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}

@@ -25,6 +25,15 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
+// Slow is Need for tests that take long: they run once, where NEED_TOOLS=1 asks for all.
+func Slow(t testing.TB, programs ...string) {
+	t.Helper()
+	if os.Getenv("NEED_TOOLS") != "1" {
+		t.Skip("takes long: set NEED_TOOLS=1")
+	}
+	Need(t, programs...)
+}
+
 // Missing skips a test for what this machine lacks, where that is allowed.
 func Missing(t testing.TB, why string) {
 	t.Helper()
