@@ -194,62 +194,6 @@ func about(m model.Migration) [][]string {
 	return rows
 }
 
-func (a *app) events() *cobra.Command {
-	var output string
-	var from int64
-	c := &cobra.Command{
-		Use: "events [MIGRATION]", Short: "Print what happens on an appliance, until it is interrupted",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fmt.Errorf("%w: %q is one argument too many", errUsage, args[1])
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, args []string) error {
-			conn, err := a.dial()
-			if err != nil {
-				return err
-			}
-			var id string
-			if len(args) > 0 {
-				if id, err = find(c.Context(), conn, args[0]); err != nil {
-					return err
-				}
-			}
-			for e, err := range conn.Events(c.Context(), id, from) {
-				if err == nil {
-					err = a.event(e, output)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-	c.Flags().StringVar(&output, "output", "text", "text or json, an event a line")
-	c.Flags().Int64Var(&from, "from", client.Now, "begin after the event of this number; 0 is the oldest that is kept")
-	return c
-}
-
-func (a *app) event(e model.Event, output string) error {
-	if output == "json" {
-		return a.jsonLine(e)
-	}
-	what := e.Text
-	switch {
-	case e.Problem.Code != "":
-		what = (&client.Refusal{Problem: e.Problem}).Error()
-	case e.Progress.Total > 0:
-		what = describe(transferOf(e.Progress), 0, 0)
-	case e.Stage.Name != "":
-		what = strings.ToUpper(string(e.Stage.Name)) + " " + string(e.Stage.State)
-	case e.Verdict != "":
-		what = string(e.Verdict)
-	}
-	return a.print(pipeline.Line(strings.TrimSpace(fmt.Sprintf("%s  %s  %-9s %s", e.Time.Format(time.RFC3339), e.Migration, e.State, what))) + "\n")
-}
-
 func (a *app) approve() *cobra.Command {
 	var digest string
 	c := &cobra.Command{
@@ -312,44 +256,4 @@ func (a *app) forget(c *cobra.Command, args []string) error {
 		return err
 	}
 	return conn.Forget(c.Context(), id)
-}
-
-func (a *app) storages(c *cobra.Command, _ []string) error {
-	conn, err := a.dial()
-	if err != nil {
-		return err
-	}
-	list, err := conn.Storages(c.Context())
-	if err != nil {
-		return err
-	}
-	rows := [][]string{{"NAME", "USE", "SIZE", "FREE", "REACHED BY"}}
-	for _, s := range list {
-		room := []string{"", ""}
-		if s.Size > 0 {
-			room = []string{size(s.Size), size(s.Free)}
-		}
-		rows = append(rows, []string{s.Name, string(s.Use), room[0], room[1], strings.Join(s.Appliances, ", ")})
-	}
-	return a.table(rows)
-}
-
-func (a *app) appliances(c *cobra.Command, _ []string) error {
-	conn, err := a.dial()
-	if err != nil {
-		return err
-	}
-	list, err := conn.Appliances(c.Context())
-	if err != nil {
-		return err
-	}
-	rows := [][]string{{"NAME", "VERSION", "ALIVE", "RUNNING", "STORAGES"}}
-	for _, v := range list {
-		alive := "no, heard of " + v.Heard.Format(time.RFC3339)
-		if v.Alive {
-			alive = "yes"
-		}
-		rows = append(rows, []string{v.Name, v.Version, alive, fmt.Sprintf("%d of %d", len(v.Running), v.Capacity), strings.Join(v.Storages, ", ")})
-	}
-	return a.table(rows)
 }
