@@ -31,6 +31,7 @@ import (
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/upload"
 )
 
 // workerFunc plays a worker. It proves nothing of migrations: those are tested where
@@ -100,6 +101,9 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 		Host: func(context.Context) (model.Host, error) {
 			return model.Host{Version: "test", Accelerator: model.HostAcceleratorTcg, Reason: "asked for by a test"}, nil
 		}}
+	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Locate, h.now); err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range change {
 		f(&c)
 	}

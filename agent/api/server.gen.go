@@ -135,6 +135,12 @@ type ServerInterface interface {
 	// ListStorages The storages that are configured, and who reaches them
 	// (GET /storages)
 	ListStorages(ctx echo.Context) error
+	// ListStorageFiles What is in a folder of a storage
+	// (GET /storages/{name}/files)
+	ListStorageFiles(ctx echo.Context, name StorageName, params ListStorageFilesParams) error
+	// ListUploads Uploads to this storage that were not finished
+	// (GET /storages/{name}/uploads)
+	ListUploads(ctx echo.Context, name StorageName) error
 	// ListTokens What programs show to be let in
 	// (GET /tokens)
 	ListTokens(ctx echo.Context) error
@@ -1128,6 +1134,61 @@ func (w *ServerInterfaceWrapper) ListStorages(ctx echo.Context) error {
 	return err
 }
 
+// ListStorageFiles converts echo context to params.
+func (w *ServerInterfaceWrapper) ListStorageFiles(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name StorageName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStorageFilesParams
+	// ------------- Optional query parameter "path" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "path", ctx.QueryParams(), &params.Path, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter path: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListStorageFiles(ctx, name, params)
+	return err
+}
+
+// ListUploads converts echo context to params.
+func (w *ServerInterfaceWrapper) ListUploads(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name StorageName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListUploads(ctx, name)
+	return err
+}
+
 // ListTokens converts echo context to params.
 func (w *ServerInterfaceWrapper) ListTokens(ctx echo.Context) error {
 	var err error
@@ -1298,6 +1359,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/batches/:batch/:order", wrapper.OrderBatch, options.OperationMiddlewares["orderBatch"]...)
 	router.GET(options.BaseURL+"/operations/:operation", wrapper.ReadOperation, options.OperationMiddlewares["readOperation"]...)
 	router.GET(options.BaseURL+"/storages", wrapper.ListStorages, options.OperationMiddlewares["listStorages"]...)
+	router.GET(options.BaseURL+"/storages/:name/files", wrapper.ListStorageFiles, options.OperationMiddlewares["listStorageFiles"]...)
+	router.GET(options.BaseURL+"/storages/:name/uploads", wrapper.ListUploads, options.OperationMiddlewares["listUploads"]...)
 	router.GET(options.BaseURL+"/appliances", wrapper.ListAppliances, options.OperationMiddlewares["listAppliances"]...)
 	router.GET(options.BaseURL+"/host", wrapper.ReadHost, options.OperationMiddlewares["readHost"]...)
 	router.POST(options.BaseURL+"/setup", wrapper.MakeFirstAdmin, options.OperationMiddlewares["makeFirstAdmin"]...)
@@ -2930,6 +2993,87 @@ func (response ListStoragesdefaultApplicationProblemPlusJSONResponse) VisitListS
 	return err
 }
 
+type ListStorageFilesRequestObject struct {
+	Name   StorageName `json:"name"`
+	Params ListStorageFilesParams
+}
+
+type ListStorageFilesResponseObject interface {
+	VisitListStorageFilesResponse(w http.ResponseWriter) error
+}
+
+type ListStorageFiles200JSONResponse StorageFileList
+
+func (response ListStorageFiles200JSONResponse) VisitListStorageFilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStorageFilesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListStorageFilesdefaultApplicationProblemPlusJSONResponse) VisitListStorageFilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUploadsRequestObject struct {
+	Name StorageName `json:"name"`
+}
+
+type ListUploadsResponseObject interface {
+	VisitListUploadsResponse(w http.ResponseWriter) error
+}
+
+type ListUploads200JSONResponse struct {
+	Items []Upload `json:"items"`
+}
+
+func (response ListUploads200JSONResponse) VisitListUploadsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUploadsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListUploadsdefaultApplicationProblemPlusJSONResponse) VisitListUploadsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListTokensRequestObject struct {
 }
 
@@ -3347,6 +3491,12 @@ type StrictServerInterface interface {
 	// ListStorages The storages that are configured, and who reaches them
 	// (GET /storages)
 	ListStorages(ctx context.Context, request ListStoragesRequestObject) (ListStoragesResponseObject, error)
+	// ListStorageFiles What is in a folder of a storage
+	// (GET /storages/{name}/files)
+	ListStorageFiles(ctx context.Context, request ListStorageFilesRequestObject) (ListStorageFilesResponseObject, error)
+	// ListUploads Uploads to this storage that were not finished
+	// (GET /storages/{name}/uploads)
+	ListUploads(ctx context.Context, request ListUploadsRequestObject) (ListUploadsResponseObject, error)
 	// ListTokens What programs show to be let in
 	// (GET /tokens)
 	ListTokens(ctx context.Context, request ListTokensRequestObject) (ListTokensResponseObject, error)
@@ -4580,6 +4730,57 @@ func (sh *strictHandler) ListStorages(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(ListStoragesResponseObject); ok {
 		return validResponse.VisitListStoragesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListStorageFiles operation middleware
+func (sh *strictHandler) ListStorageFiles(ctx echo.Context, name StorageName, params ListStorageFilesParams) error {
+	var request ListStorageFilesRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStorageFiles(ctx.Request().Context(), request.(ListStorageFilesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStorageFiles")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListStorageFilesResponseObject); ok {
+		return validResponse.VisitListStorageFilesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListUploads operation middleware
+func (sh *strictHandler) ListUploads(ctx echo.Context, name StorageName) error {
+	var request ListUploadsRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUploads(ctx.Request().Context(), request.(ListUploadsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUploads")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListUploadsResponseObject); ok {
+		return validResponse.VisitListUploadsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -21,6 +21,7 @@ import (
 	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/upload"
 	"hyper2kvm/agent/worker"
 )
 
@@ -48,6 +49,7 @@ type agent struct {
 	gate     *auth.Gate
 	secrets  *seal.Secrets
 	storages storage.List
+	uploads  *upload.Receiver
 	hooks    hooks.Runner
 }
 
@@ -71,6 +73,9 @@ func (a *agent) open(ctx context.Context) error {
 	}
 	sealer, err := seal.Load(filepath.Join(a.settings.State, "seal.key"))
 	if err != nil {
+		return err
+	}
+	if a.uploads, err = upload.New(filepath.Join(a.settings.State, "uploads"), a.storages.Locate, time.Now); err != nil {
 		return err
 	}
 	opened := make(chan struct{})
@@ -142,7 +147,7 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	handler, err := api.New(api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Host: newHost(a.version).read, Version: a.version, Log: a.log})
+	handler, err := api.New(api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Uploads: a.uploads, Host: newHost(a.version).read, Version: a.version, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -196,6 +201,9 @@ func (a *agent) care(ctx context.Context) {
 	go repeat(ctx, sweep, func() {
 		if err := a.gate.Sweep(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("what has ended could not be removed", "err", err)
+		}
+		if err := a.uploads.Sweep(); err != nil {
+			a.log.Warn("an upload that does not go on could not be removed", "err", err)
 		}
 	})
 	a.inform(ctx)
