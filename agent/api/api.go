@@ -20,6 +20,8 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/backup"
+	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
@@ -38,7 +40,9 @@ type Config struct {
 	Secrets  *seal.Secrets
 	Provider Provider // nil: people log in here alone
 	Storages storage.List
-	Uploads  *upload.Receiver                          // to the storages
+	Uploads  *upload.Receiver // to the storages
+	Backup   *backup.Source
+	Bundle   *bundle.Source
 	Host     func(context.Context) (model.Host, error) // what this host can run
 	Version  string
 	Log      *slog.Logger

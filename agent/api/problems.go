@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"syscall"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/labstack/echo/v4"
@@ -15,6 +16,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
@@ -41,6 +43,10 @@ var known = []struct {
 	{engine.ErrNotNow, http.StatusConflict, "not-now", ""},
 	{engine.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large", ""},
 	{errSpec, http.StatusUnprocessableEntity, "bad-spec", ""},
+	{backup.ErrBusy, http.StatusConflict, "not-now", "wait until that has ended"},
+	{backup.ErrPassphrase, http.StatusUnprocessableEntity, "bad-input", ""},
+	{backup.ErrKeys, http.StatusConflict, "no-keys", "back up without a passphrase, and the private files by other means"},
+	{syscall.ENOSPC, http.StatusInsufficientStorage, "full", "make room where the appliance keeps its state"},
 	{storage.ErrCrowded, http.StatusUnprocessableEntity, "too-many-files", "name the file that you look for, or keep files in several folders"},
 	{upload.ErrInput, http.StatusBadRequest, "bad-request", "compare it with the description at /openapi.yaml"},
 	{upload.ErrOffset, http.StatusConflict, "wrong-offset", "go on at Upload-Offset"},

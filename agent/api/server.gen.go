@@ -27,6 +27,9 @@ type ServerInterface interface {
 	// ListAudit Who did what, the newest first
 	// (GET /audit)
 	ListAudit(ctx echo.Context, params ListAuditParams) error
+	// MakeBackup Back up what the appliance keeps
+	// (POST /backup)
+	MakeBackup(ctx echo.Context) error
 	// ListBatches List batches, the newest first
 	// (GET /batches)
 	ListBatches(ctx echo.Context) error
@@ -141,6 +144,9 @@ type ServerInterface interface {
 	// ListUploads Uploads to this storage that were not finished
 	// (GET /storages/{name}/uploads)
 	ListUploads(ctx echo.Context, name StorageName) error
+	// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+	// (POST /support-bundle)
+	MakeSupportBundle(ctx echo.Context, params MakeSupportBundleParams) error
 	// ListTokens What programs show to be let in
 	// (GET /tokens)
 	ListTokens(ctx echo.Context) error
@@ -203,6 +209,15 @@ func (w *ServerInterfaceWrapper) ListAudit(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListAudit(ctx, params)
+	return err
+}
+
+// MakeBackup converts echo context to params.
+func (w *ServerInterfaceWrapper) MakeBackup(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.MakeBackup(ctx)
 	return err
 }
 
@@ -1189,6 +1204,24 @@ func (w *ServerInterfaceWrapper) ListUploads(ctx echo.Context) error {
 	return err
 }
 
+// MakeSupportBundle converts echo context to params.
+func (w *ServerInterfaceWrapper) MakeSupportBundle(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MakeSupportBundleParams
+	// ------------- Optional query parameter "migrations" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "migrations", ctx.QueryParams(), &params.Migrations, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter migrations: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.MakeSupportBundle(ctx, params)
+	return err
+}
+
 // ListTokens converts echo context to params.
 func (w *ServerInterfaceWrapper) ListTokens(ctx echo.Context) error {
 	var err error
@@ -1384,6 +1417,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/secrets/:secret", wrapper.DeleteSecret, options.OperationMiddlewares["deleteSecret"]...)
 	router.PUT(options.BaseURL+"/secrets/:secret", wrapper.PutSecret, options.OperationMiddlewares["putSecret"]...)
 	router.GET(options.BaseURL+"/audit", wrapper.ListAudit, options.OperationMiddlewares["listAudit"]...)
+	router.POST(options.BaseURL+"/backup", wrapper.MakeBackup, options.OperationMiddlewares["makeBackup"]...)
+	router.POST(options.BaseURL+"/support-bundle", wrapper.MakeSupportBundle, options.OperationMiddlewares["makeSupportBundle"]...)
 
 }
 
@@ -1490,6 +1525,51 @@ type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeBackupRequestObject struct {
+	Body *MakeBackupJSONRequestBody
+}
+
+type MakeBackupResponseObject interface {
+	VisitMakeBackupResponse(w http.ResponseWriter) error
+}
+
+type MakeBackup200ApplicationXTarResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response MakeBackup200ApplicationXTarResponse) VisitMakeBackupResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-tar")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type MakeBackupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeBackupdefaultApplicationProblemPlusJSONResponse) VisitMakeBackupResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3074,6 +3154,51 @@ func (response ListUploadsdefaultApplicationProblemPlusJSONResponse) VisitListUp
 	return err
 }
 
+type MakeSupportBundleRequestObject struct {
+	Params MakeSupportBundleParams
+}
+
+type MakeSupportBundleResponseObject interface {
+	VisitMakeSupportBundleResponse(w http.ResponseWriter) error
+}
+
+type MakeSupportBundle200ApplicationGzipResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response MakeSupportBundle200ApplicationGzipResponse) VisitMakeSupportBundleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/gzip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type MakeSupportBundledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeSupportBundledefaultApplicationProblemPlusJSONResponse) VisitMakeSupportBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListTokensRequestObject struct {
 }
 
@@ -3383,6 +3508,9 @@ type StrictServerInterface interface {
 	// ListAudit Who did what, the newest first
 	// (GET /audit)
 	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
+	// MakeBackup Back up what the appliance keeps
+	// (POST /backup)
+	MakeBackup(ctx context.Context, request MakeBackupRequestObject) (MakeBackupResponseObject, error)
 	// ListBatches List batches, the newest first
 	// (GET /batches)
 	ListBatches(ctx context.Context, request ListBatchesRequestObject) (ListBatchesResponseObject, error)
@@ -3497,6 +3625,9 @@ type StrictServerInterface interface {
 	// ListUploads Uploads to this storage that were not finished
 	// (GET /storages/{name}/uploads)
 	ListUploads(ctx context.Context, request ListUploadsRequestObject) (ListUploadsResponseObject, error)
+	// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+	// (POST /support-bundle)
+	MakeSupportBundle(ctx context.Context, request MakeSupportBundleRequestObject) (MakeSupportBundleResponseObject, error)
 	// ListTokens What programs show to be let in
 	// (GET /tokens)
 	ListTokens(ctx context.Context, request ListTokensRequestObject) (ListTokensResponseObject, error)
@@ -3577,6 +3708,55 @@ func (sh *strictHandler) ListAudit(ctx echo.Context, params ListAuditParams) err
 		return err
 	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
 		return validResponse.VisitListAuditResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// MakeBackup operation middleware
+func (sh *strictHandler) MakeBackup(ctx echo.Context) error {
+	var request MakeBackupRequestObject
+
+	var body MakeBackupJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeBackup(ctx.Request().Context(), request.(MakeBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeBackup")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(MakeBackupResponseObject); ok {
+		return validResponse.VisitMakeBackupResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4781,6 +4961,31 @@ func (sh *strictHandler) ListUploads(ctx echo.Context, name StorageName) error {
 		return err
 	} else if validResponse, ok := response.(ListUploadsResponseObject); ok {
 		return validResponse.VisitListUploadsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// MakeSupportBundle operation middleware
+func (sh *strictHandler) MakeSupportBundle(ctx echo.Context, params MakeSupportBundleParams) error {
+	var request MakeSupportBundleRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeSupportBundle(ctx.Request().Context(), request.(MakeSupportBundleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeSupportBundle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(MakeSupportBundleResponseObject); ok {
+		return validResponse.VisitMakeSupportBundleResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

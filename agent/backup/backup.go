@@ -130,11 +130,13 @@ func (a *Archive) Name() string {
 	return "hyper2kvm-" + a.about.Appliance + "-" + a.about.Made.Format("20060102T150405Z") + ".backup.tar"
 }
 
-// WriteTo writes the archive.
-func (a *Archive) WriteTo(w io.Writer) (int64, error) {
+// Send writes the archive.
+func (a *Archive) Send(w io.Writer) error {
 	out := &writer{tar: tar.NewWriter(w), at: a.about.Made, manifest: map[string]file{}}
-	err := a.write(out)
-	return out.written, errors.Join(err, out.tar.Close())
+	if err := a.write(out); err != nil {
+		return err
+	}
+	return out.tar.Close()
 }
 
 func (a *Archive) write(out *writer) error {
@@ -165,7 +167,6 @@ type writer struct {
 	tar      *tar.Writer
 	at       time.Time
 	manifest map[string]file
-	written  int64
 }
 
 func (w *writer) json(name string, v any) error {
@@ -215,5 +216,4 @@ func (w *writer) head(name string, size int64) error {
 
 func (w *writer) note(name string, size int64, sum []byte) {
 	w.manifest[name] = file{size, hex.EncodeToString(sum)}
-	w.written += size
 }

@@ -148,7 +148,7 @@ func (a *appliance) saved(t *testing.T, passphrase string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = made.WriteTo(f)
+	err = made.Send(f)
 	if err := errors.Join(err, f.Close(), made.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -108,6 +108,38 @@ type ClientInterface interface {
 	// Corresponds with GET /audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// MakeBackupWithBody Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeBackup Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackup(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListBatches List batches, the newest first
 	//
 	// Needs the role viewer. Without the migrations of each.
@@ -584,6 +616,16 @@ type ClientInterface interface {
 	// Corresponds with PUT /storages/{name}/uploads/{path} (the `UploadPart` operationId).
 	UploadPartWithBody(ctx context.Context, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+	//
+	// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+	// engine and the storages are, the log's end, the last migrations with their reports
+	// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+	// secret is blotted out; screens and logs of guests are as they are.
+	//
+	// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+	MakeSupportBundle(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListTokens What programs show to be let in
 	//
 	// Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -708,6 +750,58 @@ func (c *Client) ListAppliances(ctx context.Context, reqEditors ...RequestEditor
 // Corresponds with GET /audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeBackupWithBody Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *Client) MakeBackupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeBackupRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeBackup Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *Client) MakeBackup(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeBackupRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1744,6 +1838,26 @@ func (c *Client) UploadPartWithBody(ctx context.Context, name StorageName, path 
 	return c.Client.Do(req)
 }
 
+// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+//
+// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+// engine and the storages are, the log's end, the last migrations with their reports
+// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+// secret is blotted out; screens and logs of guests are as they are.
+//
+// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+func (c *Client) MakeSupportBundle(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeSupportBundleRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListTokens What programs show to be let in
 //
 // Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -2032,6 +2146,46 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewMakeBackupRequest calls the generic MakeBackup builder with application/json body
+func NewMakeBackupRequest(server string, body MakeBackupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewMakeBackupRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewMakeBackupRequestWithBody constructs an http.Request for the MakeBackup method, with any body, and a specified content type
+func NewMakeBackupRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/backup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -4080,6 +4234,56 @@ func NewUploadPartRequestWithBody(server string, name StorageName, path FilePath
 	return req, nil
 }
 
+// NewMakeSupportBundleRequest constructs an http.Request for the MakeSupportBundle method
+func NewMakeSupportBundleRequest(server string, params *MakeSupportBundleParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/support-bundle")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "migrations", params.Migrations, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListTokensRequest constructs an http.Request for the ListTokens method
 func NewListTokensRequest(server string) (*http.Request, error) {
 	var err error
@@ -4426,6 +4630,38 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
+
+	// MakeBackupWithBodyWithResponse Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error)
+
+	// MakeBackupWithResponse Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackupWithResponse(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error)
 
 	// ListBatchesWithResponse List batches, the newest first
 	//
@@ -4967,6 +5203,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /storages/{name}/uploads/{path} (the `UploadPart` operationId).
 	UploadPartWithBodyWithResponse(ctx context.Context, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadPartResponse, error)
 
+	// MakeSupportBundleWithResponse All that helps to find out what went wrong, and nothing secret
+	//
+	// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+	// engine and the storages are, the log's end, the last migrations with their reports
+	// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+	// secret is blotted out; screens and logs of guests are as they are.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+	MakeSupportBundleWithResponse(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*MakeSupportBundleResponse, error)
+
 	// ListTokensWithResponse What programs show to be let in
 	//
 	// Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -5179,6 +5427,47 @@ func (r ListAuditResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type MakeBackupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeBackupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeBackupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeBackupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeBackupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeBackupResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7462,6 +7751,47 @@ func (r UploadPartResponse) ContentType() string {
 	return ""
 }
 
+type MakeSupportBundleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeSupportBundleResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeSupportBundleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeSupportBundleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeSupportBundleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeSupportBundleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListTokensResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7871,6 +8201,50 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 		return nil, err
 	}
 	return ParseListAuditResponse(rsp)
+}
+
+// MakeBackupWithBodyWithResponse Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *ClientWithResponses) MakeBackupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error) {
+	rsp, err := c.MakeBackupWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeBackupResponse(rsp)
+}
+
+// MakeBackupWithResponse Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *ClientWithResponses) MakeBackupWithResponse(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error) {
+	rsp, err := c.MakeBackup(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeBackupResponse(rsp)
 }
 
 // ListBatchesWithResponse List batches, the newest first
@@ -8743,6 +9117,24 @@ func (c *ClientWithResponses) UploadPartWithBodyWithResponse(ctx context.Context
 	return ParseUploadPartResponse(rsp)
 }
 
+// MakeSupportBundleWithResponse All that helps to find out what went wrong, and nothing secret
+//
+// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+// engine and the storages are, the log's end, the last migrations with their reports
+// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+// secret is blotted out; screens and logs of guests are as they are.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+func (c *ClientWithResponses) MakeSupportBundleWithResponse(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*MakeSupportBundleResponse, error) {
+	rsp, err := c.MakeSupportBundle(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeSupportBundleResponse(rsp)
+}
+
 // ListTokensWithResponse What programs show to be let in
 //
 // Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -8977,6 +9369,32 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseMakeBackupResponse parses an HTTP response from a MakeBackupWithResponse call
+func ParseMakeBackupResponse(rsp *http.Response) (*MakeBackupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeBackupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -10812,6 +11230,32 @@ func ParseUploadPartResponse(rsp *http.Response) (*UploadPartResponse, error) {
 			headers.UploadOffset = value
 		}
 		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseMakeSupportBundleResponse parses an HTTP response from a MakeSupportBundleWithResponse call
+func ParseMakeSupportBundleResponse(rsp *http.Response) (*MakeSupportBundleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeSupportBundleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -662,6 +662,12 @@ type AuditEntry struct {
 // AuditEntryOutcome defines model for AuditEntry.Outcome.
 type AuditEntryOutcome string
 
+// BackupRequest defines model for BackupRequest.
+type BackupRequest struct {
+	// Passphrase that encrypts the private files; without it they are left out
+	Passphrase string `json:"passphrase,omitempty,omitzero"`
+}
+
 // Batch defines model for Batch.
 type Batch struct {
 	// AtOnce how many of its migrations run at once; as many as appliances take if absent
@@ -1550,6 +1556,12 @@ type UploadPartParams struct {
 	IfMatch FileIfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// MakeSupportBundleParams defines parameters for MakeSupportBundle.
+type MakeSupportBundleParams struct {
+	// Migrations how many of the last ones are in it
+	Migrations int `form:"migrations,omitempty" json:"migrations,omitempty,omitzero"`
+}
+
 // CreateTokenJSONBody defines parameters for CreateToken.
 type CreateTokenJSONBody struct {
 	// Life seconds
@@ -1582,6 +1594,9 @@ type ChangeUserJSONBody struct {
 	// Role each may do what those before it may
 	Role Role `json:"role,omitempty,omitzero"`
 }
+
+// MakeBackupJSONRequestBody defines body for MakeBackup for application/json ContentType.
+type MakeBackupJSONRequestBody = BackupRequest
 
 // SubmitBatchJSONRequestBody defines body for SubmitBatch for application/json ContentType.
 type SubmitBatchJSONRequestBody = BatchRequest
