@@ -76,7 +76,7 @@ func (r *Run) WriteReport(ctx context.Context) error {
 	m := *r.Migration
 	m.Undo, m.Options.Plan = nil, nil
 	m.Plan, m.Again = withoutData(m.Plan), withoutData(m.Again)
-	report := Report{Schema: "hyper2kvm.report.v1", Written: time.Now().UTC(), Versions: versions(ctx, r.version), Migration: &m}
+	report := Report{Schema: "hyper2kvm.report.v1", Written: time.Now().UTC(), Versions: Versions(ctx, r.version), Migration: &m}
 	text, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
@@ -99,9 +99,9 @@ func withoutData(p *fixers.Plan) *fixers.Plan {
 	return &short
 }
 
-// versions are those of all that had a part in the result. A program that does
+// Versions are those of all that had a part in the result. A program that does
 // not answer is named with the reason, since the report must be written.
-func versions(ctx context.Context, own string) map[string]string {
+func Versions(ctx context.Context, own string) map[string]string {
 	v := map[string]string{"hyper2kvm": own}
 	for _, name := range []string{"qemu-img", "qemu-storage-daemon", "qemu-system-x86_64"} {
 		out, err := proc.Run(ctx, name, "--version")

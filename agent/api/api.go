@@ -20,9 +20,12 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/backup"
+	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/upload"
 )
 
 // Description is the API's, OpenAPI 3.1 in YAML.
@@ -37,6 +40,9 @@ type Config struct {
 	Secrets  *seal.Secrets
 	Provider Provider // nil: people log in here alone
 	Storages storage.List
+	Uploads  *upload.Receiver // to the storages
+	Backup   *backup.Source
+	Bundle   *bundle.Source
 	Host     func(context.Context) (model.Host, error) // what this host can run
 	Version  string
 	Log      *slog.Logger
@@ -80,12 +86,30 @@ func New(c Config) (http.Handler, error) {
 	}
 	s.login(e)
 	e.GET("/metrics", echo.WrapHandler(m.handler()), s.known, need{role: auth.Viewer, scope: "appliance:read"}.hold)
-	files := e.Group(base, s.known, needs["readFile"].hold)
-	files.GET("/migrations/:id/files/*", s.readFile) // whose path has slashes, which no description can say
+	s.streams(e.Group(base, s.known), needs)
 	g := e.Group(base, middleware.BodyLimit(fmt.Sprint(maxBody)), s.known, checked)
 	RegisterHandlers(g, NewStrictHandler(s, nil))
 	g.GET("/events", s.followEvents)
 	return e, nil
+}
+
+// streams are what may be larger than memory, most of it at paths with slashes, which no
+// description can say.
+func (s *server) streams(g *echo.Group, needs map[string]need) {
+	for _, r := range []struct {
+		method, path, operation string
+		handle                  echo.HandlerFunc
+	}{
+		{http.MethodGet, "/migrations/:id/files/*", "readFile", s.readFile},
+		{http.MethodGet, "/storages/:name/files/*", "readStorageFile", s.readStorageFile},
+		{http.MethodHead, "/storages/:name/files/*", "readStorageFile", s.readStorageFile},
+		{http.MethodPut, "/storages/:name/uploads/*", "uploadPart", s.uploadPart},
+		{http.MethodGet, "/storages/:name/uploads/*", "readUpload", s.readUpload},
+		{http.MethodHead, "/storages/:name/uploads/*", "readUpload", s.readUpload},
+		{http.MethodDelete, "/storages/:name/uploads/*", "dropUpload", s.dropUpload},
+	} {
+		g.Add(r.method, r.path, r.handle, needs[r.operation].hold)
+	}
 }
 
 // sameOrigin refuses what a page of another site has a browser send.

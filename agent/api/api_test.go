@@ -28,9 +28,12 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/backup"
+	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/upload"
 )
 
 // workerFunc plays a worker. It proves nothing of migrations: those are tested where
@@ -100,6 +103,12 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 		Host: func(context.Context) (model.Host, error) {
 			return model.Host{Version: "test", Accelerator: model.HostAcceleratorTcg, Reason: "asked for by a test"}, nil
 		}}
+	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Locate, h.now); err != nil {
+		t.Fatal(err)
+	}
+	c.Backup = &backup.Source{Engine: e, State: filepath.Join(h.folder, "state"), About: backup.About{Version: "test", Appliance: "a1", ID: e.ID()}, Now: h.now}
+	c.Bundle = &bundle.Source{Engine: e, Storages: c.Storages, Host: c.Host, Recent: func() []byte { return nil }, Appliance: "a1", Now: h.now,
+		Versions: func(context.Context) map[string]string { return map[string]string{"hyper2kvm": "test"} }}
 	for _, f := range change {
 		f(&c)
 	}

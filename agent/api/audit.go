@@ -20,11 +20,14 @@ import (
 func (s *server) audited(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r, operation := c.Request(), wanted(c).operation()
-		if operation == "" || r.Method == http.MethodGet {
+		if operation == "" || r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return next(c)
 		}
 		c.SetRequest(r.WithContext(auth.Once(r.Context())))
 		err := next(c)
+		if c.Get(partKey) != nil {
+			return err
+		}
 		s.Gate.Note(c.Request().Context(), entry(c, operation, err))
 		return err
 	}

@@ -3,6 +3,8 @@ package api
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -46,12 +48,28 @@ func (s *server) find(needs map[string]need) (echo.MiddlewareFunc, error) {
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if route, params, err := router.FindRoute(c.Request()); err == nil {
+			if route, params, err := router.FindRoute(whole(c)); err == nil {
 				c.Set(wantKey, want{route, params, needs[route.Operation.OperationID]})
 			}
 			return next(c)
 		}
 	}, nil
+}
+
+// whole is a request as a description can have it: where its path ends with one of a
+// file, that is one word.
+func whole(c echo.Context) *http.Request {
+	r := c.Request()
+	if !strings.HasSuffix(c.Path(), "/*") {
+		return r
+	}
+	at, rest := r.URL.EscapedPath(), c.Param("*")
+	if r.URL.RawPath == "" { // echo leaves what was escaped as it is
+		rest = (&url.URL{Path: rest}).EscapedPath()
+	}
+	r = r.Clone(r.Context())
+	r.URL.RawPath = strings.TrimSuffix(at, rest) + strings.ReplaceAll(rest, "/", "%2F")
+	return r
 }
 
 // checked lets an operation's request through if whoever sent it may do that, and it is

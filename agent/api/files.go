@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"mime"
 	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -146,15 +144,7 @@ func (s *server) readFile(c echo.Context) error {
 		return err
 	}
 	defer body.Close()
-	h := c.Response().Header()
-	h.Set(echo.HeaderContentType, "application/octet-stream")
-	h.Set(echo.HeaderContentDisposition, mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(name)}))
-	w := &patient{ResponseWriter: c.Response(), control: http.NewResponseController(c.Response())}
-	http.ServeContent(w, c.Request(), "", changed, body)
-	if w.outside {
-		return echo.NewHTTPError(http.StatusRequestedRangeNotSatisfiable, "the range is outside of the file")
-	}
-	return nil
+	return download(c, name, changed, body)
 }
 
 // seeker is a file that is read from anywhere.

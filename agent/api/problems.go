@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"syscall"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/labstack/echo/v4"
@@ -15,10 +16,12 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/upload"
 )
 
 // known are the errors that callers can do something about.
@@ -40,6 +43,23 @@ var known = []struct {
 	{engine.ErrNotNow, http.StatusConflict, "not-now", ""},
 	{engine.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large", ""},
 	{errSpec, http.StatusUnprocessableEntity, "bad-spec", ""},
+	{backup.ErrBusy, http.StatusConflict, "not-now", "wait until that has ended"},
+	{backup.ErrPassphrase, http.StatusUnprocessableEntity, "bad-input", ""},
+	{backup.ErrKeys, http.StatusConflict, "no-keys", "back up without a passphrase, and the private files by other means"},
+	{syscall.ENOSPC, http.StatusInsufficientStorage, "full", "make room where the appliance keeps its state"},
+	{storage.ErrCrowded, http.StatusUnprocessableEntity, "too-many-files", "name the file that you look for, or keep files in several folders"},
+	{upload.ErrInput, http.StatusBadRequest, "bad-request", "compare it with the description at /openapi.yaml"},
+	{upload.ErrOffset, http.StatusConflict, "wrong-offset", "go on at Upload-Offset"},
+	{upload.ErrOther, http.StatusConflict, "other-upload", "give the other upload up, or choose another name"},
+	{upload.ErrForeign, http.StatusConflict, "exists", ""},
+	{upload.ErrNow, http.StatusConflict, "not-now", "wait until that has ended, or choose another name"},
+	{upload.ErrExists, http.StatusConflict, "exists", "choose another name, or replace it with If-Match"},
+	{upload.ErrMatch, http.StatusPreconditionFailed, "changed", "read it again, and decide anew"},
+	{upload.ErrDigest, http.StatusUnprocessableEntity, "wrong-digest", ""},
+	{upload.ErrRefused, http.StatusUnprocessableEntity, "bad-file", ""},
+	{upload.ErrRoom, http.StatusInsufficientStorage, "full", "make room in the storage, or choose another one"},
+	{upload.ErrMany, http.StatusServiceUnavailable, "busy", "try again when some of them have ended"},
+	{upload.ErrShort, http.StatusBadRequest, "cut-short", "go on at Upload-Offset"},
 	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
 	{errBegun, http.StatusConflict, "begun", "ask an admin to add a user; whoever has lost all access restores a backup"},
 	{auth.ErrUnauthenticated, http.StatusUnauthorized, "unauthenticated", "log in, or send a token that is not revoked or over"},
@@ -89,7 +109,7 @@ func problem(err error) model.Problem {
 }
 
 // codes are the words for what is refused before anybody looks at it.
-var codes = map[int]string{400: "bad-request", 404: "no-such-path", 405: "no-such-method", 413: "too-large", 415: "no-such-format", 416: "no-such-range", 403: "cross-origin", 500: "internal"}
+var codes = map[int]string{400: "bad-request", 404: "no-such-path", 405: "no-such-method", 413: "too-large", 415: "no-such-format", 411: "length-required", 416: "no-such-range", 403: "cross-origin", 500: "internal"}
 
 func titled(p model.Problem) model.Problem {
 	p.Title = http.StatusText(p.Status)

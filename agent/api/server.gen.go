@@ -27,6 +27,9 @@ type ServerInterface interface {
 	// ListAudit Who did what, the newest first
 	// (GET /audit)
 	ListAudit(ctx echo.Context, params ListAuditParams) error
+	// MakeBackup Back up what the appliance keeps
+	// (POST /backup)
+	MakeBackup(ctx echo.Context) error
 	// ListBatches List batches, the newest first
 	// (GET /batches)
 	ListBatches(ctx echo.Context) error
@@ -135,6 +138,15 @@ type ServerInterface interface {
 	// ListStorages The storages that are configured, and who reaches them
 	// (GET /storages)
 	ListStorages(ctx echo.Context) error
+	// ListStorageFiles What is in a folder of a storage
+	// (GET /storages/{name}/files)
+	ListStorageFiles(ctx echo.Context, name StorageName, params ListStorageFilesParams) error
+	// ListUploads Uploads to this storage that were not finished
+	// (GET /storages/{name}/uploads)
+	ListUploads(ctx echo.Context, name StorageName) error
+	// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+	// (POST /support-bundle)
+	MakeSupportBundle(ctx echo.Context, params MakeSupportBundleParams) error
 	// ListTokens What programs show to be let in
 	// (GET /tokens)
 	ListTokens(ctx echo.Context) error
@@ -197,6 +209,15 @@ func (w *ServerInterfaceWrapper) ListAudit(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListAudit(ctx, params)
+	return err
+}
+
+// MakeBackup converts echo context to params.
+func (w *ServerInterfaceWrapper) MakeBackup(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.MakeBackup(ctx)
 	return err
 }
 
@@ -1128,6 +1149,79 @@ func (w *ServerInterfaceWrapper) ListStorages(ctx echo.Context) error {
 	return err
 }
 
+// ListStorageFiles converts echo context to params.
+func (w *ServerInterfaceWrapper) ListStorageFiles(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name StorageName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStorageFilesParams
+	// ------------- Optional query parameter "path" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "path", ctx.QueryParams(), &params.Path, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter path: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListStorageFiles(ctx, name, params)
+	return err
+}
+
+// ListUploads converts echo context to params.
+func (w *ServerInterfaceWrapper) ListUploads(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name StorageName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListUploads(ctx, name)
+	return err
+}
+
+// MakeSupportBundle converts echo context to params.
+func (w *ServerInterfaceWrapper) MakeSupportBundle(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MakeSupportBundleParams
+	// ------------- Optional query parameter "migrations" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "migrations", ctx.QueryParams(), &params.Migrations, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter migrations: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.MakeSupportBundle(ctx, params)
+	return err
+}
+
 // ListTokens converts echo context to params.
 func (w *ServerInterfaceWrapper) ListTokens(ctx echo.Context) error {
 	var err error
@@ -1298,6 +1392,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/batches/:batch/:order", wrapper.OrderBatch, options.OperationMiddlewares["orderBatch"]...)
 	router.GET(options.BaseURL+"/operations/:operation", wrapper.ReadOperation, options.OperationMiddlewares["readOperation"]...)
 	router.GET(options.BaseURL+"/storages", wrapper.ListStorages, options.OperationMiddlewares["listStorages"]...)
+	router.GET(options.BaseURL+"/storages/:name/files", wrapper.ListStorageFiles, options.OperationMiddlewares["listStorageFiles"]...)
+	router.GET(options.BaseURL+"/storages/:name/uploads", wrapper.ListUploads, options.OperationMiddlewares["listUploads"]...)
 	router.GET(options.BaseURL+"/appliances", wrapper.ListAppliances, options.OperationMiddlewares["listAppliances"]...)
 	router.GET(options.BaseURL+"/host", wrapper.ReadHost, options.OperationMiddlewares["readHost"]...)
 	router.POST(options.BaseURL+"/setup", wrapper.MakeFirstAdmin, options.OperationMiddlewares["makeFirstAdmin"]...)
@@ -1321,6 +1417,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/secrets/:secret", wrapper.DeleteSecret, options.OperationMiddlewares["deleteSecret"]...)
 	router.PUT(options.BaseURL+"/secrets/:secret", wrapper.PutSecret, options.OperationMiddlewares["putSecret"]...)
 	router.GET(options.BaseURL+"/audit", wrapper.ListAudit, options.OperationMiddlewares["listAudit"]...)
+	router.POST(options.BaseURL+"/backup", wrapper.MakeBackup, options.OperationMiddlewares["makeBackup"]...)
+	router.POST(options.BaseURL+"/support-bundle", wrapper.MakeSupportBundle, options.OperationMiddlewares["makeSupportBundle"]...)
 
 }
 
@@ -1427,6 +1525,51 @@ type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeBackupRequestObject struct {
+	Body *MakeBackupJSONRequestBody
+}
+
+type MakeBackupResponseObject interface {
+	VisitMakeBackupResponse(w http.ResponseWriter) error
+}
+
+type MakeBackup200ApplicationXTarResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response MakeBackup200ApplicationXTarResponse) VisitMakeBackupResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-tar")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type MakeBackupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeBackupdefaultApplicationProblemPlusJSONResponse) VisitMakeBackupResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2930,6 +3073,132 @@ func (response ListStoragesdefaultApplicationProblemPlusJSONResponse) VisitListS
 	return err
 }
 
+type ListStorageFilesRequestObject struct {
+	Name   StorageName `json:"name"`
+	Params ListStorageFilesParams
+}
+
+type ListStorageFilesResponseObject interface {
+	VisitListStorageFilesResponse(w http.ResponseWriter) error
+}
+
+type ListStorageFiles200JSONResponse StorageFileList
+
+func (response ListStorageFiles200JSONResponse) VisitListStorageFilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStorageFilesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListStorageFilesdefaultApplicationProblemPlusJSONResponse) VisitListStorageFilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUploadsRequestObject struct {
+	Name StorageName `json:"name"`
+}
+
+type ListUploadsResponseObject interface {
+	VisitListUploadsResponse(w http.ResponseWriter) error
+}
+
+type ListUploads200JSONResponse struct {
+	Items []Upload `json:"items"`
+}
+
+func (response ListUploads200JSONResponse) VisitListUploadsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUploadsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListUploadsdefaultApplicationProblemPlusJSONResponse) VisitListUploadsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeSupportBundleRequestObject struct {
+	Params MakeSupportBundleParams
+}
+
+type MakeSupportBundleResponseObject interface {
+	VisitMakeSupportBundleResponse(w http.ResponseWriter) error
+}
+
+type MakeSupportBundle200ApplicationGzipResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response MakeSupportBundle200ApplicationGzipResponse) VisitMakeSupportBundleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/gzip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type MakeSupportBundledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeSupportBundledefaultApplicationProblemPlusJSONResponse) VisitMakeSupportBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListTokensRequestObject struct {
 }
 
@@ -3239,6 +3508,9 @@ type StrictServerInterface interface {
 	// ListAudit Who did what, the newest first
 	// (GET /audit)
 	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
+	// MakeBackup Back up what the appliance keeps
+	// (POST /backup)
+	MakeBackup(ctx context.Context, request MakeBackupRequestObject) (MakeBackupResponseObject, error)
 	// ListBatches List batches, the newest first
 	// (GET /batches)
 	ListBatches(ctx context.Context, request ListBatchesRequestObject) (ListBatchesResponseObject, error)
@@ -3347,6 +3619,15 @@ type StrictServerInterface interface {
 	// ListStorages The storages that are configured, and who reaches them
 	// (GET /storages)
 	ListStorages(ctx context.Context, request ListStoragesRequestObject) (ListStoragesResponseObject, error)
+	// ListStorageFiles What is in a folder of a storage
+	// (GET /storages/{name}/files)
+	ListStorageFiles(ctx context.Context, request ListStorageFilesRequestObject) (ListStorageFilesResponseObject, error)
+	// ListUploads Uploads to this storage that were not finished
+	// (GET /storages/{name}/uploads)
+	ListUploads(ctx context.Context, request ListUploadsRequestObject) (ListUploadsResponseObject, error)
+	// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+	// (POST /support-bundle)
+	MakeSupportBundle(ctx context.Context, request MakeSupportBundleRequestObject) (MakeSupportBundleResponseObject, error)
 	// ListTokens What programs show to be let in
 	// (GET /tokens)
 	ListTokens(ctx context.Context, request ListTokensRequestObject) (ListTokensResponseObject, error)
@@ -3427,6 +3708,55 @@ func (sh *strictHandler) ListAudit(ctx echo.Context, params ListAuditParams) err
 		return err
 	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
 		return validResponse.VisitListAuditResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// MakeBackup operation middleware
+func (sh *strictHandler) MakeBackup(ctx echo.Context) error {
+	var request MakeBackupRequestObject
+
+	var body MakeBackupJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeBackup(ctx.Request().Context(), request.(MakeBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeBackup")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(MakeBackupResponseObject); ok {
+		return validResponse.VisitMakeBackupResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4580,6 +4910,82 @@ func (sh *strictHandler) ListStorages(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(ListStoragesResponseObject); ok {
 		return validResponse.VisitListStoragesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListStorageFiles operation middleware
+func (sh *strictHandler) ListStorageFiles(ctx echo.Context, name StorageName, params ListStorageFilesParams) error {
+	var request ListStorageFilesRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStorageFiles(ctx.Request().Context(), request.(ListStorageFilesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStorageFiles")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListStorageFilesResponseObject); ok {
+		return validResponse.VisitListStorageFilesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListUploads operation middleware
+func (sh *strictHandler) ListUploads(ctx echo.Context, name StorageName) error {
+	var request ListUploadsRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUploads(ctx.Request().Context(), request.(ListUploadsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUploads")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListUploadsResponseObject); ok {
+		return validResponse.VisitListUploadsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// MakeSupportBundle operation middleware
+func (sh *strictHandler) MakeSupportBundle(ctx echo.Context, params MakeSupportBundleParams) error {
+	var request MakeSupportBundleRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeSupportBundle(ctx.Request().Context(), request.(MakeSupportBundleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeSupportBundle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(MakeSupportBundleResponseObject); ok {
+		return validResponse.VisitMakeSupportBundleResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -16,18 +16,30 @@ import (
 
 	"hyper2kvm/agent/api"
 	"hyper2kvm/agent/auth"
+	"hyper2kvm/agent/backup"
+	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/upload"
 	"hyper2kvm/agent/worker"
+	"hyper2kvm/pipeline"
 )
 
 // Run serves until ctx ends. What runs then is stopped where it can be gone on with.
 // Out tells people where the API is, once it answers.
-func Run(ctx context.Context, s *config.Settings, version string, out io.Writer, log *slog.Logger) (err error) {
-	a := &agent{settings: s, version: version, log: log}
+func Run(ctx context.Context, s *config.Settings, version string, out io.Writer, log *slog.Logger) error {
+	return newAgent(s, version, log).run(ctx, out)
+}
+
+func newAgent(s *config.Settings, version string, log *slog.Logger) *agent {
+	recent := &Recent{}
+	return &agent{settings: s, version: version, recent: recent, log: slog.New(recent.Over(log.Handler()))}
+}
+
+func (a *agent) run(ctx context.Context, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, a.close()) }()
 	if err := a.open(ctx); err != nil {
 		return err
@@ -44,10 +56,12 @@ type agent struct {
 	settings *config.Settings
 	version  string
 	log      *slog.Logger
+	recent   *Recent
 	engine   *engine.Engine
 	gate     *auth.Gate
 	secrets  *seal.Secrets
 	storages storage.List
+	uploads  *upload.Receiver
 	hooks    hooks.Runner
 }
 
@@ -71,6 +85,9 @@ func (a *agent) open(ctx context.Context) error {
 	}
 	sealer, err := seal.Load(filepath.Join(a.settings.State, "seal.key"))
 	if err != nil {
+		return err
+	}
+	if a.uploads, err = upload.New(filepath.Join(a.settings.State, "uploads"), a.storages.Locate, time.Now); err != nil {
 		return err
 	}
 	opened := make(chan struct{})
@@ -142,7 +159,11 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	handler, err := api.New(api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Host: newHost(a.version).read, Version: a.version, Log: a.log})
+	c, err := a.apiConfig(provider)
+	if err != nil {
+		return err
+	}
+	handler, err := api.New(c)
 	if err != nil {
 		return err
 	}
@@ -159,6 +180,19 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 		a.log.Warn("systemd was not told of the end", "err", err)
 	}
 	return context.Cause(ctx)
+}
+
+func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
+	settings, err := a.settings.Dump()
+	if err != nil {
+		return api.Config{}, err
+	}
+	host, name := newHost(a.version), a.settings.Appliance.Name
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Uploads: a.uploads, Host: host.read, Version: a.version, Log: a.log,
+		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
+		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
+			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},
+	}, nil
 }
 
 // tell says that the agent is ready, to systemd and to people.
@@ -196,6 +230,9 @@ func (a *agent) care(ctx context.Context) {
 	go repeat(ctx, sweep, func() {
 		if err := a.gate.Sweep(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("what has ended could not be removed", "err", err)
+		}
+		if err := a.uploads.Sweep(); err != nil {
+			a.log.Warn("an upload that does not go on could not be removed", "err", err)
 		}
 	})
 	a.inform(ctx)

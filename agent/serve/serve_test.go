@@ -49,10 +49,11 @@ func TestMain(m *testing.M) {
 
 // appliance is an agent that runs in this process.
 type appliance struct {
-	folder string
-	out    *lines
-	end    context.CancelFunc
-	ended  chan error
+	folder  string
+	out     *lines
+	end     context.CancelFunc
+	ended   chan error
+	running *agent // in this process
 }
 
 // lines is what an agent prints.
@@ -102,9 +103,10 @@ func started(t testing.TB, folder, more string) *appliance {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	a := &appliance{folder, &lines{}, cancel, make(chan error, 1)}
+	a := &appliance{folder: folder, out: &lines{}, end: cancel, ended: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	go func() { a.ended <- Run(ctx, s, "test", a.out, log) }()
+	a.running = newAgent(s, "test", log)
+	go func() { a.ended <- a.running.run(ctx, a.out) }()
 	t.Cleanup(func() { a.stop(t) })
 	for limit := time.Now().Add(20 * time.Second); !strings.Contains(a.out.String(), "nobody has access yet"); time.Sleep(5 * time.Millisecond) {
 		select {

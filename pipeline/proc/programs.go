@@ -44,6 +44,7 @@ var Programs = []Program{
 	{Name: "btrfs", Package: "btrfs-progs", Usage: "fixers/guest: check btrfs"},
 	{Name: "fsck.fat", Package: "dosfstools", Usage: "fixers/guest: check FAT"},
 	{Name: "ntfs-3g", Package: "ntfs-3g", Usage: "fixers/guest: show NTFS"},
+	{Name: "journalctl", Package: "systemd", Usage: "agent/bundle: the agent's part of the journal", Build: true},
 	{Name: "systemd-analyze", Package: "systemd", Usage: "agent/serve: tests have systemd read the unit", Build: true},
 	{Name: "bash", Package: "bash", Usage: "build: ask the set-up script for its packages", Build: true},
 	{Name: "apt-config", Package: "apt", Usage: "testers/guests: how the mirror is reached", Build: true},

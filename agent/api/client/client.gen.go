@@ -108,6 +108,38 @@ type ClientInterface interface {
 	// Corresponds with GET /audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// MakeBackupWithBody Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeBackup Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackup(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListBatches List batches, the newest first
 	//
 	// Needs the role viewer. Without the migrations of each.
@@ -524,6 +556,76 @@ type ClientInterface interface {
 	// Corresponds with GET /storages (the `ListStorages` operationId).
 	ListStorages(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListStorageFiles What is in a folder of a storage
+	//
+	// Needs the role viewer. By name; nothing of folders in it. A path that leads out of
+	// the storage, by a link too, is refused. Names that are no UTF-8 are left out.
+	//
+	// Corresponds with GET /storages/{name}/files (the `ListStorageFiles` operationId).
+	ListStorageFiles(ctx context.Context, name StorageName, params *ListStorageFilesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadStorageFile Download a file of a storage
+	//
+	// Needs the role operator. Ranges are answered (`Range`, `If-Range`). `ETag` is of the file's size and time.
+	//
+	// Corresponds with GET /storages/{name}/files/{path} (the `ReadStorageFile` operationId).
+	ReadStorageFile(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUploads Uploads to this storage that were not finished
+	//
+	// Needs the role viewer. Those of this appliance; what does not go on for 7 days is removed.
+	//
+	// Corresponds with GET /storages/{name}/uploads (the `ListUploads` operationId).
+	ListUploads(ctx context.Context, name StorageName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DropUpload Give an upload up that was not finished
+	//
+	// Needs the role operator. What has come is removed; no file that is whole is.
+	//
+	// Corresponds with DELETE /storages/{name}/uploads/{path} (the `DropUpload` operationId).
+	DropUpload(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadUpload How much of an upload has come
+	//
+	// Needs the role operator. `HEAD` answers the headers alone.
+	//
+	// Corresponds with GET /storages/{name}/uploads/{path} (the `ReadUpload` operationId).
+	ReadUpload(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UploadPartWithBody Upload a file, or a part of one
+	//
+	// Needs the role operator. Puts a file into a folder of a storage for sources that is
+	// there. Until it is whole it has `.part` behind its name.
+	//
+	// The file's own address and a `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110,
+	// section 14.5) are all that a client must know, so one that has lost everything else
+	// asks for `Upload-Offset` and goes on there, and `curl --upload-file FILE -C OFFSET`
+	// does so by itself. Without the header the request brings the whole file.
+	// `bytes */SIZE` without a body has a file put in place that came whole before, when
+	// the answer was lost.
+	//
+	// `Repr-Digest: sha-256=:BASE64:` (RFC 9530) is the SHA-256 of the whole file. It
+	// comes with any part, at the latest with the last one; if what came is something
+	// else, it is removed.
+	//
+	// A file that is there is replaced only with `If-Match`: its ETag, or `*`. A request
+	// may bring 1 TiB. Each 64 KiB must come within 30 seconds.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /storages/{name}/uploads/{path} (the `UploadPart` operationId).
+	UploadPartWithBody(ctx context.Context, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+	//
+	// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+	// engine and the storages are, the log's end, the last migrations with their reports
+	// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+	// secret is blotted out; screens and logs of guests are as they are.
+	//
+	// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+	MakeSupportBundle(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListTokens What programs show to be let in
 	//
 	// Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -648,6 +750,58 @@ func (c *Client) ListAppliances(ctx context.Context, reqEditors ...RequestEditor
 // Corresponds with GET /audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeBackupWithBody Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *Client) MakeBackupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeBackupRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeBackup Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *Client) MakeBackup(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeBackupRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1564,6 +1718,146 @@ func (c *Client) ListStorages(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
+// ListStorageFiles What is in a folder of a storage
+//
+// Needs the role viewer. By name; nothing of folders in it. A path that leads out of
+// the storage, by a link too, is refused. Names that are no UTF-8 are left out.
+//
+// Corresponds with GET /storages/{name}/files (the `ListStorageFiles` operationId).
+func (c *Client) ListStorageFiles(ctx context.Context, name StorageName, params *ListStorageFilesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStorageFilesRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadStorageFile Download a file of a storage
+//
+// Needs the role operator. Ranges are answered (`Range`, `If-Range`). `ETag` is of the file's size and time.
+//
+// Corresponds with GET /storages/{name}/files/{path} (the `ReadStorageFile` operationId).
+func (c *Client) ReadStorageFile(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadStorageFileRequest(c.Server, name, path)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUploads Uploads to this storage that were not finished
+//
+// Needs the role viewer. Those of this appliance; what does not go on for 7 days is removed.
+//
+// Corresponds with GET /storages/{name}/uploads (the `ListUploads` operationId).
+func (c *Client) ListUploads(ctx context.Context, name StorageName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUploadsRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DropUpload Give an upload up that was not finished
+//
+// Needs the role operator. What has come is removed; no file that is whole is.
+//
+// Corresponds with DELETE /storages/{name}/uploads/{path} (the `DropUpload` operationId).
+func (c *Client) DropUpload(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDropUploadRequest(c.Server, name, path)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadUpload How much of an upload has come
+//
+// Needs the role operator. `HEAD` answers the headers alone.
+//
+// Corresponds with GET /storages/{name}/uploads/{path} (the `ReadUpload` operationId).
+func (c *Client) ReadUpload(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadUploadRequest(c.Server, name, path)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UploadPartWithBody Upload a file, or a part of one
+//
+// Needs the role operator. Puts a file into a folder of a storage for sources that is
+// there. Until it is whole it has `.part` behind its name.
+//
+// The file's own address and a `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110,
+// section 14.5) are all that a client must know, so one that has lost everything else
+// asks for `Upload-Offset` and goes on there, and `curl --upload-file FILE -C OFFSET`
+// does so by itself. Without the header the request brings the whole file.
+// `bytes */SIZE` without a body has a file put in place that came whole before, when
+// the answer was lost.
+//
+// `Repr-Digest: sha-256=:BASE64:` (RFC 9530) is the SHA-256 of the whole file. It
+// comes with any part, at the latest with the last one; if what came is something
+// else, it is removed.
+//
+// A file that is there is replaced only with `If-Match`: its ETag, or `*`. A request
+// may bring 1 TiB. Each 64 KiB must come within 30 seconds.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /storages/{name}/uploads/{path} (the `UploadPart` operationId).
+func (c *Client) UploadPartWithBody(ctx context.Context, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUploadPartRequestWithBody(c.Server, name, path, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeSupportBundle All that helps to find out what went wrong, and nothing secret
+//
+// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+// engine and the storages are, the log's end, the last migrations with their reports
+// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+// secret is blotted out; screens and logs of guests are as they are.
+//
+// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+func (c *Client) MakeSupportBundle(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeSupportBundleRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListTokens What programs show to be let in
 //
 // Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -1852,6 +2146,46 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewMakeBackupRequest calls the generic MakeBackup builder with application/json body
+func NewMakeBackupRequest(server string, body MakeBackupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewMakeBackupRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewMakeBackupRequestWithBody constructs an http.Request for the MakeBackup method, with any body, and a specified content type
+func NewMakeBackupRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/backup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -3596,6 +3930,360 @@ func NewListStoragesRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListStorageFilesRequest constructs an http.Request for the ListStorageFiles method
+func NewListStorageFilesRequest(server string, name StorageName, params *ListStorageFilesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storages/%s/files", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "path", params.Path, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadStorageFileRequest constructs an http.Request for the ReadStorageFile method
+func NewReadStorageFileRequest(server string, name StorageName, path FilePath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "path", path, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storages/%s/files/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListUploadsRequest constructs an http.Request for the ListUploads method
+func NewListUploadsRequest(server string, name StorageName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storages/%s/uploads", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDropUploadRequest constructs an http.Request for the DropUpload method
+func NewDropUploadRequest(server string, name StorageName, path FilePath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "path", path, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storages/%s/uploads/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadUploadRequest constructs an http.Request for the ReadUpload method
+func NewReadUploadRequest(server string, name StorageName, path FilePath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "path", path, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storages/%s/uploads/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUploadPartRequestWithBody constructs an http.Request for the UploadPart method, with any body, and a specified content type
+func NewUploadPartRequestWithBody(server string, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "path", path, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storages/%s/uploads/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Content-Range", params.ContentRange, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Content-Range", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Repr-Digest", params.ReprDigest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Repr-Digest", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam2)
+
+	}
+
+	return req, nil
+}
+
+// NewMakeSupportBundleRequest constructs an http.Request for the MakeSupportBundle method
+func NewMakeSupportBundleRequest(server string, params *MakeSupportBundleParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/support-bundle")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "migrations", params.Migrations, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListTokensRequest constructs an http.Request for the ListTokens method
 func NewListTokensRequest(server string) (*http.Request, error) {
 	var err error
@@ -3942,6 +4630,38 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
+
+	// MakeBackupWithBodyWithResponse Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error)
+
+	// MakeBackupWithResponse Back up what the appliance keeps
+	//
+	// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+	// audit log and what is kept of migrations, made while the appliance runs;
+	// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+	//
+	// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+	// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+	// with that: the keys that seal secrets, the certificate's. It is sent in the body
+	// since addresses are logged.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /backup (the `MakeBackup` operationId).
+	MakeBackupWithResponse(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error)
 
 	// ListBatchesWithResponse List batches, the newest first
 	//
@@ -4413,6 +5133,88 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /storages (the `ListStorages` operationId).
 	ListStoragesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListStoragesResponse, error)
 
+	// ListStorageFilesWithResponse What is in a folder of a storage
+	//
+	// Needs the role viewer. By name; nothing of folders in it. A path that leads out of
+	// the storage, by a link too, is refused. Names that are no UTF-8 are left out.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /storages/{name}/files (the `ListStorageFiles` operationId).
+	ListStorageFilesWithResponse(ctx context.Context, name StorageName, params *ListStorageFilesParams, reqEditors ...RequestEditorFn) (*ListStorageFilesResponse, error)
+
+	// ReadStorageFileWithResponse Download a file of a storage
+	//
+	// Needs the role operator. Ranges are answered (`Range`, `If-Range`). `ETag` is of the file's size and time.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /storages/{name}/files/{path} (the `ReadStorageFile` operationId).
+	ReadStorageFileWithResponse(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*ReadStorageFileResponse, error)
+
+	// ListUploadsWithResponse Uploads to this storage that were not finished
+	//
+	// Needs the role viewer. Those of this appliance; what does not go on for 7 days is removed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /storages/{name}/uploads (the `ListUploads` operationId).
+	ListUploadsWithResponse(ctx context.Context, name StorageName, reqEditors ...RequestEditorFn) (*ListUploadsResponse, error)
+
+	// DropUploadWithResponse Give an upload up that was not finished
+	//
+	// Needs the role operator. What has come is removed; no file that is whole is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /storages/{name}/uploads/{path} (the `DropUpload` operationId).
+	DropUploadWithResponse(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*DropUploadResponse, error)
+
+	// ReadUploadWithResponse How much of an upload has come
+	//
+	// Needs the role operator. `HEAD` answers the headers alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /storages/{name}/uploads/{path} (the `ReadUpload` operationId).
+	ReadUploadWithResponse(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*ReadUploadResponse, error)
+
+	// UploadPartWithBodyWithResponse Upload a file, or a part of one
+	//
+	// Needs the role operator. Puts a file into a folder of a storage for sources that is
+	// there. Until it is whole it has `.part` behind its name.
+	//
+	// The file's own address and a `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110,
+	// section 14.5) are all that a client must know, so one that has lost everything else
+	// asks for `Upload-Offset` and goes on there, and `curl --upload-file FILE -C OFFSET`
+	// does so by itself. Without the header the request brings the whole file.
+	// `bytes */SIZE` without a body has a file put in place that came whole before, when
+	// the answer was lost.
+	//
+	// `Repr-Digest: sha-256=:BASE64:` (RFC 9530) is the SHA-256 of the whole file. It
+	// comes with any part, at the latest with the last one; if what came is something
+	// else, it is removed.
+	//
+	// A file that is there is replaced only with `If-Match`: its ETag, or `*`. A request
+	// may bring 1 TiB. Each 64 KiB must come within 30 seconds.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /storages/{name}/uploads/{path} (the `UploadPart` operationId).
+	UploadPartWithBodyWithResponse(ctx context.Context, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadPartResponse, error)
+
+	// MakeSupportBundleWithResponse All that helps to find out what went wrong, and nothing secret
+	//
+	// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+	// engine and the storages are, the log's end, the last migrations with their reports
+	// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+	// secret is blotted out; screens and logs of guests are as they are.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+	MakeSupportBundleWithResponse(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*MakeSupportBundleResponse, error)
+
 	// ListTokensWithResponse What programs show to be let in
 	//
 	// Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -4625,6 +5427,47 @@ func (r ListAuditResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type MakeBackupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeBackupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeBackupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeBackupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeBackupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeBackupResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6586,6 +7429,369 @@ func (r ListStoragesResponse) ContentType() string {
 	return ""
 }
 
+type ListStorageFilesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StorageFileList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStorageFilesResponse) GetJSON200() *StorageFileList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListStorageFilesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStorageFilesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStorageFilesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStorageFilesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStorageFilesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReadStorageFileResponse200Headers the declared response headers of an HTTP 200 response for ReadStorageFile
+type ReadStorageFileResponse200Headers struct {
+	ETag string
+}
+
+// ReadStorageFileResponse206Headers the declared response headers of an HTTP 206 response for ReadStorageFile
+type ReadStorageFileResponse206Headers struct {
+	ETag string
+}
+
+type ReadStorageFileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReadStorageFileResponse200Headers
+	// Headers206 the parsed response headers for an HTTP 206 response
+	Headers206 *ReadStorageFileResponse206Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadStorageFileResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadStorageFileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadStorageFileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadStorageFileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadStorageFileResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListUploadsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Upload `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListUploadsResponse) GetJSON200() *struct {
+	Items []Upload `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListUploadsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListUploadsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListUploadsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListUploadsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListUploadsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DropUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DropUploadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DropUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DropUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DropUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DropUploadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReadUploadResponse200Headers the declared response headers of an HTTP 200 response for ReadUpload
+type ReadUploadResponse200Headers struct {
+	UploadOffset int64
+}
+
+type ReadUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Upload
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReadUploadResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadUploadResponse) GetJSON200() *Upload {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadUploadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadUploadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UploadPartResponse201Headers the declared response headers of an HTTP 201 response for UploadPart
+type UploadPartResponse201Headers struct {
+	ETag         string
+	Location     string
+	UploadOffset int64
+}
+
+// UploadPartResponse202Headers the declared response headers of an HTTP 202 response for UploadPart
+type UploadPartResponse202Headers struct {
+	UploadOffset int64
+}
+
+type UploadPartResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Upload
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Upload
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *UploadPartResponse201Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *UploadPartResponse202Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r UploadPartResponse) GetJSON201() *Upload {
+	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r UploadPartResponse) GetJSON202() *Upload {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UploadPartResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UploadPartResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UploadPartResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UploadPartResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UploadPartResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type MakeSupportBundleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeSupportBundleResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeSupportBundleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeSupportBundleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeSupportBundleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeSupportBundleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListTokensResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6995,6 +8201,50 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 		return nil, err
 	}
 	return ParseListAuditResponse(rsp)
+}
+
+// MakeBackupWithBodyWithResponse Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *ClientWithResponses) MakeBackupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error) {
+	rsp, err := c.MakeBackupWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeBackupResponse(rsp)
+}
+
+// MakeBackupWithResponse Back up what the appliance keeps
+//
+// Needs the role admin. A tar archive of migrations, users, tokens, sealed secrets, the
+// audit log and what is kept of migrations, made while the appliance runs;
+// `hyper2kvm restore` makes an appliance of it. Disks and results are not in it.
+//
+// It holds no key and opens nothing: secrets are sealed, passwords and tokens are
+// hashes. With a `passphrase` the appliance's private files are in it too, encrypted
+// with that: the keys that seal secrets, the certificate's. It is sent in the body
+// since addresses are logged.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /backup (the `MakeBackup` operationId).
+func (c *ClientWithResponses) MakeBackupWithResponse(ctx context.Context, body MakeBackupJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeBackupResponse, error) {
+	rsp, err := c.MakeBackup(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeBackupResponse(rsp)
 }
 
 // ListBatchesWithResponse List batches, the newest first
@@ -7761,6 +9011,130 @@ func (c *ClientWithResponses) ListStoragesWithResponse(ctx context.Context, reqE
 	return ParseListStoragesResponse(rsp)
 }
 
+// ListStorageFilesWithResponse What is in a folder of a storage
+//
+// Needs the role viewer. By name; nothing of folders in it. A path that leads out of
+// the storage, by a link too, is refused. Names that are no UTF-8 are left out.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /storages/{name}/files (the `ListStorageFiles` operationId).
+func (c *ClientWithResponses) ListStorageFilesWithResponse(ctx context.Context, name StorageName, params *ListStorageFilesParams, reqEditors ...RequestEditorFn) (*ListStorageFilesResponse, error) {
+	rsp, err := c.ListStorageFiles(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStorageFilesResponse(rsp)
+}
+
+// ReadStorageFileWithResponse Download a file of a storage
+//
+// Needs the role operator. Ranges are answered (`Range`, `If-Range`). `ETag` is of the file's size and time.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /storages/{name}/files/{path} (the `ReadStorageFile` operationId).
+func (c *ClientWithResponses) ReadStorageFileWithResponse(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*ReadStorageFileResponse, error) {
+	rsp, err := c.ReadStorageFile(ctx, name, path, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadStorageFileResponse(rsp)
+}
+
+// ListUploadsWithResponse Uploads to this storage that were not finished
+//
+// Needs the role viewer. Those of this appliance; what does not go on for 7 days is removed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /storages/{name}/uploads (the `ListUploads` operationId).
+func (c *ClientWithResponses) ListUploadsWithResponse(ctx context.Context, name StorageName, reqEditors ...RequestEditorFn) (*ListUploadsResponse, error) {
+	rsp, err := c.ListUploads(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListUploadsResponse(rsp)
+}
+
+// DropUploadWithResponse Give an upload up that was not finished
+//
+// Needs the role operator. What has come is removed; no file that is whole is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /storages/{name}/uploads/{path} (the `DropUpload` operationId).
+func (c *ClientWithResponses) DropUploadWithResponse(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*DropUploadResponse, error) {
+	rsp, err := c.DropUpload(ctx, name, path, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDropUploadResponse(rsp)
+}
+
+// ReadUploadWithResponse How much of an upload has come
+//
+// Needs the role operator. `HEAD` answers the headers alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /storages/{name}/uploads/{path} (the `ReadUpload` operationId).
+func (c *ClientWithResponses) ReadUploadWithResponse(ctx context.Context, name StorageName, path FilePath, reqEditors ...RequestEditorFn) (*ReadUploadResponse, error) {
+	rsp, err := c.ReadUpload(ctx, name, path, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadUploadResponse(rsp)
+}
+
+// UploadPartWithBodyWithResponse Upload a file, or a part of one
+//
+// Needs the role operator. Puts a file into a folder of a storage for sources that is
+// there. Until it is whole it has `.part` behind its name.
+//
+// The file's own address and a `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110,
+// section 14.5) are all that a client must know, so one that has lost everything else
+// asks for `Upload-Offset` and goes on there, and `curl --upload-file FILE -C OFFSET`
+// does so by itself. Without the header the request brings the whole file.
+// `bytes */SIZE` without a body has a file put in place that came whole before, when
+// the answer was lost.
+//
+// `Repr-Digest: sha-256=:BASE64:` (RFC 9530) is the SHA-256 of the whole file. It
+// comes with any part, at the latest with the last one; if what came is something
+// else, it is removed.
+//
+// A file that is there is replaced only with `If-Match`: its ETag, or `*`. A request
+// may bring 1 TiB. Each 64 KiB must come within 30 seconds.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /storages/{name}/uploads/{path} (the `UploadPart` operationId).
+func (c *ClientWithResponses) UploadPartWithBodyWithResponse(ctx context.Context, name StorageName, path FilePath, params *UploadPartParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadPartResponse, error) {
+	rsp, err := c.UploadPartWithBody(ctx, name, path, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUploadPartResponse(rsp)
+}
+
+// MakeSupportBundleWithResponse All that helps to find out what went wrong, and nothing secret
+//
+// Needs the role admin. A tar.gz of versions, settings, what the host can run, how the
+// engine and the storages are, the log's end, the last migrations with their reports
+// and evidence. It goes to whoever asks for it, and nowhere else. What looks like a
+// secret is blotted out; screens and logs of guests are as they are.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /support-bundle (the `MakeSupportBundle` operationId).
+func (c *ClientWithResponses) MakeSupportBundleWithResponse(ctx context.Context, params *MakeSupportBundleParams, reqEditors ...RequestEditorFn) (*MakeSupportBundleResponse, error) {
+	rsp, err := c.MakeSupportBundle(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeSupportBundleResponse(rsp)
+}
+
 // ListTokensWithResponse What programs show to be let in
 //
 // Needs the role viewer, who sees their own; an admin sees all. Those that have run out are listed for 30 days.
@@ -7995,6 +9369,32 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseMakeBackupResponse parses an HTTP response from a MakeBackupWithResponse call
+func ParseMakeBackupResponse(rsp *http.Response) (*MakeBackupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeBackupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -9554,6 +10954,301 @@ func ParseListStoragesResponse(rsp *http.Response) (*ListStoragesResponse, error
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListStorageFilesResponse parses an HTTP response from a ListStorageFilesWithResponse call
+func ParseListStorageFilesResponse(rsp *http.Response) (*ListStorageFilesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStorageFilesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StorageFileList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReadStorageFileResponse parses an HTTP response from a ReadStorageFileWithResponse call
+func ParseReadStorageFileResponse(rsp *http.Response) (*ReadStorageFileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadStorageFileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReadStorageFileResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 206:
+		var headers ReadStorageFileResponse206Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers206 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListUploadsResponse parses an HTTP response from a ListUploadsWithResponse call
+func ParseListUploadsResponse(rsp *http.Response) (*ListUploadsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListUploadsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Upload `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDropUploadResponse parses an HTTP response from a DropUploadWithResponse call
+func ParseDropUploadResponse(rsp *http.Response) (*DropUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DropUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReadUploadResponse parses an HTTP response from a ReadUploadWithResponse call
+func ParseReadUploadResponse(rsp *http.Response) (*ReadUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Upload
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReadUploadResponse200Headers
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUploadPartResponse parses an HTTP response from a UploadPartWithResponse call
+func ParseUploadPartResponse(rsp *http.Response) (*UploadPartResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UploadPartResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Upload
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Upload
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers UploadPartResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode == 202:
+		var headers UploadPartResponse202Headers
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseMakeSupportBundleResponse parses an HTTP response from a MakeSupportBundleWithResponse call
+func ParseMakeSupportBundleResponse(rsp *http.Response) (*MakeSupportBundleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeSupportBundleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

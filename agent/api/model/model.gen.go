@@ -475,6 +475,30 @@ func (e StorageUse) Valid() bool {
 	}
 }
 
+// Defines values for StorageFileKind.
+const (
+	StorageFileKindFile   StorageFileKind = "file"
+	StorageFileKindFolder StorageFileKind = "folder"
+	StorageFileKindLink   StorageFileKind = "link"
+	StorageFileKindOther  StorageFileKind = "other"
+)
+
+// Valid indicates whether the value is a known member of the StorageFileKind enum.
+func (e StorageFileKind) Valid() bool {
+	switch e {
+	case StorageFileKindFile:
+		return true
+	case StorageFileKindFolder:
+		return true
+	case StorageFileKindLink:
+		return true
+	case StorageFileKindOther:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TargetFormat.
 const (
 	TargetFormatQcow2 TargetFormat = "qcow2"
@@ -637,6 +661,12 @@ type AuditEntry struct {
 
 // AuditEntryOutcome defines model for AuditEntry.Outcome.
 type AuditEntryOutcome string
+
+// BackupRequest defines model for BackupRequest.
+type BackupRequest struct {
+	// Passphrase that encrypts the private files; without it they are left out
+	Passphrase string `json:"passphrase,omitempty,omitzero"`
+}
 
 // Batch defines model for Batch.
 type Batch struct {
@@ -1148,6 +1178,27 @@ type Storage struct {
 // StorageUse defines model for Storage.Use.
 type StorageUse string
 
+// StorageFile defines model for StorageFile.
+type StorageFile struct {
+	Changed time.Time       `json:"changed"`
+	Kind    StorageFileKind `json:"kind"`
+	Name    string          `json:"name"`
+
+	// Size bytes; 0 for what is no file
+	Size int64 `json:"size"`
+}
+
+// StorageFileKind defines model for StorageFile.Kind.
+type StorageFileKind string
+
+// StorageFileList defines model for StorageFileList.
+type StorageFileList struct {
+	Items []StorageFile `json:"items"`
+
+	// Next the cursor of the next page
+	Next string `json:"next,omitempty,omitzero"`
+}
+
 // Target where the results go
 type Target struct {
 	// ClusterSize bytes, a power of 2; qcow2 alone
@@ -1214,6 +1265,22 @@ type Token struct {
 // TokenID defines model for TokenID.
 type TokenID = string
 
+// Upload defines model for Upload.
+type Upload struct {
+	Began time.Time `json:"began"`
+
+	// By who began it
+	By      string    `json:"by"`
+	Changed time.Time `json:"changed"`
+
+	// Offset how much has come, bytes
+	Offset int64  `json:"offset"`
+	Path   string `json:"path"`
+
+	// Size of the whole file, bytes
+	Size int64 `json:"size"`
+}
+
 // User defines model for User.
 type User struct {
 	Created     time.Time `json:"created"`
@@ -1249,8 +1316,17 @@ type Verified struct {
 // BatchName defines model for BatchName.
 type BatchName = ID
 
+// ContentRange defines model for ContentRange.
+type ContentRange = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
+
+// FileIfMatch defines model for FileIfMatch.
+type FileIfMatch = string
+
+// FilePath defines model for FilePath.
+type FilePath = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -1263,6 +1339,12 @@ type Limit = int
 
 // MigrationID defines model for MigrationID.
 type MigrationID = ID
+
+// ReprDigest defines model for ReprDigest.
+type ReprDigest = string
+
+// StorageName defines model for StorageName.
+type StorageName = string
 
 // Accepted defines model for Accepted.
 type Accepted = Operation
@@ -1453,6 +1535,33 @@ type ChangePasswordJSONBody struct {
 	Password Password `json:"password"`
 }
 
+// ListStorageFilesParams defines parameters for ListStorageFiles.
+type ListStorageFilesParams struct {
+	// Path of the folder; the storage's own if absent
+	Path  string `form:"path,omitempty" json:"path,omitempty,omitzero"`
+	Limit Limit  `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor `next` of the page before
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// UploadPartParams defines parameters for UploadPart.
+type UploadPartParams struct {
+	ContentRange ContentRange `json:"Content-Range,omitempty,omitzero"`
+
+	// ReprDigest of the whole file
+	ReprDigest ReprDigest `json:"Repr-Digest,omitempty,omitzero"`
+
+	// IfMatch the ETag of the file that is to be replaced
+	IfMatch FileIfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// MakeSupportBundleParams defines parameters for MakeSupportBundle.
+type MakeSupportBundleParams struct {
+	// Migrations how many of the last ones are in it
+	Migrations int `form:"migrations,omitempty" json:"migrations,omitempty,omitzero"`
+}
+
 // CreateTokenJSONBody defines parameters for CreateToken.
 type CreateTokenJSONBody struct {
 	// Life seconds
@@ -1485,6 +1594,9 @@ type ChangeUserJSONBody struct {
 	// Role each may do what those before it may
 	Role Role `json:"role,omitempty,omitzero"`
 }
+
+// MakeBackupJSONRequestBody defines body for MakeBackup for application/json ContentType.
+type MakeBackupJSONRequestBody = BackupRequest
 
 // SubmitBatchJSONRequestBody defines body for SubmitBatch for application/json ContentType.
 type SubmitBatchJSONRequestBody = BatchRequest
