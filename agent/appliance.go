@@ -95,9 +95,10 @@ func (a *app) sides(c *cobra.Command) error {
 
 // onlyHere are the commands that no appliance does, with what to do instead.
 var onlyHere = map[string]string{
-	"apply":  "let the plan be reviewed there: migrate --approval required, then approve",
-	"serve":  "it is the appliance",
-	"config": "settings are files of the appliance's",
+	"apply":   "let the plan be reviewed there: migrate --approval required, then approve",
+	"serve":   "it is the appliance",
+	"restore": "it makes the appliance that then answers",
+	"config":  "settings are files of the appliance's",
 }
 
 // place checks that a command can be done where it is to be.

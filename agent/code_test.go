@@ -21,8 +21,15 @@ import (
 func served(t *testing.T) (socket string) {
 	t.Helper()
 	folder := t.TempDir()
-	socket = filepath.Join(folder, "agent.sock")
-	settings := filepath.Join(folder, "agent.yaml")
+	settled(t, folder)
+	return servedIn(t, folder)
+}
+
+// settled puts settings and storages into a folder.
+func settled(t *testing.T, folder string) (settings string) {
+	t.Helper()
+	socket := filepath.Join(folder, "agent.sock")
+	settings = filepath.Join(folder, "agent.yaml")
 	text := fmt.Sprintf("state: %[1]s/state\nlisten: [{unix: %[2]s}]\nstorages: [{name: s, path: %[1]s/s, use: source}, {name: t, path: %[1]s/t, use: target}]\n", folder, socket)
 	for _, name := range []string{"s", "t"} {
 		if err := os.Mkdir(filepath.Join(folder, name), 0o755); err != nil {
@@ -32,6 +39,14 @@ func served(t *testing.T) (socket string) {
 	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return settings
+}
+
+// servedIn runs an agent with the settings in a folder.
+func servedIn(t *testing.T, folder string) (socket string) {
+	t.Helper()
+	socket = filepath.Join(folder, "agent.sock")
+	settings := filepath.Join(folder, "agent.yaml")
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context())) // it ends in the cleanup
 	ended := make(chan int, 1)
 	var stdout, stderr bytes.Buffer

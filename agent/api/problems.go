@@ -41,6 +41,7 @@ var known = []struct {
 	{engine.ErrReused, http.StatusUnprocessableEntity, "key-reused", "send another Idempotency-Key"},
 	{engine.ErrChanged, http.StatusPreconditionFailed, "changed", "read it again, and decide anew"},
 	{engine.ErrNotNow, http.StatusConflict, "not-now", ""},
+	{engine.ErrVersion, http.StatusConflict, "other-version", "update this appliance; it leaves the record as it is"},
 	{engine.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large", ""},
 	{errSpec, http.StatusUnprocessableEntity, "bad-spec", ""},
 	{backup.ErrBusy, http.StatusConflict, "not-now", "wait until that has ended"},

@@ -26,13 +26,6 @@ import (
 	"hyper2kvm/agent/seal"
 )
 
-// plays is a worker that is done at once. It proves nothing of migrations.
-type plays struct{}
-
-func (plays) Work(context.Context, engine.Job) (engine.Result, error) {
-	return engine.Result{Verdict: model.VerdictProved}, nil
-}
-
 // appliance is an engine with all that an agent keeps in it.
 type appliance struct {
 	*engine.Engine
@@ -44,7 +37,7 @@ type appliance struct {
 func opened(t *testing.T, state string) *appliance {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e, err := engine.Open(t.Context(), engine.Config{State: state, Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 2, Lease: 5 * time.Second, Worker: plays{}, Log: log})
+	e, err := engine.Open(t.Context(), engine.Config{State: state, Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 2, Lease: 5 * time.Second, Worker: every{}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

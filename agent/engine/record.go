@@ -79,6 +79,7 @@ var (
 	ErrChanged  = errors.New("the migration has changed meanwhile")
 	ErrNotNow   = errors.New("not in this state")
 	ErrTooLarge = errors.New("too large")
+	ErrVersion  = errors.New("written by another version of this program")
 )
 
 // maxOperations is how many operations are kept of a migration.
@@ -183,7 +184,7 @@ func decode(text []byte, revision uint64) (Record, error) {
 		return r, fmt.Errorf("a migration's record is damaged: %w", err)
 	}
 	if r.Version != recordVersion {
-		return r, fmt.Errorf("the record of %s is of version %d, this program reads version %d", r.ID, r.Version, recordVersion)
+		return r, fmt.Errorf("%w: the record of %s is of version %d, and this one reads version %d", ErrVersion, r.ID, r.Version, recordVersion)
 	}
 	r.Revision = int64(revision)
 	return r, nil
