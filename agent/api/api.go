@@ -21,6 +21,7 @@ import (
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	Secrets  *seal.Secrets
 	Provider Provider // nil: people log in here alone
 	Storages storage.List
+	Fleet    *fleet.Registry                           // nil if appliances share an existing NATS
 	Host     func(context.Context) (model.Host, error) // what this host can run
 	Version  string
 	Log      *slog.Logger
