@@ -120,7 +120,7 @@ data in a file that ends in .raw or .img, or a block device.
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
 	a.addAppliance(root)
 	root.AddCommand(a.migrations()...)
-	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.restore(), a.code(), a.versionCommand())
+	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.restore(), a.fleet(), a.code(), a.versionCommand())
 	return root
 }
 

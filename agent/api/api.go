@@ -23,6 +23,7 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/upload"
@@ -43,6 +44,7 @@ type Config struct {
 	Uploads  *upload.Receiver // to the storages
 	Backup   *backup.Source
 	Bundle   *bundle.Source
+	Fleet    *fleet.Registry                           // nil if appliances share an existing NATS
 	Host     func(context.Context) (model.Host, error) // what this host can run
 	Version  string
 	Log      *slog.Logger

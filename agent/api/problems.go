@@ -19,6 +19,7 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/upload"
@@ -63,6 +64,12 @@ var known = []struct {
 	{upload.ErrShort, http.StatusBadRequest, "cut-short", "go on at Upload-Offset"},
 	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
 	{errBegun, http.StatusConflict, "begun", "ask an admin to add a user; whoever has lost all access restores a backup"},
+	{fleet.ErrToken, http.StatusForbidden, "bad-token", ""},
+	{fleet.ErrInput, http.StatusUnprocessableEntity, "bad-input", ""},
+	{fleet.ErrWorker, http.StatusConflict, "not-here", ""},
+	{fleet.ErrUnknown, http.StatusNotFound, "not-there", "list the appliances"},
+	{fleet.ErrThere, http.StatusConflict, "appliance-works", ""},
+	{errExternal, http.StatusConflict, "no-fleet", ""},
 	{auth.ErrUnauthenticated, http.StatusUnauthorized, "unauthenticated", "log in, or send a token that is not revoked or over"},
 	{auth.ErrForbidden, http.StatusForbidden, "forbidden", "ask somebody who has the role"},
 	{auth.ErrWrong, http.StatusUnauthorized, "wrong-password", ""},

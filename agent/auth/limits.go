@@ -64,6 +64,14 @@ type attempt struct {
 	counted        bool // for the person
 }
 
+// Attempt counts one to get in by a secret that is not a person's, as those to log in
+// are, or returns a TooManyError. It is ended with ErrNoCode if the secret was wrong, and
+// with nil if it was right.
+func (g *Gate) Attempt(from netip.Addr) (ended func(error), err error) {
+	a, err := g.limits.begin(g.now(), from, "")
+	return func(err error) { a.ended(g.now(), err) }, err
+}
+
 // begin takes what an attempt costs, or returns a TooManyError.
 func (l *limits) begin(now time.Time, from netip.Addr, name string) (attempt, error) {
 	if !userName.MatchString(name) {

@@ -39,6 +39,9 @@ func (c *checker) engine() {
 
 func (c *checker) cluster(cluster *Cluster) {
 	c.address("engine.cluster.listen", cluster.Listen)
+	if cluster.Workers != "" {
+		c.address("engine.cluster.workers", cluster.Workers)
+	}
 	if !slices.ContainsFunc(cluster.Peers, func(p Peer) bool { return p.Name == c.Appliance.Name }) {
 		c.wrong("engine.cluster.peers", "none is this appliance, %s: name all that vote, or set appliance.name", c.Appliance.Name)
 	}

@@ -103,14 +103,15 @@ type Hub struct {
 // Worker joins a hub.
 type Worker struct {
 	Hub    string `json:"hub"`
-	Secret string `json:"secret,omitempty"` // of the token to join with
+	Secret string `json:"secret,omitempty"` // the credential that holds the token to join with
 }
 
 // Cluster is appliances that vote.
 type Cluster struct {
-	Name   string `json:"name"`
-	Listen string `json:"listen"`
-	Peers  []Peer `json:"peers"` // 3 or 5, this appliance among them
+	Name    string `json:"name"`
+	Listen  string `json:"listen"`
+	Workers string `json:"workers,omitempty"` // where workers join; "": none can
+	Peers   []Peer `json:"peers"`             // 3 or 5, this appliance among them
 }
 
 // Peer is one that votes.
@@ -123,6 +124,7 @@ type Peer struct {
 type ExternalNATS struct {
 	URL         string `json:"url"`
 	Credentials string `json:"credentials,omitempty"` // a file, or credential:NAME
+	CA          string `json:"ca,omitempty"`
 }
 
 // Hooks is what migrations may run, by name.

@@ -50,6 +50,7 @@ func allIn(state model.State) func(model.Batch) bool {
 }
 
 func TestABatchRunsAsManyAtOnceAsItSays(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 6, each: 5 * time.Millisecond}
 	c := config(t, w)
 	c.Capacity = 10
@@ -71,6 +72,7 @@ func TestABatchRunsAsManyAtOnceAsItSays(t *testing.T) {
 // A limit is for migrations: what is done with a result afterwards does not wait for
 // room, and does not take it up and give it back again and again.
 func TestWhatFollowsAMigrationWaitsForNoRoom(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 100, each: 10 * time.Millisecond}
 	c := config(t, w)
 	c.Limits = map[string]int{"storage:from": 1}
@@ -97,6 +99,7 @@ func (s *stepper) reach(t *testing.T, id string, n int) {
 }
 
 func TestABatchIsSubmittedOnce(t *testing.T) {
+	t.Parallel()
 	e := opened(t, config(t, quick(t)))
 	begun(t, e, wave("w", 3, 0))
 	comes(t, e, "w", allIn(model.StateDone))
@@ -121,6 +124,7 @@ func TestABatchIsSubmittedOnce(t *testing.T) {
 }
 
 func TestABatchIsPausedResumedAndForgotten(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 20, each: 5 * time.Millisecond}
 	e := opened(t, config(t, w))
 	begun(t, e, wave("w", 8, 2))
@@ -156,6 +160,7 @@ func TestABatchIsPausedResumedAndForgotten(t *testing.T) {
 }
 
 func TestABatchIsGivenUpAndTriedAgain(t *testing.T) {
+	t.Parallel()
 	w := quick(t)
 	e := opened(t, config(t, w))
 	b := wave("w", 4, 0)
@@ -180,6 +185,7 @@ func TestABatchIsGivenUpAndTriedAgain(t *testing.T) {
 }
 
 func TestTheExpectedOrderIsThatOfPrioritiesAndGroups(t *testing.T) {
+	t.Parallel()
 	c := config(t, quick(t))
 	c.Capacity = 0
 	e := opened(t, c)
@@ -206,6 +212,7 @@ func TestTheExpectedOrderIsThatOfPrioritiesAndGroups(t *testing.T) {
 
 // A batch of which only the record was written is begun by the next start.
 func TestABatchThatWasOnlyNotedIsBegunByTheNextStart(t *testing.T) {
+	t.Parallel()
 	c := config(t, quick(t))
 	e, err := Open(t.Context(), c)
 	if err != nil {
@@ -222,13 +229,15 @@ func TestABatchThatWasOnlyNotedIsBegunByTheNextStart(t *testing.T) {
 
 // TestABatchThatIsHalfSubmittedIsCompleted kills an appliance while it begins a batch.
 func TestABatchThatIsHalfSubmittedIsCompleted(t *testing.T) {
+	t.Parallel()
 	const n = 30
 	halves := 0
 	for round := range 3 {
 		name := fmt.Sprintf("w%d", round)
-		p := played{State: t.TempDir(), Name: "a1", Lease: time.Second, Each: time.Millisecond, Capacity: 8, Folder: t.TempDir(), Steps: 1, Shape: Shape{Listen: freePort(t)}}
+		f, state := founded(t)
+		p := played{State: state, Name: "a1", Lease: time.Second, Each: time.Millisecond, Capacity: 8, Folder: t.TempDir(), Steps: 1, Shape: Shape{Listen: freePort(t)}}
 		a := p.start(t)
-		watch := observer(t, Shape{URL: "nats://" + p.Shape.Listen})
+		watch := observer(t, f, p.Shape)
 		there := func() int { return watch.table.count(func(r seen) bool { return r.Batch == name }) }
 		if err := json.NewEncoder(a.input).Encode(submission{name, n}); err != nil {
 			t.Fatal(err)

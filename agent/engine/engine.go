@@ -40,8 +40,10 @@ type Config struct {
 	Lease    time.Duration
 	Audit    time.Duration // how long what was done is kept; as long as there is room if zero
 	Shape    Shape
-	Worker   Worker
-	Log      *slog.Logger
+	// Explain says in other words why an engine elsewhere is not reached; may be nil.
+	Explain func(error) error
+	Worker  Worker
+	Log     *slog.Logger
 }
 
 // Worker does what a migration's task asks for. It returns when the task has come to

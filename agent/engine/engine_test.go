@@ -182,6 +182,7 @@ func ordered(t *testing.T, e *Engine, id string, o Order) model.Operation {
 }
 
 func TestAMigrationRunsToItsEnd(t *testing.T) {
+	t.Parallel()
 	w := quick(t)
 	e := opened(t, config(t, w))
 	r := submitted(t, e, "", spec())
@@ -198,6 +199,7 @@ func TestAMigrationRunsToItsEnd(t *testing.T) {
 }
 
 func TestTheSameRequestIsDoneOnce(t *testing.T) {
+	t.Parallel()
 	e := opened(t, config(t, quick(t)))
 	first, err := e.Submit(t.Context(), "", spec(), "web01", "ops", "ops/k1")
 	if err != nil {
@@ -228,6 +230,7 @@ func TestTheSameRequestIsDoneOnce(t *testing.T) {
 }
 
 func TestOneThatIsPausedGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 40, each: 10 * time.Millisecond}
 	e := opened(t, config(t, w))
 	r := submitted(t, e, "", spec())
@@ -249,6 +252,7 @@ func TestOneThatIsPausedGoesOnWhereItWas(t *testing.T) {
 }
 
 func TestOneThatIsGivenUpLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 1000, each: 10 * time.Millisecond}
 	e := opened(t, config(t, w))
 	r := submitted(t, e, "", spec())
@@ -270,6 +274,7 @@ func TestOneThatIsGivenUpLeavesNothing(t *testing.T) {
 }
 
 func TestOneThatFailedIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	w := quick(t)
 	w.fail("web01", &Failure{model.Problem{Code: "blocked", Detail: "a concern forbids it"}})
 	e := opened(t, config(t, w))
@@ -287,6 +292,7 @@ func TestOneThatFailedIsTriedAgain(t *testing.T) {
 }
 
 func TestAWorkerThatIsLostAgainAndAgainIsAFailure(t *testing.T) {
+	t.Parallel()
 	w := quick(t)
 	w.fail("web01", fmt.Errorf("%w: signal: killed", ErrCrashed))
 	e := opened(t, config(t, w))
@@ -300,6 +306,7 @@ func TestAWorkerThatIsLostAgainAndAgainIsAFailure(t *testing.T) {
 }
 
 func TestAPlanWaitsForItsApproval(t *testing.T) {
+	t.Parallel()
 	w := quick(t)
 	w.hold = true
 	e := opened(t, config(t, w))
@@ -320,6 +327,7 @@ func TestAPlanWaitsForItsApproval(t *testing.T) {
 }
 
 func TestAChangeIsRefusedByWhoHasNotSeenTheLast(t *testing.T) {
+	t.Parallel()
 	e := opened(t, config(t, quick(t)))
 	r := submitted(t, e, "web01", spec())
 	ends(t, e, "web01", model.StateDone)
@@ -332,6 +340,7 @@ func TestAChangeIsRefusedByWhoHasNotSeenTheLast(t *testing.T) {
 }
 
 func TestOneComesAfterAnother(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 5, each: 20 * time.Millisecond}
 	e := opened(t, config(t, w))
 	after := spec()
@@ -348,6 +357,7 @@ func TestOneComesAfterAnother(t *testing.T) {
 }
 
 func TestLimitsHold(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 10, each: 5 * time.Millisecond}
 	c := config(t, w)
 	c.Limits = map[string]int{"storage:from": 2}
@@ -366,6 +376,7 @@ func TestLimitsHold(t *testing.T) {
 }
 
 func TestTheMostImportantGoesFirst(t *testing.T) {
+	t.Parallel()
 	c := config(t, &stepper{folder: t.TempDir(), steps: 3, each: 5 * time.Millisecond})
 	c.Capacity = 0
 	e := opened(t, c)
@@ -399,6 +410,7 @@ func TestTheMostImportantGoesFirst(t *testing.T) {
 }
 
 func TestOneThatIsTooLateFails(t *testing.T) {
+	t.Parallel()
 	c := config(t, quick(t))
 	c.Storages = nil
 	e := opened(t, c)
@@ -411,6 +423,7 @@ func TestOneThatIsTooLateFails(t *testing.T) {
 }
 
 func TestWhatNobodyReachesSaysSo(t *testing.T) {
+	t.Parallel()
 	e := opened(t, config(t, quick(t)))
 	s := spec()
 	s.Target.Storage = "elsewhere"
@@ -421,6 +434,7 @@ func TestWhatNobodyReachesSaysSo(t *testing.T) {
 }
 
 func TestAnEngineThatIsOpenedAgainGoesOn(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 30, each: 10 * time.Millisecond}
 	c := config(t, w)
 	e, err := Open(t.Context(), c)
@@ -464,6 +478,7 @@ func windows() (opened, closed string) {
 }
 
 func TestWindowsAreKept(t *testing.T) {
+	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 30, each: 10 * time.Millisecond}
 	e := opened(t, config(t, w))
 	open, closed := windows()

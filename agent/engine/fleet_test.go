@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/fleet"
+	"hyper2kvm/agent/fleet/fleettest"
+	"hyper2kvm/agent/seal"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -54,7 +58,11 @@ func playAppliance() error {
 	if err := in.Decode(&p); err != nil {
 		return err
 	}
-	e, err := Open(context.Background(), p.config(slog.New(slog.NewTextHandler(os.Stderr, nil))))
+	c, err := p.config(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		return err
+	}
+	e, err := Open(context.Background(), c)
 	if err != nil {
 		return err
 	}
@@ -74,9 +82,51 @@ func playAppliance() error {
 	}
 }
 
-func (p played) config(log *slog.Logger) Config {
+func (p played) config(log *slog.Logger) (Config, error) {
 	w := &stepper{folder: p.Folder, steps: p.Steps, each: p.Each}
-	return Config{State: p.State, Name: p.Name, Version: "test", Storages: []string{"from", "to"}, Capacity: p.Capacity, Lease: p.Lease, Shape: p.Shape, Worker: w, Log: log}
+	shape, err := secured(p.State, p.Shape)
+	return Config{State: p.State, Name: p.Name, Version: "test", Storages: []string{"from", "to"}, Capacity: p.Capacity, Lease: p.Lease, Shape: shape, Worker: w, Log: log}, err
+}
+
+// secured is a shape with the certificate that is kept in a state folder.
+func secured(state string, s Shape) (Shape, error) {
+	sealer, err := seal.Load(filepath.Join(state, "seal.key"))
+	if err != nil {
+		return s, err
+	}
+	m, err := fleet.Open(state, sealer)
+	if errors.Is(err, fleet.ErrAlone) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	s.TLS, s.Cluster.TLS = m.TLS(), m.Peers()
+	return s, nil
+}
+
+// founded is a fleet, and the state folder of its first appliance.
+func founded(t *testing.T) (f *fleettest.Fleet, state string) {
+	t.Helper()
+	state = t.TempDir()
+	return fleettest.New(t, state, identity(t, state)), state
+}
+
+// joins is the state folder of an appliance that has joined.
+func joins(t *testing.T, f *fleettest.Fleet, role fleet.Role) string {
+	t.Helper()
+	state := t.TempDir()
+	f.Joined(t, state, identity(t, state), role)
+	return state
+}
+
+func identity(t *testing.T, state string) string {
+	t.Helper()
+	id, err := Identity(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 // appliance is one in a process of its own.
@@ -96,9 +146,6 @@ func (p played) start(t *testing.T) *appliance {
 // launch starts an appliance, and does not wait for it.
 func (p played) launch(t *testing.T) *appliance {
 	t.Helper()
-	if p.State == "" {
-		p.State = t.TempDir()
-	}
 	if err := os.RemoveAll(filepath.Join(p.State, "ready")); err != nil {
 		t.Fatal(err)
 	}
@@ -163,37 +210,46 @@ func (p played) reaches(t *testing.T, id string, n int) {
 	}
 }
 
-// observer is an engine that takes nothing itself.
-func observer(t *testing.T, s Shape) *Engine {
-	return opened(t, Config{State: t.TempDir(), Name: "observer", Version: "test", Lease: time.Second, Shape: s, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+// observer is an engine that has joined, and takes nothing itself.
+func observer(t *testing.T, f *fleettest.Fleet, hub Shape) *Engine {
+	t.Helper()
+	state := joins(t, f, fleet.Worker)
+	s, err := secured(state, worksFor(hub))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened(t, Config{State: state, Name: "observer", Version: "test", Lease: time.Second, Shape: s, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 }
+
+// worksFor is the shape of one that works for another.
+func worksFor(hub Shape) Shape { return Shape{URL: "tls://" + hub.Listen} }
 
 func TestAnotherFinishesWhatAKilledAppliancesBegan(t *testing.T) {
 	for _, shape := range []string{"hub and workers", "three that vote"} {
 		t.Run(shape, func(t *testing.T) {
-			shapes := hubAndWorkers(t)
+			f, list := hubAndWorkers(t)
 			if shape != "hub and workers" {
-				shapes = voting(t)
+				slow(t)
+				f, list = voting(t)
 			}
-			fleet := launchAll(t, shapes, 100)
-			watch := observer(t, Shape{URL: "nats://" + shapes[0].Listen})
+			fleet := launchAll(t, list)
+			watch := observer(t, f, list[0].Shape)
 			submitted(t, watch, "web01", spec())
-			m := ends(t, watch, "web01", model.StateRunning)
 			fleet[0].reaches(t, "web01", 10)
-			m = awaited(t, watch, "web01", func(m model.Migration) bool { return m.Appliance == "a1" || m.Appliance == "a2" || m.Appliance == "a3" })
+			m := awaited(t, watch, "web01", func(m model.Migration) bool { return m.Appliance == "a1" || m.Appliance == "a2" || m.Appliance == "a3" })
 			for _, a := range fleet {
 				if a.Name == m.Appliance {
 					a.kill(t)
 				}
 			}
 			at := fleet[0].steps("web01")
-			if at >= 100 {
+			if at >= list[0].Steps {
 				t.Fatal("it was done before its owner was killed")
 			}
 			killed := m.Appliance
 			done := ends(t, watch, "web01", model.StateDone, model.StateFailed)
-			r, _ := watch.table.get("web01")
-			if done.State != model.StateDone || r.Epoch < 2 || fleet[0].steps("web01") != 100 || watch.nodes.name(r.Owner) == killed {
+			r, err := watch.read(t.Context(), "web01")
+			if err != nil || done.State != model.StateDone || r.Epoch < 2 || fleet[0].steps("web01") != list[0].Steps || watch.nodes.name(r.Owner) == killed {
 				t.Errorf("killed %s at step %d; it ended %s by %s, epoch %d, after %d steps", killed, at, done.State, watch.nodes.name(r.Owner), r.Epoch, fleet[0].steps("web01"))
 			}
 		})
@@ -201,38 +257,49 @@ func TestAnotherFinishesWhatAKilledAppliancesBegan(t *testing.T) {
 }
 
 // hubAndWorkers are a hub that works on nothing, and two workers.
-func hubAndWorkers(t *testing.T) []Shape {
-	hub := Shape{Listen: freePort(t)}
-	worker := Shape{URL: "nats://" + hub.Listen}
-	return []Shape{hub, worker, worker}
+func hubAndWorkers(t *testing.T) (*fleettest.Fleet, []played) {
+	t.Helper()
+	f, state := founded(t)
+	folder, hub := t.TempDir(), Shape{Listen: freePort(t)}
+	list := []played{{State: state, Name: "a1", Shape: hub}}
+	for _, name := range []string{"a2", "a3"} {
+		list = append(list, played{State: joins(t, f, fleet.Worker), Name: name, Capacity: 2, Shape: worksFor(hub)})
+	}
+	return f, eachOf(list, folder)
 }
 
-func voting(t *testing.T) []Shape {
+func voting(t *testing.T) (*fleettest.Fleet, []played) {
+	t.Helper()
+	f, state := founded(t)
+	return f, votingAs(t, []string{state, joins(t, f, fleet.Voting), joins(t, f, fleet.Voting)})
+}
+
+// votingAs are three that vote and have these state folders.
+func votingAs(t *testing.T, states []string) (list []played) {
+	t.Helper()
 	var peers []string
-	for range 3 {
+	for range states {
 		peers = append(peers, freePort(t))
 	}
-	var list []Shape
-	for i := range peers {
+	for i, state := range states {
 		others := append(append([]string{}, peers[:i]...), peers[i+1:]...)
-		list = append(list, Shape{Listen: freePort(t), Cluster: Cluster{Name: "fleet", Listen: peers[i], Peers: others}})
+		list = append(list, played{State: state, Name: fmt.Sprint("a", i+1), Capacity: 2, Shape: Shape{Listen: freePort(t), Cluster: Cluster{Name: "fleet", Listen: peers[i], Peers: others}}})
+	}
+	return eachOf(list, t.TempDir())
+}
+
+func eachOf(list []played, folder string) []played {
+	for i := range list {
+		list[i].Lease, list[i].Each, list[i].Folder, list[i].Steps = time.Second, 20*time.Millisecond, folder, 100
 	}
 	return list
 }
 
-func launchAll(t *testing.T, shapes []Shape, steps int) (fleet []*appliance) {
-	folder := t.TempDir()
-	for i, s := range shapes {
-		capacity := 2
-		if i == 0 && s.Cluster.Name == "" {
-			capacity = 0
-		}
-		p := played{Name: fmt.Sprintf("a%d", i+1), Lease: time.Second, Each: 20 * time.Millisecond, Capacity: capacity, Shape: s, Folder: folder, Steps: steps}
-		a := p.launch(t)
-		if s.Cluster.Name == "" {
-			a.ready(t) // a worker needs its hub
-		}
-		fleet = append(fleet, a)
+// launchAll starts all at once: those that vote need one another.
+func launchAll(t *testing.T, list []played) (fleet []*appliance) {
+	t.Helper()
+	for _, p := range list {
+		fleet = append(fleet, p.launch(t))
 	}
 	for _, a := range fleet {
 		a.ready(t)
@@ -241,44 +308,65 @@ func launchAll(t *testing.T, shapes []Shape, steps int) (fleet []*appliance) {
 }
 
 func TestAHubThatIsAwayForAWhileLosesNothing(t *testing.T) {
-	shapes := hubAndWorkers(t)
-	folder := t.TempDir()
-	hub := played{State: t.TempDir(), Name: "hub", Lease: 4 * time.Second, Shape: shapes[0], Folder: folder}
-	first := hub.start(t)
-	worker := played{Name: "worker", Lease: 4 * time.Second, Each: 20 * time.Millisecond, Capacity: 2, Shape: shapes[1], Folder: folder, Steps: 120}.start(t)
-	watch := observer(t, shapes[1])
+	slow(t)
+	f, list := hubAndWorkers(t)
+	list[0].Lease, list[1].Lease, list[1].Each, list[1].Steps = 15*time.Second, 15*time.Second, 50*time.Millisecond, 260
+	hub := list[0].start(t)
+	worker := list[1].start(t)
+	watch := observer(t, f, list[0].Shape)
 	submitted(t, watch, "web01", spec())
 	worker.reaches(t, "web01", 10)
-	first.kill(t)
+	hub.kill(t)
 	at := worker.steps("web01")
-	worker.reaches(t, "web01", at+20) // it does not wait for its hub
-	hub.start(t)
+	time.Sleep(10 * time.Second)
+	if now := worker.steps("web01"); now < at+100 { // it does not wait for its hub
+		t.Errorf("without its hub it came from step %d to %d", at, now)
+	}
+	list[0].start(t)
 	ends(t, watch, "web01", model.StateDone)
-	if r, _ := watch.table.get("web01"); r.Epoch != 1 || worker.steps("web01") != 120 {
+	if r, err := watch.read(t.Context(), "web01"); err != nil || r.Epoch != 1 || worker.steps("web01") != 260 {
 		t.Errorf("epoch %d, %d steps", r.Epoch, worker.steps("web01"))
 	}
-	var texts []string
-	for n, err := range watch.Follow(timeout(t, 2*time.Second), "web01", 0) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, string(n.JSON))
-		if strings.Contains(string(n.JSON), `"state":"done"`) {
-			break
-		}
-	}
-	if all := strings.Join(texts, "\n"); !strings.Contains(all, `"state":"done"`) {
+	if all := texts(t, watch, "web01", 1); !strings.Contains(all, `"state":"done"`) {
 		t.Errorf("events:\n%s", all)
 	}
 }
 
+// slow is a test that mostly waits. It runs once in all, and not with each of the unit
+// runs.
+func slow(t *testing.T) {
+	t.Helper()
+	if os.Getenv("NEED_TOOLS") == "" {
+		t.Skip("waits for ten seconds or more: set NEED_TOOLS=1")
+	}
+	t.Parallel()
+}
+
+// texts are what is told of a migration, or all, until some have come to their end.
+func texts(t *testing.T, e *Engine, id string, ended int) string {
+	t.Helper()
+	var all []string
+	for n, err := range e.Follow(timeout(t, 5*time.Second), id, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(n.JSON))
+		if strings.Contains(string(n.JSON), `"state":"done"`) {
+			if ended--; ended == 0 {
+				break
+			}
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
 func TestOneThatIsCutOffStopsBeforeAnotherBegins(t *testing.T) {
-	shapes := hubAndWorkers(t)
-	folder := t.TempDir()
-	hub := played{State: t.TempDir(), Name: "hub", Lease: time.Second, Shape: shapes[0], Folder: folder}
-	first := hub.start(t)
-	worker := played{Name: "worker", Lease: time.Second, Each: 10 * time.Millisecond, Capacity: 2, Shape: shapes[1], Folder: folder, Steps: 2000}.start(t)
-	watch := observer(t, shapes[1])
+	t.Parallel()
+	f, list := hubAndWorkers(t)
+	list[1].Each, list[1].Steps = 10*time.Millisecond, 2000
+	first := list[0].start(t)
+	worker := list[1].start(t)
+	watch := observer(t, f, list[0].Shape)
 	submitted(t, watch, "web01", spec())
 	worker.reaches(t, "web01", 10)
 	first.kill(t)
@@ -288,13 +376,13 @@ func TestOneThatIsCutOffStopsBeforeAnotherBegins(t *testing.T) {
 	if now := worker.steps("web01"); now != at || at >= 2000 {
 		t.Errorf("it worked on without a lease: %d steps, then %d", at, now)
 	}
-	hub.start(t)
+	list[0].start(t)
 	worker.reaches(t, "web01", at+10) // and goes on when it is heard of again
 }
 
 func TestAFleetThatCannotVoteIsRefused(t *testing.T) {
 	for peers, ok := range map[int]bool{1: false, 2: true, 3: false, 4: true, 5: false} {
-		err := Shape{Cluster: Cluster{Name: "fleet", Peers: make([]string, peers)}}.check()
+		err := Shape{TLS: &tls.Config{}, Cluster: Cluster{Name: "fleet", Peers: make([]string, peers), TLS: &tls.Config{}}}.check()
 		if (err == nil) != ok || err != nil && (!errors.Is(err, ErrShape) || !strings.Contains(err.Error(), "have 3 or 5")) {
 			t.Errorf("%d appliances: %v", peers+1, err)
 		}
@@ -309,9 +397,11 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 
 // TestKilledAtAnyMoment kills an appliance again and again, and each time it goes on.
 func TestKilledAtAnyMoment(t *testing.T) {
-	p := played{State: t.TempDir(), Name: "a1", Lease: time.Second, Each: 2 * time.Millisecond, Capacity: 4, Folder: t.TempDir(), Steps: 300, Shape: Shape{Listen: freePort(t)}}
+	slow(t)
+	f, state := founded(t)
+	p := played{State: state, Name: "a1", Lease: time.Second, Each: 2 * time.Millisecond, Capacity: 4, Folder: t.TempDir(), Steps: 300, Shape: Shape{Listen: freePort(t)}}
 	a := p.start(t)
-	watch := observer(t, Shape{URL: "nats://" + p.Shape.Listen})
+	watch := observer(t, f, p.Shape)
 	for i := range 4 {
 		submitted(t, watch, fmt.Sprintf("m%d", i), spec())
 	}
@@ -326,18 +416,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			t.Errorf("%s is %s after %d steps, operations %+v", id, m.State, p.steps(id), m.Operations)
 		}
 	}
-	states := 0
-	for n, err := range watch.Follow(timeout(t, 5*time.Second), "", 0) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(n.JSON), `"state":"done"`) {
-			if states++; states == 4 {
-				break
-			}
-		}
-	}
-	if states != 4 {
-		t.Errorf("%d of 4 ends were told", states)
+	if n := strings.Count(texts(t, watch, "", 4), `"state":"done"`); n != 4 {
+		t.Errorf("%d of 4 ends were told", n)
 	}
 }

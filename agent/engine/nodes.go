@@ -176,7 +176,7 @@ func (e *Engine) Appliances() []model.Appliance {
 	defer e.nodes.mu.Unlock()
 	list := []model.Appliance{}
 	for id, n := range e.nodes.list {
-		list = append(list, model.Appliance{Name: n.Name, Version: n.Version, Self: id == e.id, Heard: n.Sent, Alive: time.Since(e.nodes.heard[id]) <= e.config.Lease,
+		list = append(list, model.Appliance{ID: id, Name: n.Name, Version: n.Version, Self: id == e.id, Heard: n.Sent, Alive: time.Since(e.nodes.heard[id]) <= e.config.Lease,
 			Storages: n.Storages, Running: n.Running, Capacity: n.Capacity})
 	}
 	slices.SortFunc(list, func(a, b model.Appliance) int { return strings.Compare(a.Name, b.Name) })

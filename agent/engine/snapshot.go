@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,12 +150,12 @@ func Restore(ctx context.Context, c Config, list []Snapshot) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bus{anew: make(chan struct{})}
+	b := &bus{anew: make(chan struct{}), secret: rand.Text()}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if b.server, err = startServer(Config{State: c.State, Name: c.Name, Log: c.Log}, id); err != nil {
+	if b.server, err = startServer(Config{State: c.State, Name: c.Name, Log: c.Log}, id, b.secret); err != nil {
 		return err
 	}
-	if b.conn, err = b.connect(c); err != nil {
+	if b.conn, err = b.connect(c, id); err != nil {
 		return err
 	}
 	for _, s := range list {

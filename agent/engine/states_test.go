@@ -10,6 +10,7 @@ import (
 )
 
 func TestStatesAreAStore(t *testing.T) {
+	t.Parallel()
 	e := opened(t, config(t, quick(t)))
 	authtest.TestStore(t, func(t *testing.T) auth.Store { return emptied(t, e.States()) })
 }
@@ -30,6 +31,7 @@ func emptied(t *testing.T, s States) auth.Store {
 }
 
 func TestWhatIsAuditedStays(t *testing.T) {
+	t.Parallel()
 	e := opened(t, config(t, quick(t)))
 	for i := range 5 {
 		e.Record(t.Context(), auth.Entry{Action: "user.create", Target: fmt.Sprint("u", i)})

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Credential is the name of systemd's credential that holds the keys:
@@ -77,6 +78,29 @@ func Rotate(file string) error {
 		return err
 	}
 	return replace(file, append(line(), data...))
+}
+
+// Keys are those of a sealer as lines, for another appliance that shares its store.
+func (s *Sealer) Keys() (lines Secret) {
+	for _, k := range s.keys {
+		lines = append(lines, k.line()...)
+	}
+	return lines
+}
+
+// With is a sealer with keys that another appliance handed on, as lines, before its own:
+// what it seals, they open.
+func (s *Sealer) With(lines Secret) (*Sealer, error) {
+	shared, err := parse("what another appliance handed on", lines)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range s.keys {
+		if !slices.ContainsFunc(shared.keys, func(other key) bool { return other.id == k.id }) {
+			shared.keys = append(shared.keys, k)
+		}
+	}
+	return shared, nil
 }
 
 const mostKeys = 64

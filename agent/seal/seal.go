@@ -21,6 +21,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -53,12 +54,14 @@ const (
 type key struct {
 	id   [idSize]byte
 	aead func() cipher.AEAD
+	line func() []byte // as a file of keys has it
 }
 
 func newKey(secret []byte) (key, error) {
 	sum := sha256.Sum256(append([]byte("hyper2kvm key ID\n"), secret...))
 	aead, err := chacha20poly1305.NewX(secret)
-	return key{[idSize]byte(sum[:idSize]), func() cipher.AEAD { return aead }}, err
+	line := append(base64.StdEncoding.AppendEncode(nil, secret), '\n')
+	return key{[idSize]byte(sum[:idSize]), func() cipher.AEAD { return aead }, func() []byte { return line }}, err
 }
 
 // Sealer seals and opens. It may be used by many at once.

@@ -20,6 +20,7 @@ import (
 	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
@@ -63,6 +64,10 @@ type agent struct {
 	storages storage.List
 	uploads  *upload.Receiver
 	hooks    hooks.Runner
+	own      *seal.Sealer  // this appliance's
+	sealer   *seal.Sealer  // with the keys of its fleet
+	member   *fleet.Member // nil if it is in no fleet
+	fleet    *fleet.Registry
 }
 
 func (a *agent) close() error {
@@ -83,21 +88,20 @@ func (a *agent) open(ctx context.Context) error {
 	if err := os.MkdirAll(a.settings.State, 0o700); err != nil {
 		return err
 	}
-	sealer, err := seal.Load(filepath.Join(a.settings.State, "seal.key"))
+	id, err := engine.Identity(a.settings.State)
 	if err != nil {
 		return err
 	}
 	if a.uploads, err = upload.New(filepath.Join(a.settings.State, "uploads"), a.storages.Locate, time.Now); err != nil {
 		return err
 	}
+	if err := a.joined(ctx, id); err != nil {
+		return err
+	}
 	opened := make(chan struct{})
 	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, Webhooks: a.webhook}
 	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened)}
-	c, err := a.engineConfig(w)
-	if err != nil {
-		return err
-	}
-	id, err := engine.Identity(a.settings.State)
+	c, err := a.engineConfig(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -107,10 +111,11 @@ func (a *agent) open(ctx context.Context) error {
 	if a.engine, err = engine.Open(ctx, c); err != nil {
 		return err
 	}
-	a.secrets = seal.NewSecrets(a.engine.States(), sealer)
+	a.secrets = seal.NewSecrets(a.engine.States(), a.sealer)
 	a.gate = auth.New(a.engine.States(), a.engine, time.Now)
 	close(opened)
-	return nil
+	a.fleet, err = a.registry(id)
+	return err
 }
 
 func (a *agent) secret(opened <-chan struct{}) func(context.Context, string) (seal.Secret, error) {
@@ -140,17 +145,15 @@ func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, strin
 }
 
 // engineConfig is the engine's part of the settings.
-func (a *agent) engineConfig(w engine.Worker) (engine.Config, error) {
+func (a *agent) engineConfig(ctx context.Context, w engine.Worker) (c engine.Config, err error) {
 	s := a.settings
-	c := engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
-		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Worker: w, Log: a.log}
+	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
+		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Worker: w, Explain: fleet.Explain, Log: a.log}
 	for _, l := range s.Limits {
 		c.Limits["storage:"+l.Storage] = l.AtOnce
 	}
-	if s.Engine.Shape != config.Single {
-		return c, fmt.Errorf("%w: engine.shape: %s: appliances cannot join one another in this version; leave it out", config.ErrSettings, s.Engine.Shape)
-	}
-	return c, nil
+	c.Shape, err = a.shape(ctx)
+	return c, err
 }
 
 // serve answers on all ways until ctx ends or one of them fails.
@@ -175,6 +178,9 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 		return err
 	}
 	a.care(ctx)
+	if err := a.belong(ctx); err != nil {
+		return err
+	}
 	<-ctx.Done()
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
 		a.log.Warn("systemd was not told of the end", "err", err)
@@ -188,7 +194,7 @@ func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
 		return api.Config{}, err
 	}
 	host, name := newHost(a.version), a.settings.Appliance.Name
-	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Uploads: a.uploads, Host: host.read, Version: a.version, Log: a.log,
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Host: host.read, Version: a.version, Log: a.log,
 		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
 		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
 			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},

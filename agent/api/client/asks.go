@@ -179,3 +179,24 @@ func (c *Conn) Appliances(ctx context.Context) ([]model.Appliance, error) {
 func (c *Conn) Host(ctx context.Context) (model.Host, error) {
 	return into[model.Host](c.api.ReadHost(ctx))
 }
+
+// Invite lets one appliance join. The token is shown now and never again.
+func (c *Conn) Invite(ctx context.Context, r model.InvitationRequest) (model.InvitationToken, error) {
+	return into[model.InvitationToken](c.api.Invite(ctx, r))
+}
+
+// Invitations are those that are remembered, the newest first.
+func (c *Conn) Invitations(ctx context.Context) ([]model.Invitation, error) {
+	list, err := into[struct{ Items []model.Invitation }](c.api.ListInvitations(ctx))
+	return list.Items, err
+}
+
+// Withdraw makes a token worthless that was not used.
+func (c *Conn) Withdraw(ctx context.Context, id string) error {
+	return done(c.api.WithdrawInvitation(ctx, id))
+}
+
+// RemoveAppliance lets an appliance in no more.
+func (c *Conn) RemoveAppliance(ctx context.Context, id string) error {
+	return done(c.api.RemoveAppliance(ctx, id))
+}

@@ -99,6 +99,72 @@ type ClientInterface interface {
 	// Corresponds with GET /appliances (the `ListAppliances` operationId).
 	ListAppliances(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListInvitations List who was invited to join, the newest first
+	//
+	// Needs the role admin. Tokens are not shown; those that were used or have run out are listed for 30 days.
+	//
+	// Corresponds with GET /appliances/invitations (the `ListInvitations` operationId).
+	ListInvitations(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InviteWithBody Let one appliance join
+	//
+	// Needs the role admin. The answer holds the token that the new appliance joins with
+	// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+	// runs out. An appliance that is in no fleet begins one with its first invitation.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+	InviteWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Invite Let one appliance join
+	//
+	// Needs the role admin. The answer holds the token that the new appliance joins with
+	// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+	// runs out. An appliance that is in no fleet begins one with its first invitation.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+	Invite(ctx context.Context, body InviteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// WithdrawInvitation Make a token worthless
+	//
+	// Needs the role admin. An appliance that has joined with it stays.
+	//
+	// Corresponds with DELETE /appliances/invitations/{invitation} (the `WithdrawInvitation` operationId).
+	WithdrawInvitation(ctx context.Context, invitation ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// JoinFleetWithBody Join, with a token
+	//
+	// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+	// connection whose certificate is the one that the token names. The answer holds
+	// what the appliance needs to take part, secrets among it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+	JoinFleetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// JoinFleet Join, with a token
+	//
+	// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+	// connection whose certificate is the one that the token names. The answer holds
+	// what the appliance needs to take part, secrets among it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+	JoinFleet(ctx context.Context, body JoinFleetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveAppliance Let an appliance in no more
+	//
+	// Needs the role admin. Its certificate is refused from now on, and its connections
+	// end. What it works on is taken over when its lease is over.
+	//
+	// Corresponds with DELETE /appliances/{appliance} (the `RemoveAppliance` operationId).
+	RemoveAppliance(ctx context.Context, appliance ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAudit Who did what, the newest first
 	//
 	// Needs the role admin. Everything that was done or refused and changes something,
@@ -731,6 +797,142 @@ type ClientInterface interface {
 // Corresponds with GET /appliances (the `ListAppliances` operationId).
 func (c *Client) ListAppliances(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAppliancesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListInvitations List who was invited to join, the newest first
+//
+// Needs the role admin. Tokens are not shown; those that were used or have run out are listed for 30 days.
+//
+// Corresponds with GET /appliances/invitations (the `ListInvitations` operationId).
+func (c *Client) ListInvitations(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListInvitationsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InviteWithBody Let one appliance join
+//
+// Needs the role admin. The answer holds the token that the new appliance joins with
+// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+// runs out. An appliance that is in no fleet begins one with its first invitation.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+func (c *Client) InviteWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInviteRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Invite Let one appliance join
+//
+// Needs the role admin. The answer holds the token that the new appliance joins with
+// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+// runs out. An appliance that is in no fleet begins one with its first invitation.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+func (c *Client) Invite(ctx context.Context, body InviteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInviteRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// WithdrawInvitation Make a token worthless
+//
+// Needs the role admin. An appliance that has joined with it stays.
+//
+// Corresponds with DELETE /appliances/invitations/{invitation} (the `WithdrawInvitation` operationId).
+func (c *Client) WithdrawInvitation(ctx context.Context, invitation ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewWithdrawInvitationRequest(c.Server, invitation)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// JoinFleetWithBody Join, with a token
+//
+// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+// connection whose certificate is the one that the token names. The answer holds
+// what the appliance needs to take part, secrets among it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+func (c *Client) JoinFleetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJoinFleetRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// JoinFleet Join, with a token
+//
+// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+// connection whose certificate is the one that the token names. The answer holds
+// what the appliance needs to take part, secrets among it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+func (c *Client) JoinFleet(ctx context.Context, body JoinFleetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJoinFleetRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveAppliance Let an appliance in no more
+//
+// Needs the role admin. Its certificate is refused from now on, and its connections
+// end. What it works on is taken over when its lease is over.
+//
+// Corresponds with DELETE /appliances/{appliance} (the `RemoveAppliance` operationId).
+func (c *Client) RemoveAppliance(ctx context.Context, appliance ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveApplianceRequest(c.Server, appliance)
 	if err != nil {
 		return nil, err
 	}
@@ -2085,6 +2287,181 @@ func NewListAppliancesRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListInvitationsRequest constructs an http.Request for the ListInvitations method
+func NewListInvitationsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliances/invitations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewInviteRequest calls the generic Invite builder with application/json body
+func NewInviteRequest(server string, body InviteJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewInviteRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewInviteRequestWithBody constructs an http.Request for the Invite method, with any body, and a specified content type
+func NewInviteRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliances/invitations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewWithdrawInvitationRequest constructs an http.Request for the WithdrawInvitation method
+func NewWithdrawInvitationRequest(server string, invitation ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invitation", invitation, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliances/invitations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewJoinFleetRequest calls the generic JoinFleet builder with application/json body
+func NewJoinFleetRequest(server string, body JoinFleetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewJoinFleetRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewJoinFleetRequestWithBody constructs an http.Request for the JoinFleet method, with any body, and a specified content type
+func NewJoinFleetRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliances/join")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRemoveApplianceRequest constructs an http.Request for the RemoveAppliance method
+func NewRemoveApplianceRequest(server string, appliance ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "appliance", appliance, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliances/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -4620,6 +4997,78 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /appliances (the `ListAppliances` operationId).
 	ListAppliancesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListAppliancesResponse, error)
 
+	// ListInvitationsWithResponse List who was invited to join, the newest first
+	//
+	// Needs the role admin. Tokens are not shown; those that were used or have run out are listed for 30 days.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /appliances/invitations (the `ListInvitations` operationId).
+	ListInvitationsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListInvitationsResponse, error)
+
+	// InviteWithBodyWithResponse Let one appliance join
+	//
+	// Needs the role admin. The answer holds the token that the new appliance joins with
+	// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+	// runs out. An appliance that is in no fleet begins one with its first invitation.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+	InviteWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InviteResponse, error)
+
+	// InviteWithResponse Let one appliance join
+	//
+	// Needs the role admin. The answer holds the token that the new appliance joins with
+	// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+	// runs out. An appliance that is in no fleet begins one with its first invitation.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+	InviteWithResponse(ctx context.Context, body InviteJSONRequestBody, reqEditors ...RequestEditorFn) (*InviteResponse, error)
+
+	// WithdrawInvitationWithResponse Make a token worthless
+	//
+	// Needs the role admin. An appliance that has joined with it stays.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /appliances/invitations/{invitation} (the `WithdrawInvitation` operationId).
+	WithdrawInvitationWithResponse(ctx context.Context, invitation ID, reqEditors ...RequestEditorFn) (*WithdrawInvitationResponse, error)
+
+	// JoinFleetWithBodyWithResponse Join, with a token
+	//
+	// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+	// connection whose certificate is the one that the token names. The answer holds
+	// what the appliance needs to take part, secrets among it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+	JoinFleetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinFleetResponse, error)
+
+	// JoinFleetWithResponse Join, with a token
+	//
+	// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+	// connection whose certificate is the one that the token names. The answer holds
+	// what the appliance needs to take part, secrets among it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+	JoinFleetWithResponse(ctx context.Context, body JoinFleetJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinFleetResponse, error)
+
+	// RemoveApplianceWithResponse Let an appliance in no more
+	//
+	// Needs the role admin. Its certificate is refused from now on, and its connections
+	// end. What it works on is taken over when its lease is over.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /appliances/{appliance} (the `RemoveAppliance` operationId).
+	RemoveApplianceWithResponse(ctx context.Context, appliance ID, reqEditors ...RequestEditorFn) (*RemoveApplianceResponse, error)
+
 	// ListAuditWithResponse Who did what, the newest first
 	//
 	// Needs the role admin. Everything that was done or refused and changes something,
@@ -5369,6 +5818,236 @@ func (r ListAppliancesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAppliancesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListInvitationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Invitation `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListInvitationsResponse) GetJSON200() *struct {
+	Items []Invitation `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListInvitationsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListInvitationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListInvitationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListInvitationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListInvitationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type InviteResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *InvitationToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r InviteResponse) GetJSON201() *InvitationToken {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r InviteResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r InviteResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InviteResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InviteResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InviteResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type WithdrawInvitationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r WithdrawInvitationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r WithdrawInvitationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r WithdrawInvitationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r WithdrawInvitationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r WithdrawInvitationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type JoinFleetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Joined
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r JoinFleetResponse) GetJSON200() *Joined {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r JoinFleetResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r JoinFleetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r JoinFleetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r JoinFleetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r JoinFleetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RemoveApplianceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveApplianceResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveApplianceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveApplianceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveApplianceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveApplianceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8186,6 +8865,120 @@ func (c *ClientWithResponses) ListAppliancesWithResponse(ctx context.Context, re
 	return ParseListAppliancesResponse(rsp)
 }
 
+// ListInvitationsWithResponse List who was invited to join, the newest first
+//
+// Needs the role admin. Tokens are not shown; those that were used or have run out are listed for 30 days.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /appliances/invitations (the `ListInvitations` operationId).
+func (c *ClientWithResponses) ListInvitationsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListInvitationsResponse, error) {
+	rsp, err := c.ListInvitations(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListInvitationsResponse(rsp)
+}
+
+// InviteWithBodyWithResponse Let one appliance join
+//
+// Needs the role admin. The answer holds the token that the new appliance joins with
+// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+// runs out. An appliance that is in no fleet begins one with its first invitation.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+func (c *ClientWithResponses) InviteWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InviteResponse, error) {
+	rsp, err := c.InviteWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInviteResponse(rsp)
+}
+
+// InviteWithResponse Let one appliance join
+//
+// Needs the role admin. The answer holds the token that the new appliance joins with
+// (`hyper2kvm fleet join`). It is shown now and never again, can be used once, and
+// runs out. An appliance that is in no fleet begins one with its first invitation.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliances/invitations (the `Invite` operationId).
+func (c *ClientWithResponses) InviteWithResponse(ctx context.Context, body InviteJSONRequestBody, reqEditors ...RequestEditorFn) (*InviteResponse, error) {
+	rsp, err := c.Invite(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInviteResponse(rsp)
+}
+
+// WithdrawInvitationWithResponse Make a token worthless
+//
+// Needs the role admin. An appliance that has joined with it stays.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /appliances/invitations/{invitation} (the `WithdrawInvitation` operationId).
+func (c *ClientWithResponses) WithdrawInvitationWithResponse(ctx context.Context, invitation ID, reqEditors ...RequestEditorFn) (*WithdrawInvitationResponse, error) {
+	rsp, err := c.WithdrawInvitation(ctx, invitation, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseWithdrawInvitationResponse(rsp)
+}
+
+// JoinFleetWithBodyWithResponse Join, with a token
+//
+// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+// connection whose certificate is the one that the token names. The answer holds
+// what the appliance needs to take part, secrets among it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+func (c *ClientWithResponses) JoinFleetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinFleetResponse, error) {
+	rsp, err := c.JoinFleetWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseJoinFleetResponse(rsp)
+}
+
+// JoinFleetWithResponse Join, with a token
+//
+// Needs no role, but an invitation's secret. `hyper2kvm fleet join` asks this, over a
+// connection whose certificate is the one that the token names. The answer holds
+// what the appliance needs to take part, secrets among it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliances/join (the `JoinFleet` operationId).
+func (c *ClientWithResponses) JoinFleetWithResponse(ctx context.Context, body JoinFleetJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinFleetResponse, error) {
+	rsp, err := c.JoinFleet(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseJoinFleetResponse(rsp)
+}
+
+// RemoveApplianceWithResponse Let an appliance in no more
+//
+// Needs the role admin. Its certificate is refused from now on, and its connections
+// end. What it works on is taken over when its lease is over.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /appliances/{appliance} (the `RemoveAppliance` operationId).
+func (c *ClientWithResponses) RemoveApplianceWithResponse(ctx context.Context, appliance ID, reqEditors ...RequestEditorFn) (*RemoveApplianceResponse, error) {
+	rsp, err := c.RemoveAppliance(ctx, appliance, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveApplianceResponse(rsp)
+}
+
 // ListAuditWithResponse Who did what, the newest first
 //
 // Needs the role admin. Everything that was done or refused and changes something,
@@ -9330,6 +10123,165 @@ func ParseListAppliancesResponse(rsp *http.Response) (*ListAppliancesResponse, e
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListInvitationsResponse parses an HTTP response from a ListInvitationsWithResponse call
+func ParseListInvitationsResponse(rsp *http.Response) (*ListInvitationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListInvitationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Invitation `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseInviteResponse parses an HTTP response from a InviteWithResponse call
+func ParseInviteResponse(rsp *http.Response) (*InviteResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InviteResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest InvitationToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseWithdrawInvitationResponse parses an HTTP response from a WithdrawInvitationWithResponse call
+func ParseWithdrawInvitationResponse(rsp *http.Response) (*WithdrawInvitationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &WithdrawInvitationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseJoinFleetResponse parses an HTTP response from a JoinFleetWithResponse call
+func ParseJoinFleetResponse(rsp *http.Response) (*JoinFleetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &JoinFleetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Joined
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRemoveApplianceResponse parses an HTTP response from a RemoveApplianceWithResponse call
+func ParseRemoveApplianceResponse(rsp *http.Response) (*RemoveApplianceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveApplianceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -79,6 +79,24 @@ func (e By) Valid() bool {
 	}
 }
 
+// Defines values for FleetRole.
+const (
+	FleetRoleVoting FleetRole = "voting"
+	FleetRoleWorker FleetRole = "worker"
+)
+
+// Valid indicates whether the value is a known member of the FleetRole enum.
+func (e FleetRole) Valid() bool {
+	switch e {
+	case FleetRoleVoting:
+		return true
+	case FleetRoleWorker:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HookOnFailure.
 const (
 	HookOnFailureContinue HookOnFailure = "continue"
@@ -621,6 +639,7 @@ type Appliance struct {
 	// Capacity migrations at once
 	Capacity int       `json:"capacity"`
 	Heard    time.Time `json:"heard"`
+	ID       ID        `json:"id"`
 	Name     string    `json:"name"`
 	Running  []ID      `json:"running"`
 
@@ -818,6 +837,10 @@ type FirstAdmin struct {
 	Password Password `json:"password"`
 }
 
+// FleetRole `worker`: works for those that vote, and keeps nothing. `voting`: one of 3 or 5 that
+// keep everything, and may let others in.
+type FleetRole string
+
 // Growth defines model for Growth.
 type Growth struct {
 	// Disk in the machine's order, from 0
@@ -881,6 +904,76 @@ type HostAccelerator string
 
 // ID defines model for ID.
 type ID = string
+
+// Invitation defines model for Invitation.
+type Invitation struct {
+	// Appliance the ID of the one that used it
+	Appliance string    `json:"appliance,omitempty,omitzero"`
+	By        string    `json:"by"`
+	Created   time.Time `json:"created"`
+	Expires   time.Time `json:"expires"`
+	ID        ID        `json:"id"`
+
+	// Role `worker`: works for those that vote, and keeps nothing. `voting`: one of 3 or 5 that
+	// keep everything, and may let others in.
+	Role FleetRole `json:"role"`
+	Used time.Time `json:"used,omitempty,omitzero"`
+}
+
+// InvitationRequest defines model for InvitationRequest.
+type InvitationRequest struct {
+	// Addresses hosts and ports at which the new appliance reaches this API; as this appliance knows them if there are none
+	Addresses []string `json:"addresses,omitempty,omitzero"`
+
+	// Role `worker`: works for those that vote, and keeps nothing. `voting`: one of 3 or 5 that
+	// keep everything, and may let others in.
+	Role FleetRole `json:"role,omitempty,omitzero"`
+
+	// Seconds how long the token can be used
+	Seconds int `json:"seconds,omitempty,omitzero"`
+}
+
+// InvitationToken defines model for InvitationToken.
+type InvitationToken struct {
+	Invitation Invitation `json:"invitation"`
+	Token      string     `json:"token"`
+}
+
+// JoinRequest defines model for JoinRequest.
+type JoinRequest struct {
+	Invitation string `json:"invitation"`
+
+	// Name the new appliance's for people
+	Name string `json:"name"`
+
+	// Request for a certificate, PEM; its common name is the ID of the new appliance
+	Request string `json:"request"`
+
+	// Secret the token's
+	Secret []byte `json:"secret"`
+}
+
+// Joined defines model for Joined.
+type Joined struct {
+	// Authority PEM, of whom to trust
+	Authority string `json:"authority"`
+
+	// AuthorityKey of those that vote
+	AuthorityKey []byte `json:"authorityKey,omitempty,omitzero"`
+
+	// Certificate PEM
+	Certificate string `json:"certificate"`
+
+	// Hubs hosts and ports of what keeps the migrations
+	Hubs []string `json:"hubs"`
+
+	// Role `worker`: works for those that vote, and keeps nothing. `voting`: one of 3 or 5 that
+	// keep everything, and may let others in.
+	Role FleetRole `json:"role"`
+
+	// Shared the keys that open the fleet's sealed secrets
+	Shared []byte `json:"shared"`
+}
 
 // Key defines model for Key.
 type Key struct {
@@ -1594,6 +1687,12 @@ type ChangeUserJSONBody struct {
 	// Role each may do what those before it may
 	Role Role `json:"role,omitempty,omitzero"`
 }
+
+// InviteJSONRequestBody defines body for Invite for application/json ContentType.
+type InviteJSONRequestBody = InvitationRequest
+
+// JoinFleetJSONRequestBody defines body for JoinFleet for application/json ContentType.
+type JoinFleetJSONRequestBody = JoinRequest
 
 // MakeBackupJSONRequestBody defines body for MakeBackup for application/json ContentType.
 type MakeBackupJSONRequestBody = BackupRequest
