@@ -107,6 +107,7 @@ type Engine struct {
 
 	mu      sync.Mutex
 	running map[string]*task
+	stopped bool      // no task is begun any more
 	beaten  time.Time // when the last heartbeat that arrived was sent
 }
 
@@ -173,12 +174,22 @@ func (e *Engine) caughtUp(ctx context.Context) error {
 func (e *Engine) Close() error { return e.closing() }
 
 func (e *Engine) close() error {
-	e.stopAll(ErrShutdown)
+	e.stop()
 	e.working.Wait()
 	close(e.done)
 	e.cancel(ErrShutdown)
 	e.group.Wait()
+	e.working.Wait() // for what was taken at that very moment, and stopped at once
 	return errors.Join(e.bus.close(), e.lock.Close())
+}
+
+// stop ends every task here, and has no other one begin: those that were stopped wait
+// for a turn again.
+func (e *Engine) stop() {
+	e.mu.Lock()
+	e.stopped = true
+	e.mu.Unlock()
+	e.stopAll(ErrShutdown)
 }
 
 // stopAll ends every task here, with a cause.

@@ -433,6 +433,40 @@ func TestWhatNobodyReachesSaysSo(t *testing.T) {
 	}
 }
 
+// TestAnEngineThatIsClosedBeginsNothing: what it has stopped waits for a turn, and the
+// engine that closes does not take it. One that is slow to stop gives it the time to.
+func TestAnEngineThatIsClosedBeginsNothing(t *testing.T) {
+	e, err := Open(t.Context(), config(t, workerFunc(func(ctx context.Context, j Job) (Result, error) {
+		<-ctx.Done()
+		if j.ID == "slow" {
+			time.Sleep(time.Second)
+		}
+		return Result{}, context.Cause(ctx)
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"slow", "quick"} {
+		submitted(t, e, id, spec())
+		ends(t, e, id, model.StateRunning)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- e.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it has begun again what it stopped, and does not end")
+	}
+}
+
+// workerFunc is a worker that is one function.
+type workerFunc func(context.Context, Job) (Result, error)
+
+func (f workerFunc) Work(ctx context.Context, j Job) (Result, error) { return f(ctx, j) }
+
 func TestAnEngineThatIsOpenedAgainGoesOn(t *testing.T) {
 	t.Parallel()
 	w := &stepper{folder: t.TempDir(), steps: 30, each: 10 * time.Millisecond}

@@ -114,7 +114,7 @@ func storagesOf(r Record) []string {
 func (e *Engine) full() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.running) >= e.config.Capacity
+	return e.stopped || len(e.running) >= e.config.Capacity
 }
 
 // waits tells what a queued record waits for; "" if for nothing but an appliance.
@@ -239,6 +239,9 @@ func (e *Engine) hold(id string, t *task) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running[id] = t
+	if e.stopped {
+		t.cancel(ErrShutdown)
+	}
 }
 
 func (e *Engine) drop(id string) {
