@@ -36,18 +36,19 @@ var Description []byte
 
 // Config is what a server is made with.
 type Config struct {
-	Engine   *engine.Engine
-	Gate     *auth.Gate
-	Secrets  *seal.Secrets
-	Provider Provider // nil: people log in here alone
-	Storages storage.List
-	Uploads  *upload.Receiver // to the storages
-	Backup   *backup.Source
-	Bundle   *bundle.Source
-	Fleet    *fleet.Registry                           // nil if appliances share an existing NATS
-	Host     func(context.Context) (model.Host, error) // what this host can run
-	Version  string
-	Log      *slog.Logger
+	Engine    *engine.Engine
+	Gate      *auth.Gate
+	Secrets   *seal.Secrets
+	Provider  Provider // nil: people log in here alone
+	Storages  storage.List
+	Uploads   *upload.Receiver // to the storages
+	Libraries Libraries
+	Backup    *backup.Source
+	Bundle    *bundle.Source
+	Fleet     *fleet.Registry                           // nil if appliances share an existing NATS
+	Host      func(context.Context) (model.Host, error) // what this host can run
+	Version   string
+	Log       *slog.Logger
 }
 
 // server implements the operations.
@@ -109,6 +110,9 @@ func (s *server) streams(g *echo.Group, needs map[string]need) {
 		{http.MethodGet, "/storages/:name/uploads/*", "readUpload", s.readUpload},
 		{http.MethodHead, "/storages/:name/uploads/*", "readUpload", s.readUpload},
 		{http.MethodDelete, "/storages/:name/uploads/*", "dropUpload", s.dropUpload},
+		{http.MethodPut, "/libraries/:library", "putLibrary", s.putLibrary},
+		{http.MethodGet, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
+		{http.MethodHead, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
 	} {
 		g.Add(r.method, r.path, r.handle, needs[r.operation].hold)
 	}

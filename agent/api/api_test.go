@@ -31,6 +31,7 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/upload"
@@ -104,6 +105,12 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 			return model.Host{Version: "test", Accelerator: model.HostAcceleratorTcg, Reason: "asked for by a test"}, nil
 		}}
 	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Locate, h.now); err != nil {
+		t.Fatal(err)
+	}
+	if c.Libraries.Shelf, err = library.Open(filepath.Join(h.folder, "state", "libraries"), h.now); err != nil {
+		t.Fatal(err)
+	}
+	if c.Libraries.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads", "libraries"), c.Libraries.Shelf.Where, h.now); err != nil {
 		t.Fatal(err)
 	}
 	c.Backup = &backup.Source{Engine: e, State: filepath.Join(h.folder, "state"), About: backup.About{Version: "test", Appliance: "a1", ID: e.ID()}, Now: h.now}

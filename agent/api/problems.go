@@ -20,6 +20,7 @@ import (
 	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/fleet"
+	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/upload"
@@ -50,6 +51,7 @@ var known = []struct {
 	{backup.ErrKeys, http.StatusConflict, "no-keys", "back up without a passphrase, and the private files by other means"},
 	{syscall.ENOSPC, http.StatusInsufficientStorage, "full", "make room where the appliance keeps its state"},
 	{storage.ErrCrowded, http.StatusUnprocessableEntity, "too-many-files", "name the file that you look for, or keep files in several folders"},
+	{library.ErrName, http.StatusNotFound, "not-there", "the libraries are vddk and virtio-win"},
 	{upload.ErrInput, http.StatusBadRequest, "bad-request", "compare it with the description at /openapi.yaml"},
 	{upload.ErrOffset, http.StatusConflict, "wrong-offset", "go on at Upload-Offset"},
 	{upload.ErrOther, http.StatusConflict, "other-upload", "give the other upload up, or choose another name"},

@@ -72,6 +72,15 @@ type ServerInterface interface {
 	// ReadHost What this appliance can run virtual machines with
 	// (GET /host)
 	ReadHost(ctx echo.Context) error
+	// ListLibraries What was uploaded that cannot be shipped
+	// (GET /libraries)
+	ListLibraries(ctx echo.Context) error
+	// RemoveLibrary Take a library away
+	// (DELETE /libraries/{library})
+	RemoveLibrary(ctx echo.Context, library LibraryName) error
+	// DropLibraryUpload Give up the upload of a library
+	// (DELETE /libraries/{library}/upload)
+	DropLibraryUpload(ctx echo.Context, library LibraryName) error
 	// ListMigrations List migrations, the newest first
 	// (GET /migrations)
 	ListMigrations(ctx echo.Context, params ListMigrationsParams) error
@@ -455,6 +464,47 @@ func (w *ServerInterfaceWrapper) ReadHost(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ReadHost(ctx)
+	return err
+}
+
+// ListLibraries converts echo context to params.
+func (w *ServerInterfaceWrapper) ListLibraries(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListLibraries(ctx)
+	return err
+}
+
+// RemoveLibrary converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveLibrary(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "library" -------------
+	var library LibraryName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "library", ctx.Param("library"), &library, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter library: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveLibrary(ctx, library)
+	return err
+}
+
+// DropLibraryUpload converts echo context to params.
+func (w *ServerInterfaceWrapper) DropLibraryUpload(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "library" -------------
+	var library LibraryName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "library", ctx.Param("library"), &library, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter library: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DropLibraryUpload(ctx, library)
 	return err
 }
 
@@ -1498,6 +1548,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/audit", wrapper.ListAudit, options.OperationMiddlewares["listAudit"]...)
 	router.POST(options.BaseURL+"/backup", wrapper.MakeBackup, options.OperationMiddlewares["makeBackup"]...)
 	router.POST(options.BaseURL+"/support-bundle", wrapper.MakeSupportBundle, options.OperationMiddlewares["makeSupportBundle"]...)
+	router.GET(options.BaseURL+"/libraries", wrapper.ListLibraries, options.OperationMiddlewares["listLibraries"]...)
+	router.DELETE(options.BaseURL+"/libraries/:library", wrapper.RemoveLibrary, options.OperationMiddlewares["removeLibrary"]...)
+	router.DELETE(options.BaseURL+"/libraries/:library/upload", wrapper.DropLibraryUpload, options.OperationMiddlewares["dropLibraryUpload"]...)
 
 }
 
@@ -2199,6 +2252,112 @@ type ReadHostdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ReadHostdefaultApplicationProblemPlusJSONResponse) VisitReadHostResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLibrariesRequestObject struct {
+}
+
+type ListLibrariesResponseObject interface {
+	VisitListLibrariesResponse(w http.ResponseWriter) error
+}
+
+type ListLibraries200JSONResponse struct {
+	Items []Library `json:"items"`
+}
+
+func (response ListLibraries200JSONResponse) VisitListLibrariesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLibrariesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListLibrariesdefaultApplicationProblemPlusJSONResponse) VisitListLibrariesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveLibraryRequestObject struct {
+	Library LibraryName `json:"library"`
+}
+
+type RemoveLibraryResponseObject interface {
+	VisitRemoveLibraryResponse(w http.ResponseWriter) error
+}
+
+type RemoveLibrary204Response struct {
+}
+
+func (response RemoveLibrary204Response) VisitRemoveLibraryResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveLibrarydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveLibrarydefaultApplicationProblemPlusJSONResponse) VisitRemoveLibraryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DropLibraryUploadRequestObject struct {
+	Library LibraryName `json:"library"`
+}
+
+type DropLibraryUploadResponseObject interface {
+	VisitDropLibraryUploadResponse(w http.ResponseWriter) error
+}
+
+type DropLibraryUpload204Response struct {
+}
+
+func (response DropLibraryUpload204Response) VisitDropLibraryUploadResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DropLibraryUploaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DropLibraryUploaddefaultApplicationProblemPlusJSONResponse) VisitDropLibraryUploadResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3816,6 +3975,15 @@ type StrictServerInterface interface {
 	// ReadHost What this appliance can run virtual machines with
 	// (GET /host)
 	ReadHost(ctx context.Context, request ReadHostRequestObject) (ReadHostResponseObject, error)
+	// ListLibraries What was uploaded that cannot be shipped
+	// (GET /libraries)
+	ListLibraries(ctx context.Context, request ListLibrariesRequestObject) (ListLibrariesResponseObject, error)
+	// RemoveLibrary Take a library away
+	// (DELETE /libraries/{library})
+	RemoveLibrary(ctx context.Context, request RemoveLibraryRequestObject) (RemoveLibraryResponseObject, error)
+	// DropLibraryUpload Give up the upload of a library
+	// (DELETE /libraries/{library}/upload)
+	DropLibraryUpload(ctx context.Context, request DropLibraryUploadRequestObject) (DropLibraryUploadResponseObject, error)
 	// ListMigrations List migrations, the newest first
 	// (GET /migrations)
 	ListMigrations(ctx context.Context, request ListMigrationsRequestObject) (ListMigrationsResponseObject, error)
@@ -4465,6 +4633,79 @@ func (sh *strictHandler) ReadHost(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(ReadHostResponseObject); ok {
 		return validResponse.VisitReadHostResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListLibraries operation middleware
+func (sh *strictHandler) ListLibraries(ctx echo.Context) error {
+	var request ListLibrariesRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLibraries(ctx.Request().Context(), request.(ListLibrariesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLibraries")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListLibrariesResponseObject); ok {
+		return validResponse.VisitListLibrariesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RemoveLibrary operation middleware
+func (sh *strictHandler) RemoveLibrary(ctx echo.Context, library LibraryName) error {
+	var request RemoveLibraryRequestObject
+
+	request.Library = library
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveLibrary(ctx.Request().Context(), request.(RemoveLibraryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveLibrary")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RemoveLibraryResponseObject); ok {
+		return validResponse.VisitRemoveLibraryResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DropLibraryUpload operation middleware
+func (sh *strictHandler) DropLibraryUpload(ctx echo.Context, library LibraryName) error {
+	var request DropLibraryUploadRequestObject
+
+	request.Library = library
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DropLibraryUpload(ctx.Request().Context(), request.(DropLibraryUploadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DropLibraryUpload")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DropLibraryUploadResponseObject); ok {
+		return validResponse.VisitDropLibraryUploadResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -54,20 +53,21 @@ func (a *agent) run(ctx context.Context, out io.Writer) (err error) {
 
 // agent is what runs.
 type agent struct {
-	settings *config.Settings
-	version  string
-	log      *slog.Logger
-	recent   *Recent
-	engine   *engine.Engine
-	gate     *auth.Gate
-	secrets  *seal.Secrets
-	storages storage.List
-	uploads  *upload.Receiver
-	hooks    hooks.Runner
-	own      *seal.Sealer  // this appliance's
-	sealer   *seal.Sealer  // with the keys of its fleet
-	member   *fleet.Member // nil if it is in no fleet
-	fleet    *fleet.Registry
+	settings  *config.Settings
+	version   string
+	log       *slog.Logger
+	recent    *Recent
+	engine    *engine.Engine
+	gate      *auth.Gate
+	secrets   *seal.Secrets
+	storages  storage.List
+	uploads   *upload.Receiver
+	libraries api.Libraries
+	hooks     hooks.Runner
+	own       *seal.Sealer  // this appliance's
+	sealer    *seal.Sealer  // with the keys of its fleet
+	member    *fleet.Member // nil if it is in no fleet
+	fleet     *fleet.Registry
 }
 
 func (a *agent) close() error {
@@ -92,7 +92,7 @@ func (a *agent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.uploads, err = upload.New(filepath.Join(a.settings.State, "uploads"), a.storages.Locate, time.Now); err != nil {
+	if err := a.receive(); err != nil {
 		return err
 	}
 	if err := a.joined(ctx, id); err != nil {
@@ -194,7 +194,7 @@ func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
 		return api.Config{}, err
 	}
 	host, name := newHost(a.version), a.settings.Appliance.Name
-	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Host: host.read, Version: a.version, Log: a.log,
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Host: host.read, Version: a.version, Log: a.log,
 		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
 		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
 			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},
@@ -237,9 +237,7 @@ func (a *agent) care(ctx context.Context) {
 		if err := a.gate.Sweep(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("what has ended could not be removed", "err", err)
 		}
-		if err := a.uploads.Sweep(); err != nil {
-			a.log.Warn("an upload that does not go on could not be removed", "err", err)
-		}
+		a.sweepUploads()
 	})
 	a.inform(ctx)
 	for _, w := range a.settings.Watch {

@@ -72,6 +72,7 @@ var Programs = []Program{
 	{Name: "cp", Package: "coreutils", Usage: "transfer: what the copier is measured beside", Bench: true},
 	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "build: virt-v2v copies with it; disk/nbd: what the client is measured beside", Bench: true},
 	{Name: "nbdkit", Package: "nbdkit", Usage: "disk/nbd: tests read and write through it; build: virt-v2v serves disks with it", Build: true},
+	{Name: "xorrisofs", Package: "xorriso", Usage: "agent/library: tests make images of CDs", Build: true},
 	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},
 	{Name: "unshare", Package: "util-linux", Usage: "testers/guests: mounts that end with who made them", Build: true},
 }

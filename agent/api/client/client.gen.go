@@ -308,6 +308,46 @@ type ClientInterface interface {
 	// Corresponds with GET /host (the `ReadHost` operationId).
 	ReadHost(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListLibraries What was uploaded that cannot be shipped
+	//
+	// Needs the role viewer. VMware's VDDK and the drivers of virtio-win, on this appliance.
+	//
+	// Corresponds with GET /libraries (the `ListLibraries` operationId).
+	ListLibraries(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveLibrary Take a library away
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with DELETE /libraries/{library} (the `RemoveLibrary` operationId).
+	RemoveLibrary(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutLibraryWithBody Upload a library, or a part of it
+	//
+	// Needs the role admin. In parts as files of storages are uploaded, and with the same
+	// headers, 2 GiB at most. `vddk` is VMware-vix-disklib-VERSION.x86_64.tar.gz,
+	// `virtio-win` the ISO image. When it is whole it is checked; what is something else is
+	// removed. The one before is kept until the new one is in its place.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /libraries/{library} (the `PutLibrary` operationId).
+	PutLibraryWithBody(ctx context.Context, library LibraryName, params *PutLibraryParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DropLibraryUpload Give up the upload of a library
+	//
+	// Needs the role admin. The library that is there stays.
+	//
+	// Corresponds with DELETE /libraries/{library}/upload (the `DropLibraryUpload` operationId).
+	DropLibraryUpload(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadLibraryUpload How much of a library has come
+	//
+	// Needs the role admin. `HEAD` answers the headers alone.
+	//
+	// Corresponds with GET /libraries/{library}/upload (the `ReadLibraryUpload` operationId).
+	ReadLibraryUpload(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListMigrations List migrations, the newest first
 	//
 	// Needs the role viewer.
@@ -1226,6 +1266,96 @@ func (c *Client) FollowEvents(ctx context.Context, params *FollowEventsParams, r
 // Corresponds with GET /host (the `ReadHost` operationId).
 func (c *Client) ReadHost(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadHostRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLibraries What was uploaded that cannot be shipped
+//
+// Needs the role viewer. VMware's VDDK and the drivers of virtio-win, on this appliance.
+//
+// Corresponds with GET /libraries (the `ListLibraries` operationId).
+func (c *Client) ListLibraries(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLibrariesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveLibrary Take a library away
+//
+// Needs the role admin.
+//
+// Corresponds with DELETE /libraries/{library} (the `RemoveLibrary` operationId).
+func (c *Client) RemoveLibrary(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveLibraryRequest(c.Server, library)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutLibraryWithBody Upload a library, or a part of it
+//
+// Needs the role admin. In parts as files of storages are uploaded, and with the same
+// headers, 2 GiB at most. `vddk` is VMware-vix-disklib-VERSION.x86_64.tar.gz,
+// `virtio-win` the ISO image. When it is whole it is checked; what is something else is
+// removed. The one before is kept until the new one is in its place.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /libraries/{library} (the `PutLibrary` operationId).
+func (c *Client) PutLibraryWithBody(ctx context.Context, library LibraryName, params *PutLibraryParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutLibraryRequestWithBody(c.Server, library, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DropLibraryUpload Give up the upload of a library
+//
+// Needs the role admin. The library that is there stays.
+//
+// Corresponds with DELETE /libraries/{library}/upload (the `DropLibraryUpload` operationId).
+func (c *Client) DropLibraryUpload(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDropLibraryUploadRequest(c.Server, library)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadLibraryUpload How much of a library has come
+//
+// Needs the role admin. `HEAD` answers the headers alone.
+//
+// Corresponds with GET /libraries/{library}/upload (the `ReadLibraryUpload` operationId).
+func (c *Client) ReadLibraryUpload(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadLibraryUploadRequest(c.Server, library)
 	if err != nil {
 		return nil, err
 	}
@@ -2974,6 +3104,193 @@ func NewReadHostRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/host")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListLibrariesRequest constructs an http.Request for the ListLibraries method
+func NewListLibrariesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/libraries")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRemoveLibraryRequest constructs an http.Request for the RemoveLibrary method
+func NewRemoveLibraryRequest(server string, library LibraryName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "library", library, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/libraries/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutLibraryRequestWithBody constructs an http.Request for the PutLibrary method, with any body, and a specified content type
+func NewPutLibraryRequestWithBody(server string, library LibraryName, params *PutLibraryParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "library", library, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/libraries/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Content-Range", params.ContentRange, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Content-Range", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Repr-Digest", params.ReprDigest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Repr-Digest", headerParam1)
+
+	}
+
+	return req, nil
+}
+
+// NewDropLibraryUploadRequest constructs an http.Request for the DropLibraryUpload method
+func NewDropLibraryUploadRequest(server string, library LibraryName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "library", library, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/libraries/%s/upload", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadLibraryUploadRequest constructs an http.Request for the ReadLibraryUpload method
+func NewReadLibraryUploadRequest(server string, library LibraryName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "library", library, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/libraries/%s/upload", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5230,6 +5547,54 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /host (the `ReadHost` operationId).
 	ReadHostWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadHostResponse, error)
 
+	// ListLibrariesWithResponse What was uploaded that cannot be shipped
+	//
+	// Needs the role viewer. VMware's VDDK and the drivers of virtio-win, on this appliance.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /libraries (the `ListLibraries` operationId).
+	ListLibrariesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListLibrariesResponse, error)
+
+	// RemoveLibraryWithResponse Take a library away
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /libraries/{library} (the `RemoveLibrary` operationId).
+	RemoveLibraryWithResponse(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*RemoveLibraryResponse, error)
+
+	// PutLibraryWithBodyWithResponse Upload a library, or a part of it
+	//
+	// Needs the role admin. In parts as files of storages are uploaded, and with the same
+	// headers, 2 GiB at most. `vddk` is VMware-vix-disklib-VERSION.x86_64.tar.gz,
+	// `virtio-win` the ISO image. When it is whole it is checked; what is something else is
+	// removed. The one before is kept until the new one is in its place.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /libraries/{library} (the `PutLibrary` operationId).
+	PutLibraryWithBodyWithResponse(ctx context.Context, library LibraryName, params *PutLibraryParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLibraryResponse, error)
+
+	// DropLibraryUploadWithResponse Give up the upload of a library
+	//
+	// Needs the role admin. The library that is there stays.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /libraries/{library}/upload (the `DropLibraryUpload` operationId).
+	DropLibraryUploadWithResponse(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*DropLibraryUploadResponse, error)
+
+	// ReadLibraryUploadWithResponse How much of a library has come
+	//
+	// Needs the role admin. `HEAD` answers the headers alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /libraries/{library}/upload (the `ReadLibraryUpload` operationId).
+	ReadLibraryUploadWithResponse(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*ReadLibraryUploadResponse, error)
+
 	// ListMigrationsWithResponse List migrations, the newest first
 	//
 	// Needs the role viewer.
@@ -6649,6 +7014,264 @@ func (r ReadHostResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ReadHostResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListLibrariesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Library `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLibrariesResponse) GetJSON200() *struct {
+	Items []Library `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListLibrariesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLibrariesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLibrariesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLibrariesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLibrariesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RemoveLibraryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveLibraryResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveLibraryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveLibraryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveLibraryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveLibraryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutLibraryResponse200Headers the declared response headers of an HTTP 200 response for PutLibrary
+type PutLibraryResponse200Headers struct {
+	UploadOffset int64
+}
+
+// PutLibraryResponse202Headers the declared response headers of an HTTP 202 response for PutLibrary
+type PutLibraryResponse202Headers struct {
+	UploadOffset int64
+}
+
+type PutLibraryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Library
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Upload
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutLibraryResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *PutLibraryResponse202Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutLibraryResponse) GetJSON200() *Library {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r PutLibraryResponse) GetJSON202() *Upload {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PutLibraryResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutLibraryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutLibraryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutLibraryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutLibraryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DropLibraryUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DropLibraryUploadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DropLibraryUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DropLibraryUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DropLibraryUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DropLibraryUploadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReadLibraryUploadResponse200Headers the declared response headers of an HTTP 200 response for ReadLibraryUpload
+type ReadLibraryUploadResponse200Headers struct {
+	UploadOffset int64
+}
+
+type ReadLibraryUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Upload
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReadLibraryUploadResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadLibraryUploadResponse) GetJSON200() *Upload {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadLibraryUploadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadLibraryUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadLibraryUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadLibraryUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadLibraryUploadResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9230,6 +9853,84 @@ func (c *ClientWithResponses) ReadHostWithResponse(ctx context.Context, reqEdito
 	return ParseReadHostResponse(rsp)
 }
 
+// ListLibrariesWithResponse What was uploaded that cannot be shipped
+//
+// Needs the role viewer. VMware's VDDK and the drivers of virtio-win, on this appliance.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /libraries (the `ListLibraries` operationId).
+func (c *ClientWithResponses) ListLibrariesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListLibrariesResponse, error) {
+	rsp, err := c.ListLibraries(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLibrariesResponse(rsp)
+}
+
+// RemoveLibraryWithResponse Take a library away
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /libraries/{library} (the `RemoveLibrary` operationId).
+func (c *ClientWithResponses) RemoveLibraryWithResponse(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*RemoveLibraryResponse, error) {
+	rsp, err := c.RemoveLibrary(ctx, library, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveLibraryResponse(rsp)
+}
+
+// PutLibraryWithBodyWithResponse Upload a library, or a part of it
+//
+// Needs the role admin. In parts as files of storages are uploaded, and with the same
+// headers, 2 GiB at most. `vddk` is VMware-vix-disklib-VERSION.x86_64.tar.gz,
+// `virtio-win` the ISO image. When it is whole it is checked; what is something else is
+// removed. The one before is kept until the new one is in its place.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /libraries/{library} (the `PutLibrary` operationId).
+func (c *ClientWithResponses) PutLibraryWithBodyWithResponse(ctx context.Context, library LibraryName, params *PutLibraryParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLibraryResponse, error) {
+	rsp, err := c.PutLibraryWithBody(ctx, library, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutLibraryResponse(rsp)
+}
+
+// DropLibraryUploadWithResponse Give up the upload of a library
+//
+// Needs the role admin. The library that is there stays.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /libraries/{library}/upload (the `DropLibraryUpload` operationId).
+func (c *ClientWithResponses) DropLibraryUploadWithResponse(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*DropLibraryUploadResponse, error) {
+	rsp, err := c.DropLibraryUpload(ctx, library, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDropLibraryUploadResponse(rsp)
+}
+
+// ReadLibraryUploadWithResponse How much of a library has come
+//
+// Needs the role admin. `HEAD` answers the headers alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /libraries/{library}/upload (the `ReadLibraryUpload` operationId).
+func (c *ClientWithResponses) ReadLibraryUploadWithResponse(ctx context.Context, library LibraryName, reqEditors ...RequestEditorFn) (*ReadLibraryUploadResponse, error) {
+	rsp, err := c.ReadLibraryUpload(ctx, library, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadLibraryUploadResponse(rsp)
+}
+
 // ListMigrationsWithResponse List migrations, the newest first
 //
 // Needs the role viewer.
@@ -10723,6 +11424,208 @@ func ParseReadHostResponse(rsp *http.Response) (*ReadHostResponse, error) {
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListLibrariesResponse parses an HTTP response from a ListLibrariesWithResponse call
+func ParseListLibrariesResponse(rsp *http.Response) (*ListLibrariesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLibrariesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Library `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRemoveLibraryResponse parses an HTTP response from a RemoveLibraryWithResponse call
+func ParseRemoveLibraryResponse(rsp *http.Response) (*RemoveLibraryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveLibraryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutLibraryResponse parses an HTTP response from a PutLibraryWithResponse call
+func ParsePutLibraryResponse(rsp *http.Response) (*PutLibraryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutLibraryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Library
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Upload
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutLibraryResponse200Headers
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers PutLibraryResponse202Headers
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDropLibraryUploadResponse parses an HTTP response from a DropLibraryUploadWithResponse call
+func ParseDropLibraryUploadResponse(rsp *http.Response) (*DropLibraryUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DropLibraryUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReadLibraryUploadResponse parses an HTTP response from a ReadLibraryUploadWithResponse call
+func ParseReadLibraryUploadResponse(rsp *http.Response) (*ReadLibraryUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadLibraryUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Upload
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReadLibraryUploadResponse200Headers
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

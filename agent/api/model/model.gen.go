@@ -184,6 +184,24 @@ func (e HostAccelerator) Valid() bool {
 	}
 }
 
+// Defines values for LibraryName.
+const (
+	LibraryNameVddk      LibraryName = "vddk"
+	LibraryNameVirtioWin LibraryName = "virtio-win"
+)
+
+// Valid indicates whether the value is a known member of the LibraryName enum.
+func (e LibraryName) Valid() bool {
+	switch e {
+	case LibraryNameVddk:
+		return true
+	case LibraryNameVirtioWin:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Mode.
 const (
 	ModeInspect  Mode = "inspect"
@@ -984,6 +1002,28 @@ type Key struct {
 	Secret string `json:"secret"`
 }
 
+// Library defines model for Library.
+type Library struct {
+	Added time.Time `json:"added"`
+
+	// By who uploaded it
+	By string `json:"by"`
+
+	// Holds what was found in it: VDDK's library, the systems that there are drivers for
+	Holds []string    `json:"holds"`
+	Name  LibraryName `json:"name"`
+
+	// Sha256 of what was uploaded
+	Sha256 string `json:"sha256"`
+
+	// Size of what was uploaded, bytes
+	Size    int64  `json:"size"`
+	Version string `json:"version"`
+}
+
+// LibraryName defines model for LibraryName.
+type LibraryName string
+
 // LogIn defines model for LogIn.
 type LogIn struct {
 	Name     string   `json:"name"`
@@ -1494,6 +1534,14 @@ type FollowEventsParams struct {
 	// From the number of the event after which to begin, for clients that cannot send `Last-Event-ID`; 0 is the oldest that is kept. Without either, what happens from now on.
 	From        int64  `form:"from,omitempty" json:"from,omitempty,omitzero"`
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
+}
+
+// PutLibraryParams defines parameters for PutLibrary.
+type PutLibraryParams struct {
+	ContentRange ContentRange `json:"Content-Range,omitempty,omitzero"`
+
+	// ReprDigest of the whole file
+	ReprDigest ReprDigest `json:"Repr-Digest,omitempty,omitzero"`
 }
 
 // ListMigrationsParams defines parameters for ListMigrations.
