@@ -16,7 +16,7 @@ import (
 
 // migrations are the commands that always ask an appliance.
 func (a *app) migrations() []*cobra.Command {
-	all := []*cobra.Command{a.list(), a.show(), a.events(), a.approve(), a.download(), a.batch(),
+	all := []*cobra.Command{a.list(), a.show(), a.events(), a.approve(), a.download(), a.batch(), a.upload(), a.backup(), a.supportBundle(),
 		{Use: "pause MIGRATION", Short: "Stop a migration on an appliance for a while", RunE: a.orders(model.OperationKindPause)},
 		{Use: "resume MIGRATION", Short: "Go on with a migration that was paused", RunE: a.orders(model.OperationKindResume)},
 		{Use: "retry MIGRATION", Short: "Try a migration that has failed again, from the stage that failed", RunE: a.orders(model.OperationKindRetry)},

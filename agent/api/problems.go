@@ -43,6 +43,7 @@ var known = []struct {
 	{engine.ErrReused, http.StatusUnprocessableEntity, "key-reused", "send another Idempotency-Key"},
 	{engine.ErrChanged, http.StatusPreconditionFailed, "changed", "read it again, and decide anew"},
 	{engine.ErrNotNow, http.StatusConflict, "not-now", ""},
+	{engine.ErrElsewhere, http.StatusConflict, "elsewhere", "back up the hub, or with an existing NATS what that keeps, by its own means"},
 	{engine.ErrVersion, http.StatusConflict, "other-version", "update this appliance; it leaves the record as it is"},
 	{engine.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large", ""},
 	{errSpec, http.StatusUnprocessableEntity, "bad-spec", ""},

@@ -35,9 +35,15 @@ const (
 	snapshotSilent = 30 * time.Second
 )
 
+// ErrElsewhere is what only the appliance can do that keeps what all of them share.
+var ErrElsewhere = errors.New("what is kept lies elsewhere")
+
 // Snapshots writes what is kept into files of a folder, each stream as it is at one
 // moment, while the engine works.
 func (e *Engine) Snapshots(ctx context.Context, folder string) (list []Snapshot, err error) {
+	if e.bus.server == nil {
+		return nil, fmt.Errorf("%w: this appliance keeps nothing of migrations itself", ErrElsewhere)
+	}
 	for _, stream := range snapshotted {
 		s, err := e.bus.snapshot(ctx, stream, filepath.Join(folder, stream))
 		if err != nil {
@@ -69,6 +75,8 @@ func (b *bus) ask(ctx context.Context, subject string, request, answer any) erro
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, snapshotSilent)
+	defer cancel()
 	m, err := b.conn.RequestWithContext(ctx, subject, text)
 	if err != nil {
 		return err
@@ -88,7 +96,7 @@ func (b *bus) ask(ctx context.Context, subject string, request, answer any) erro
 // Source: nats-server, ADR-44 and server/jetstream_api.go, streamSnapshot: pieces are
 // acknowledged, the last one is empty, and has a status if something went wrong.
 func (b *bus) snapshot(ctx context.Context, stream, path string) (s Snapshot, err error) {
-	inbox := nats.NewInbox()
+	inbox := b.conn.NewInbox()
 	pieces, err := b.conn.SubscribeSync(inbox)
 	if err != nil {
 		return s, err
