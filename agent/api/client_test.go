@@ -246,6 +246,7 @@ func TestEventsAreFollowedFromNowOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.until(t, op.Migration, model.StateDone)
+	h.follow(t, `"state":"done"`, "Last-Event-ID", "0") // its events are told a moment later
 	following := make(chan struct{})
 	h.through(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.HasSuffix(r.URL.Path, "/events") && r.URL.RawQuery == "" {
