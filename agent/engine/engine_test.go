@@ -119,7 +119,7 @@ func quick(t *testing.T) *stepper {
 
 // config is that of an appliance by itself.
 func config(t *testing.T, w Worker) Config {
-	return Config{State: t.TempDir(), Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 4, Lease: 2 * time.Second, Worker: w,
+	return Config{State: t.TempDir(), Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 4, Lease: 10 * time.Second, Worker: w,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))}
 }
 

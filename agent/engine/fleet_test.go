@@ -227,9 +227,9 @@ func worksFor(hub Shape) Shape { return Shape{URL: "tls://" + hub.Listen} }
 func TestAnotherFinishesWhatAKilledAppliancesBegan(t *testing.T) {
 	for _, shape := range []string{"hub and workers", "three that vote"} {
 		t.Run(shape, func(t *testing.T) {
+			slow(t)
 			f, list := hubAndWorkers(t)
 			if shape != "hub and workers" {
-				slow(t)
 				f, list = voting(t)
 			}
 			fleet := launchAll(t, list)
@@ -361,7 +361,7 @@ func texts(t *testing.T, e *Engine, id string, ended int) string {
 }
 
 func TestOneThatIsCutOffStopsBeforeAnotherBegins(t *testing.T) {
-	t.Parallel()
+	slow(t)
 	f, list := hubAndWorkers(t)
 	list[1].Each, list[1].Steps = 10*time.Millisecond, 2000
 	first := list[0].start(t)
