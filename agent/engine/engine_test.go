@@ -57,7 +57,9 @@ func (s *stepper) Work(ctx context.Context, j Job) (Result, error) {
 		if time.Now().After(j.Lease()) {
 			return Result{}, ErrLease
 		}
-		if err := os.WriteFile(filepath.Join(s.folder, j.ID), []byte(strings.Repeat(".", n+1)), 0o600); err != nil {
+		at := filepath.Join(s.folder, j.ID)
+		err := os.WriteFile(at+".new", []byte(strings.Repeat(".", n+1)), 0o600)
+		if err := errors.Join(err, os.Rename(at+".new", at)); err != nil { // who reads it finds a whole one
 			return Result{}, err
 		}
 		j.Tell(Update{Text: fmt.Sprintf("step %d", n+1), Stages: []model.Stage{{Name: model.StageNameFetch, State: model.StageStateRunning, Reason: fmt.Sprint(n + 1)}}})
