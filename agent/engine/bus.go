@@ -56,6 +56,12 @@ func openBus(ctx context.Context, c Config, id string) (_ *bus, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
+	carry := false
+	if c.Shape.Cluster.Name != "" {
+		if carry, err = carries(ctx, c, id); err != nil {
+			return nil, err
+		}
+	}
 	if c.Shape.URL == "" {
 		if b.server, err = startServer(c, id, b.secret); err != nil {
 			return nil, err
@@ -67,14 +73,30 @@ func openBus(ctx context.Context, c Config, id string) (_ *bus, err error) {
 	if b.js, err = jetstream.New(b.conn); err != nil {
 		return nil, err
 	}
+	if carry {
+		if err := b.carryOver(ctx, c); err != nil {
+			return b, err
+		}
+	}
 	return b, b.prepare(ctx, c.Shape, c.Audit)
 }
 
 // insist does a request until it is answered, or ctx ends, or an error is not to be
 // tried again.
 func insist(ctx context.Context, again func(error) bool, request func(context.Context) error) error {
+	return insistFor(ctx, askTime, again, request)
+}
+
+// How long one request may take, and the carrying over of one stream.
+const (
+	askTime  = 2 * time.Second
+	giveTime = 15 * time.Minute
+)
+
+// insistFor is insist with requests that may take so long.
+func insistFor(ctx context.Context, limit time.Duration, again func(error) bool, request func(context.Context) error) error {
 	for {
-		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		short, cancel := context.WithTimeout(ctx, limit)
 		err := request(short)
 		cancel()
 		if err == nil || ctx.Err() != nil || !again(err) {

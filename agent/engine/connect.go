@@ -15,6 +15,9 @@ func (b *bus) connect(c Config, id string) (*nats.Conn, error) {
 				c.Log.Warn("the engine is out of reach", "err", err)
 			}
 		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			c.Log.Debug("of the connection to the engine", "err", err)
+		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.tried(c, err) }),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			c.Log.Info("the engine is reached again")

@@ -101,7 +101,7 @@ func secured(state string, s Shape) (Shape, error) {
 	if err != nil {
 		return s, err
 	}
-	s.TLS, s.Cluster.TLS = m.TLS(), m.Peers()
+	s.TLS, s.Cluster.TLS, s.Cluster.First = m.TLS(), m.Peers(), m.Founder()
 	return s, nil
 }
 

@@ -47,10 +47,26 @@ func (b *bus) prepare(ctx context.Context, s Shape, audit time.Duration) error {
 		return b.find(ctx, func(error) bool { return true })
 	case s.External:
 		return b.adopt(ctx, audit)
+	case s.Cluster.Name != "" && !s.Cluster.First:
+		if err := b.await(ctx); err != nil {
+			return err
+		}
+		return b.make(ctx, mostReplicas, audit)
 	case s.Cluster.Name != "":
 		return b.make(ctx, mostReplicas, audit)
 	}
 	return b.make(ctx, 1, audit)
+}
+
+// jobsStream is that of the migrations: where it is, all that was kept is.
+const jobsStream = "KV_jobs"
+
+// await waits until the appliance that was there first has carried over what it has kept.
+func (b *bus) await(ctx context.Context) error {
+	return insist(ctx, func(error) bool { return true }, func(ctx context.Context) error {
+		_, err := b.js.Stream(ctx, jobsStream)
+		return err
+	})
 }
 
 // make makes all that is kept as it is wanted now, so many times. What was done is kept

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -30,6 +31,13 @@ func startServer(c Config, id, secret string) (*server.Server, error) {
 	return s, nil
 }
 
+// nobody is where one that votes listens for workers if it lets none join: the server
+// waits for its listener before it reaches the others. Whoever comes there needs a
+// certificate all the same.
+//
+// Source: nats-server, server/route.go, StartRouting; server.RANDOM_PORT.
+const nobody = "127.0.0.1:-1"
+
 // handshake is how long one may take: the server's own choice of 2 s is little for an
 // appliance whose CPUs copy disks.
 const handshake = 10 * time.Second
@@ -37,11 +45,11 @@ const handshake = 10 * time.Second
 func serverOptions(c Config, id, secret string) (*server.Options, error) {
 	o := &server.Options{
 		ServerName: id, JetStream: true, StoreDir: filepath.Join(c.State, "engine"), SyncAlways: true,
-		NoSigs: true, NoLog: true, DontListen: c.Shape.Listen == "", MaxPayload: 2 * maxRecord,
+		NoSigs: true, NoLog: true, DontListen: c.Shape.Listen == "" && c.Shape.Cluster.Name == "", MaxPayload: 2 * maxRecord,
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 16 << 30, CustomClientAuthentication: access{secret},
 	}
-	if c.Shape.Listen != "" {
-		host, port, err := hostPort(c.Shape.Listen)
+	if !o.DontListen {
+		host, port, err := hostPort(cmp.Or(c.Shape.Listen, nobody))
 		if err != nil {
 			return nil, err
 		}

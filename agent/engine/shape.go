@@ -34,6 +34,9 @@ type Cluster struct {
 	Listen string      // where the others reach it: host and port
 	Peers  []string    // where it reaches the others
 	TLS    *tls.Config `json:"-"`
+	// First is whether this is the one that was there first: it carries what it has kept
+	// over to the others, who wait for that.
+	First bool
 }
 
 // ErrShape is a shape that would not keep what it is given.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -170,18 +171,19 @@ func Restore(ctx context.Context, c Config, list []Snapshot) (err error) {
 		if !slices.Contains(snapshotted, s.Stream) {
 			return fmt.Errorf("the backup holds %q, which this program does not know", s.Stream)
 		}
-		if err := b.restore(ctx, s); err != nil {
+		if err := b.restore(ctx, s, 1); err != nil {
 			return fmt.Errorf("restore %s: %w", s.Stream, err)
 		}
 	}
 	return nil
 }
 
-// restore makes a stream out of a snapshot.
+// restore makes a stream out of a snapshot, that is kept so many times, whatever the one
+// did that it comes from.
 //
 // Source: nats-server, server/jetstream_api.go, processStreamRestore.
-func (b *bus) restore(ctx context.Context, s Snapshot) (err error) {
-	config, err := alone(s.Config)
+func (b *bus) restore(ctx context.Context, s Snapshot, replicas int) (err error) {
+	config, err := replicated(s.Config, replicas)
 	if err != nil {
 		return err
 	}
@@ -209,12 +211,17 @@ func (b *bus) restore(ctx context.Context, s Snapshot) (err error) {
 }
 
 // piece sends a part of a snapshot, and tells whether that was its end: an empty one.
-// The server answers a piece with nothing, or with why it will take no more.
+// The server answers a piece with nothing, or with why it will take no more. It may be
+// another server, of which this one hears a moment later.
 func (b *bus) piece(ctx context.Context, subject string, part []byte) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotSilent)
 	defer cancel()
-	m, err := b.conn.RequestWithContext(ctx, subject, part)
-	if err != nil {
+	var m *nats.Msg
+	unheard := func(err error) bool { return errors.Is(err, nats.ErrNoResponders) }
+	if err := insistFor(ctx, snapshotSilent, unheard, func(ctx context.Context) (err error) {
+		m, err = b.conn.RequestWithContext(ctx, subject, part)
+		return err
+	}); err != nil {
 		return false, err
 	}
 	var refused apiError
@@ -226,13 +233,12 @@ func (b *bus) piece(ctx context.Context, subject string, part []byte) (done bool
 	return len(part) == 0, refused.err()
 }
 
-// alone is a stream's configuration for an appliance by itself, which keeps everything
-// once, whatever the one did that it comes from.
-func alone(config json.RawMessage) (json.RawMessage, error) {
+// replicated is a stream's configuration with another number of replicas.
+func replicated(config json.RawMessage, replicas int) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(config, &fields); err != nil {
 		return nil, err
 	}
-	fields["num_replicas"] = json.RawMessage("1")
+	fields["num_replicas"] = json.RawMessage(strconv.Itoa(replicas))
 	return json.Marshal(fields)
 }

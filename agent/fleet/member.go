@@ -145,6 +145,9 @@ func (m *Member) ID() string { return m.kept.ID }
 // Role is this appliance's in the fleet.
 func (m *Member) Role() Role { return m.kept.Role }
 
+// Founder tells whether this appliance began the fleet.
+func (m *Member) Founder() bool { return len(m.kept.Shared) == 0 }
+
 // Hubs are where the fleet keeps what it knows, as far as was known when this appliance
 // joined: hosts and ports.
 func (m *Member) Hubs() []string { return m.kept.Hubs }

@@ -113,7 +113,7 @@ func (a *agent) voting() (engine.Shape, error) {
 		return engine.Shape{}, fmt.Errorf("%w: engine.shape: cluster: this appliance has joined as a worker: join again with a token of hyper2kvm fleet invite --voting", config.ErrSettings)
 	}
 	c := a.settings.Engine.Cluster
-	s := engine.Shape{Listen: c.Workers, TLS: a.member.TLS(), Cluster: engine.Cluster{Name: c.Name, Listen: c.Listen, TLS: a.member.Peers()}}
+	s := engine.Shape{Listen: c.Workers, TLS: a.member.TLS(), Cluster: engine.Cluster{Name: c.Name, Listen: c.Listen, TLS: a.member.Peers(), First: a.member.Founder()}}
 	for _, p := range c.Peers {
 		if p.Name != a.settings.Appliance.Name {
 			s.Cluster.Peers = append(s.Cluster.Peers, p.Address)
