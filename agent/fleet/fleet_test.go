@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"io"
 	"math/big"
@@ -157,6 +158,21 @@ func TestATokenThatDoesNotCountIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, "a2", token, "it was withdrawn")
+}
+
+func TestASecretThatIsAnotherIsRefused(t *testing.T) {
+	f := founded(t)
+	token := f.Token(t, fleet.Worker)
+	coding := base64.RawURLEncoding
+	data, err := coding.DecodeString(strings.TrimPrefix(string(token), "h2kjoin_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[7] ^= 1
+	refused(t, "a2", guest.Secret("h2kjoin_"+coding.EncodeToString(data)), "it is not known here")
+	if _, err := fleet.Join(t.Context(), t.TempDir(), "a2", "", fleettest.Sealer(t, t.TempDir()), token); err != nil {
+		t.Errorf("and the token is used up: %v", err)
+	}
 }
 
 func TestTheCertificateOfTheHubIsTheOneThatTheTokenNames(t *testing.T) {
@@ -398,6 +414,11 @@ func TestOnlyOnesOwnCertificateIsRenewed(t *testing.T) {
 	stranger := other.Joined(t, t.TempDir(), "a2", fleet.Worker)
 	if err := stranger.Refresh(t.Context(), ask(f)); err == nil || !strings.Contains(err.Error(), "unknown authority") {
 		t.Errorf("one of another fleet: %v", err)
+	}
+	former := f.Joined(t, t.TempDir(), "a4", fleet.Worker)
+	f.Joined(t, t.TempDir(), "a4", fleet.Worker)
+	if err := former.Refresh(t.Context(), ask(f)); err == nil || !strings.Contains(err.Error(), "a4 was removed") {
+		t.Errorf("one that has joined anew since: %v", err)
 	}
 	f.Now = func() time.Time { return time.Now().Add(-31 * 24 * time.Hour) }
 	late := f.Joined(t, t.TempDir(), "a3", fleet.Worker)
