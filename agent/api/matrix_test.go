@@ -94,7 +94,7 @@ func TestEveryOperationIsForThoseOfTheDescription(t *testing.T) {
 				a := h.ask(t, s.name, method, fill(path, params)+query, nil)
 				want, refused := refusal(op, s), a.status == http.StatusUnauthorized || a.status == http.StatusForbidden
 				if want != 0 && a.status != want || want == 0 && refused && !slices.Contains(own, op.OperationID) {
-					t.Errorf("%s as %s: %d %s, want %d", op.OperationID, s.name, a.status, a.body, want)
+					t.Errorf("%s as %s: %d %.300q, want %d", op.OperationID, s.name, a.status, a.body, want)
 				}
 			}
 		}
