@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -27,7 +28,7 @@ Settings are YAML files: see hyper2kvm config --help. The API describes itself a
 				return err
 			}
 			err = serve.Run(c.Context(), s, version, a.stdout, a.agentLog(s.Log.Level))
-			if errors.Is(err, errInterrupted) { // that is how it ends
+			if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) && c.Context().Err() != nil { // that is how it ends, also while it begins
 				return nil
 			}
 			return err

@@ -84,7 +84,7 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 			t.Fatal(err)
 		}
 	}
-	e, err := engine.Open(t.Context(), engine.Config{State: filepath.Join(h.folder, "state"), Name: "a1", Version: "test", Storages: []string{"vmware", "kvm"}, Capacity: 2, Lease: 5 * time.Second, Worker: w, Log: log})
+	e, err := engine.Open(t.Context(), engine.Config{State: filepath.Join(h.folder, "state"), Name: "a1", Version: "test", Storages: []string{"vmware", "kvm"}, Capacity: 8, Lease: 5 * time.Second, Worker: w, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,9 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 	c := Config{Engine: e, Gate: h.gate, Secrets: h.secrets, Version: "test", Log: log,
 		Storages: storage.List{{Name: "vmware", Path: filepath.Join(h.folder, "vmware"), Use: model.StorageUseSource}, {Name: "kvm", Path: filepath.Join(h.folder, "kvm"), Use: model.StorageUseTarget}},
 		Host: func(context.Context) (model.Host, error) {
-			return model.Host{Version: "test", Accelerator: model.HostAcceleratorTcg, Reason: "asked for by a test"}, nil
+			var host model.Host
+			err := json.Unmarshal([]byte(`{"version":"test","accelerator":"tcg","reason":"asked for by a test","engines":[],"missing":[]}`), &host)
+			return host, err
 		}}
 	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Locate, h.now); err != nil {
 		t.Fatal(err)
@@ -249,7 +251,7 @@ func (h *harness) hold(t testing.TB, r *http.Request, reply *http.Response, body
 	}
 	in := &openapi3filter.ResponseValidationInput{RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
 		Status: reply.StatusCode, Header: reply.Header, Body: io.NopCloser(bytes.NewReader(body)), Options: &openapi3filter.Options{IncludeResponseStatus: true}}
-	if strings.HasPrefix(reply.Header.Get("Content-Type"), "application/octet-stream") {
+	if kind := reply.Header.Get("Content-Type"); strings.HasPrefix(kind, "application/octet-stream") || kind == "text/event-stream" {
 		in.Options.ExcludeResponseBody = true
 	}
 	if err := openapi3filter.ValidateResponse(t.Context(), in); err != nil {
@@ -375,6 +377,27 @@ func TestListsComeInPages(t *testing.T) {
 	}
 	if h.ask(t, "viewer", "GET", "/migrations?state=failed&state=paused", nil).into(t, &page); len(page.Items) != 0 {
 		t.Errorf("by state: %+v", page.Items)
+	}
+}
+
+// TestACheckSaysWhatIsWrongInOneLine, and nothing of what it looked at.
+func TestACheckSaysWhatIsWrongInOneLine(t *testing.T) {
+	h := newHarness(t, done)
+	for _, c := range []struct{ method, path, body, want string }{
+		{"POST", "/setup", `{"code":"x","name":"my secret","password":"x"}`, `the body: name: string doesn't match the regular expression "^[a-z][a-z0-9._-]{0,62}$"`},
+		{"POST", "/certificates", `{"name":"x","role":"viewer","expires":"my secret"}`, `the body: expires: string doesn't match the format "date-time"`},
+		{"POST", "/session", `{"name":"x","password":["my secret"]}`, "the body: password: value must be a string"},
+		{"POST", "/session", `{"name":"x"}`, `the body: password: property "password" is missing`},
+		{"DELETE", "/secrets/MY-secret", "", `the parameter secret: it does not match the pattern '^[a-z0-9][a-z0-9-]{0,62}$'`},
+		{"GET", "/migrations?limit=0", "", "the parameter limit: minimum: got 0, want 1"},
+	} {
+		var body any
+		if c.body != "" {
+			body = c.body
+		}
+		if a := h.ask(t, "socket", c.method, c.path, body); a.status != 400 || a.problem(t).Detail != c.want {
+			t.Errorf("%s %s: %d %q, want %q", c.method, c.path, a.status, a.problem(t).Detail, c.want)
+		}
 	}
 }
 

@@ -24,11 +24,13 @@ func (s *server) audited(next echo.HandlerFunc) echo.HandlerFunc {
 			return next(c)
 		}
 		c.SetRequest(r.WithContext(auth.Once(r.Context())))
-		err := next(c)
-		if c.Get(partKey) != nil {
-			return err
-		}
-		s.Gate.Note(c.Request().Context(), entry(c, operation, err))
+		err := http.ErrAbortHandler // as long as the handler has not come to its end
+		defer func() {
+			if c.Get(partKey) == nil {
+				s.Gate.Note(c.Request().Context(), entry(c, operation, err))
+			}
+		}()
+		err = next(c)
 		return err
 	}
 }

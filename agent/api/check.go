@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -136,11 +137,31 @@ func reason(err error) string {
 		if where != "" {
 			where += ": "
 		}
-		return where + e.Reason
+		return where + fault(e.Reason)
 	}
 	if e, ok := errors.AsType[*openapi3filter.ParseError](err); ok {
 		return "it cannot be read: " + e.Reason
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
+	return text
+}
+
+// What a schema's check says of a parameter: that it failed, what it looked at, and what
+// is wrong with that; and of a date in a body.
+//
+// Source: jsonschema v6, ValidationError.Error and package kind; kin-openapi,
+// newSchemaError of a format.
+var (
+	faultHead    = regexp.MustCompile(`(?s)^.*jsonschema validation failed with '[^']*'\n- at '[^']*': `)
+	faultPattern = regexp.MustCompile(`(?s)^'.*' does not match pattern `)
+	faultFormat  = regexp.MustCompile(`(?s) \(string doesn't match pattern .*$`)
+)
+
+// fault is what a schema's check says, in one line.
+func fault(said string) string {
+	said = faultHead.ReplaceAllString(said, "")
+	said = faultPattern.ReplaceAllString(said, "it does not match the pattern ")
+	said = faultFormat.ReplaceAllString(said, "")
+	text, _, _ := strings.Cut(said, "\n")
 	return text
 }

@@ -142,11 +142,12 @@ type Numbered struct {
 // context's, or that of a store that is gone.
 func (e *Engine) Follow(ctx context.Context, migration string, after int64) iter.Seq2[Numbered, error] {
 	return func(yield func(Numbered, error) bool) {
-		messages, err := e.subscribe(ctx, migration, after)
+		messages, forget, err := e.subscribe(ctx, migration, after)
 		if err != nil {
 			yield(Numbered{}, err)
 			return
 		}
+		defer forget()
 		defer context.AfterFunc(ctx, messages.Stop)()
 		defer messages.Stop()
 		for {
@@ -173,8 +174,12 @@ func (e *Engine) Follow(ctx context.Context, migration string, after int64) iter
 // Now is after all that has happened.
 const Now = -1
 
-func (e *Engine) subscribe(ctx context.Context, migration string, after int64) (jetstream.MessagesContext, error) {
-	c := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, FilterSubjects: []string{"events.>"}}
+// unfollowed is how long the store keeps what it has for one who follows and is not
+// heard of. Unless told, that is 5 minutes.
+const unfollowed = 30 * time.Second
+
+func (e *Engine) subscribe(ctx context.Context, migration string, after int64) (messages jetstream.MessagesContext, forget func(), err error) {
+	c := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, FilterSubjects: []string{"events.>"}, InactiveThreshold: unfollowed}
 	if migration != "" {
 		c.FilterSubjects = []string{"events." + migration + ".>"}
 	}
@@ -183,9 +188,20 @@ func (e *Engine) subscribe(ctx context.Context, migration string, after int64) (
 	}
 	consumer, err := e.bus.events.OrderedConsumer(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("follow events: %w", err)
+		return nil, nil, fmt.Errorf("follow events: %w", err)
 	}
-	return consumer.Messages(jetstream.PullMaxMessages(64))
+	messages, err = consumer.Messages(jetstream.PullMaxMessages(64))
+	return messages, func() { e.forgetFollower(ctx, consumer) }, err
+}
+
+// forgetFollower has the store forget one at once. One that it cannot be told of it
+// forgets by itself.
+func (e *Engine) forgetFollower(ctx context.Context, c jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pauseBetween)
+	defer cancel()
+	if err := e.bus.events.DeleteConsumer(ctx, c.CachedInfo().Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		e.config.Log.Debug("a follower of events goes by itself", "err", err)
+	}
 }
 
 // Each hands every change of a migration's state to do, once among all appliances that

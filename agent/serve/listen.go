@@ -29,14 +29,19 @@ type way struct {
 	note string // for people
 }
 
-// Bounds of a connection. What takes longer, such as a stream of events or a download,
-// says so as it goes on.
+// bounds are of a connection. What takes longer, such as a stream of events or a
+// download, says so as it goes on.
+type bounds struct {
+	headers time.Duration // within which a request's have to be there
+	answer  time.Duration // within which the rest is, and the answer is received
+	idle    time.Duration // for which nothing may be asked
+}
+
+var usual = bounds{headers: 10 * time.Second, answer: time.Minute, idle: 2 * time.Minute}
+
 const (
-	headersWithin = 10 * time.Second
-	answerWithin  = time.Minute
-	idle          = 2 * time.Minute
-	maxHeaders    = 64 << 10 // bytes
-	lastWords     = 10 * time.Second
+	maxHeaders = 64 << 10 // bytes
+	lastWords  = 10 * time.Second
 )
 
 // listen opens all ways in. Sockets that systemd has opened are taken instead of those
@@ -126,8 +131,8 @@ func socket(path string) (net.Listener, error) {
 }
 
 // answer serves a handler on all ways until the function that it returns is called.
-func answer(ways []way, handler http.Handler, log *slog.Logger, failed context.CancelCauseFunc) (stop func()) {
-	s := &http.Server{Handler: handler, ReadHeaderTimeout: headersWithin, ReadTimeout: answerWithin, WriteTimeout: answerWithin, IdleTimeout: idle, MaxHeaderBytes: maxHeaders,
+func answer(ways []way, handler http.Handler, b bounds, log *slog.Logger, failed context.CancelCauseFunc) (stop func()) {
+	s := &http.Server{Handler: handler, ReadHeaderTimeout: b.headers, ReadTimeout: b.answer, WriteTimeout: b.answer, IdleTimeout: b.idle, MaxHeaderBytes: maxHeaders,
 		ConnContext: peer, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	for _, w := range ways {
 		go func() {

@@ -172,7 +172,7 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := answer(ways, handler, a.log, cancel)
+	stop := answer(ways, handler, usual, a.log, cancel)
 	defer stop()
 	if err := a.tell(ctx, ways, out); err != nil {
 		return err

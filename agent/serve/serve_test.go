@@ -54,6 +54,7 @@ type appliance struct {
 	end     context.CancelFunc
 	ended   chan error
 	running *agent // in this process
+	log     *lines // at level Debug
 }
 
 // lines is what an agent prints.
@@ -103,8 +104,13 @@ func started(t testing.TB, folder, more string) *appliance {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	a := &appliance{folder: folder, out: &lines{}, end: cancel, ended: make(chan error, 1)}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	a := &appliance{folder: folder, out: &lines{}, end: cancel, ended: make(chan error, 1), log: &lines{}}
+	log := slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(a.log)
+		}
+	})
 	a.running = newAgent(s, "test", log)
 	go func() { a.ended <- a.running.run(ctx, a.out) }()
 	t.Cleanup(func() { a.stop(t) })
