@@ -31,6 +31,7 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/engine/enginetest"
 	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
@@ -542,7 +543,7 @@ func TestFilesAreDownloadedInParts(t *testing.T) {
 	var op model.Operation
 	h.ask(t, "operator", "POST", "/migrations", request("a.vmx")).into(t, &op)
 	h.until(t, op.Migration, model.StateDone)
-	if err := h.engine.Keep(t.Context(), op.Migration, "a-report.md", 2, strings.NewReader("# ")); err != nil {
+	if err := h.engine.Keep(t.Context(), op.Migration, []engine.File{enginetest.File("a-report.md", "# ")}); err != nil {
 		t.Fatal(err)
 	}
 	files := "/migrations/" + op.Migration + "/files"

@@ -11,6 +11,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/engine/enginetest"
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline"
@@ -124,7 +125,7 @@ func about(how string, state model.State) func(*testing.T, *harness) props {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.engine.Keep(t.Context(), op.Migration, recordFile, int64(len(record)), strings.NewReader(string(record))); err != nil {
+		if err := h.engine.Keep(t.Context(), op.Migration, []engine.File{enginetest.File(recordFile, string(record))}); err != nil {
 			t.Fatal(err)
 		}
 		return props{params: map[string]string{"id": op.Migration, "operation": op.ID, "path": recordFile}}

@@ -23,6 +23,7 @@ import (
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/auth"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/engine/enginetest"
 	"hyper2kvm/agent/seal"
 )
 
@@ -74,7 +75,7 @@ func lived(t *testing.T) (a *appliance, token string) {
 	for i := range 5 {
 		a.done(t, fmt.Sprintf("vm%d", i))
 	}
-	if err := a.Keep(t.Context(), "vm0", "vm0-report.md", 8, strings.NewReader("# report")); err != nil {
+	if err := a.Keep(t.Context(), "vm0", []engine.File{enginetest.File("vm0-report.md", "# report")}); err != nil {
 		t.Fatal(err)
 	}
 	root := auth.Local("root", auth.Admin)

@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/engine/enginetest"
 )
 
 // send asks for something over the socket.
@@ -72,7 +75,7 @@ func TestTheSupportBundleHoldsNoSecret(t *testing.T) {
 	a.send(t, "GET", "/migrations?name="+secrets["a token"], "")
 	a.running.log.Error("what must not be logged", "token", secrets["a token"], "err", "password="+strings.ReplaceAll(secrets["a password"], " ", "-")+"-wrong")
 	evidence := "serial log with " + secrets["a token"] + "\n"
-	if err := a.running.engine.Keep(t.Context(), "web01", "evidence/serial.log", int64(len(evidence)), strings.NewReader(evidence)); err != nil {
+	if err := a.running.engine.Keep(t.Context(), "web01", []engine.File{enginetest.File("evidence/serial.log", evidence)}); err != nil {
 		t.Fatal(err)
 	}
 	status, text := a.send(t, "POST", "/support-bundle", "")

@@ -129,18 +129,14 @@ func (a *agent) secret(opened <-chan struct{}) func(context.Context, string) (se
 	}
 }
 
-func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, string, *os.File) error {
-	return func(ctx context.Context, id, path string, f *os.File) error {
+func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, []engine.File) error {
+	return func(ctx context.Context, id string, files []engine.File) error {
 		select {
 		case <-opened:
+			return a.engine.Keep(ctx, id, files)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		return a.engine.Keep(ctx, id, path, info.Size(), f)
 	}
 }
 

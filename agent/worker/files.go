@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,36 +21,30 @@ const (
 )
 
 // keepFiles keeps the small files of a migration: its record, report, screens, logs.
-func (w *Worker) keepFiles(ctx context.Context, j engine.Job, folder string) error {
-	files, err := Files(folder)
-	if err != nil {
-		return err
-	}
-	kept := 0
-	for _, f := range files {
-		if IsDisk(f.Path) || f.Size > maxFile || kept == maxFiles {
-			continue
-		}
-		kept++
-		if err := w.keepFile(ctx, j.ID, folder, f.Path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *Worker) keepFile(ctx context.Context, id, folder, path string) (err error) {
+func (w *Worker) keepFiles(ctx context.Context, j engine.Job, folder string) (err error) {
 	root, err := os.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) { // it has made nothing
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	f, err := root.Open(path)
+	files, err := Files(folder)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return w.Keep(ctx, id, path, f)
+	var small []engine.File
+	for _, f := range files {
+		info, err := root.Stat(f.Path)
+		if err != nil {
+			return err
+		}
+		if !IsDisk(f.Path) && info.Size() <= maxFile && len(small) < maxFiles {
+			small = append(small, engine.File{Path: f.Path, Size: info.Size(), Changed: info.ModTime(), Open: func() (io.ReadCloser, error) { return root.Open(f.Path) }})
+		}
+	}
+	return w.Keep(ctx, j.ID, small)
 }
 
 // IsDisk tells whether a file of a migration is one of its disks, or what belongs to one.

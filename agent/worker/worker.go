@@ -36,8 +36,8 @@ type Worker struct {
 	Storages storage.List
 	// Secret opens a stored secret.
 	Secret func(ctx context.Context, name string) (guest.Secret, error)
-	// Keep keeps a small file of a migration's for every appliance to show.
-	Keep func(ctx context.Context, migration, path string, f *os.File) error
+	// Keep keeps small files of a migration's for every appliance to show.
+	Keep func(ctx context.Context, migration string, files []engine.File) error
 	// Hooks runs what is to run before and after stages.
 	Hooks  hooks.Runner
 	Groups *Groups

@@ -70,13 +70,7 @@ func newBench(t *testing.T) *bench {
 		Secret: func(_ context.Context, name string) (guest.Secret, error) {
 			return nil, errors.New("there is no secret " + name)
 		},
-		Keep: func(ctx context.Context, id, path string, f *os.File) error {
-			info, err := f.Stat()
-			if err != nil {
-				return err
-			}
-			return b.Engine.Keep(ctx, id, path, info.Size(), f)
-		}}
+		Keep: func(ctx context.Context, id string, files []engine.File) error { return b.Engine.Keep(ctx, id, files) }}
 	b.config = engine.Config{State: t.TempDir(), Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 2, Lease: 5 * time.Second, Worker: b.worker, Log: log}
 	b.open(t)
 	return b
