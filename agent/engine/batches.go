@@ -266,7 +266,7 @@ func (e *Engine) expected(b Batch) []seen {
 
 // inOrder sorts migrations as they are due, each behind those that it comes after.
 func inOrder(left []seen) (order []seen) {
-	slices.SortFunc(left, due)
+	slices.SortFunc(left, func(a, b seen) int { return due(&a, &b) })
 	waiting := map[string]seen{}
 	for _, r := range left {
 		waiting[r.ID] = r

@@ -238,7 +238,14 @@ func TestABatchThatIsHalfSubmittedIsCompleted(t *testing.T) {
 		p := played{State: state, Name: "a1", Lease: time.Second, Each: time.Millisecond, Capacity: 8, Folder: t.TempDir(), Steps: 1, Shape: Shape{Listen: freePort(t)}}
 		a := p.start(t)
 		watch := observer(t, f, p.Shape)
-		there := func() int { return watch.table.count(func(r seen) bool { return r.Batch == name }) }
+		there := func() (n int) {
+			for _, r := range watch.table.all() {
+				if r.Batch == name {
+					n++
+				}
+			}
+			return n
+		}
 		if err := json.NewEncoder(a.input).Encode(submission{name, n}); err != nil {
 			t.Fatal(err)
 		}

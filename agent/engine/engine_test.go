@@ -115,12 +115,12 @@ func (s *stepper) fail(id string, err error) {
 func digestOf(text string) model.Digest { return "sha256:" + digest(text) }
 
 // quick is a worker that takes few milliseconds.
-func quick(t *testing.T) *stepper {
+func quick(t testing.TB) *stepper {
 	return &stepper{folder: t.TempDir(), steps: 3, each: time.Millisecond}
 }
 
 // config is that of an appliance by itself.
-func config(t *testing.T, w Worker) Config {
+func config(t testing.TB, w Worker) Config {
 	return Config{State: t.TempDir(), Name: "a1", Version: "test", Storages: []string{"from", "to"}, Capacity: 4, Lease: 10 * time.Second, Worker: w,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))}
 }

@@ -43,12 +43,17 @@ func (e *Engine) schedule(ctx context.Context) {
 		default:
 			continue
 		}
-		for _, r := range e.table.all(due) {
-			if ctx.Err() != nil {
-				return
-			}
-			e.consider(ctx, r.Record)
+		e.pass(ctx)
+	}
+}
+
+// pass looks once at every migration that has not ended.
+func (e *Engine) pass(ctx context.Context) {
+	for _, r := range e.table.due() {
+		if ctx.Err() != nil {
+			return
 		}
+		e.consider(ctx, r.Record)
 	}
 }
 
@@ -164,11 +169,11 @@ func (e *Engine) overLimit(r Record, before int64) string {
 	uses, _ := Uses(r.Spec)
 	for _, use := range uses {
 		limit, ok := e.config.Limits[use]
-		if ok && e.others(r, before, func(o seen) bool { theirs, _ := Uses(o.Spec); return slices.Contains(theirs, use) }) >= limit {
+		if ok && e.others(r, before, func(o *seen) bool { theirs, _ := Uses(o.Spec); return slices.Contains(theirs, use) }) >= limit {
 			return fmt.Sprintf("%d migrations at once may use %s, and that many do", limit, use)
 		}
 	}
-	if r.AtOnce > 0 && e.others(r, before, func(o seen) bool { return o.Batch == r.Batch }) >= r.AtOnce {
+	if r.AtOnce > 0 && e.others(r, before, func(o *seen) bool { return o.Batch == r.Batch }) >= r.AtOnce {
 		return fmt.Sprintf("%d migrations of the batch %s may run at once, and that many do", r.AtOnce, r.Batch)
 	}
 	return ""
@@ -176,8 +181,8 @@ func (e *Engine) overLimit(r Record, before int64) string {
 
 // others counts those that run beside a record, were taken before a revision, and share
 // something with it.
-func (e *Engine) others(r Record, before int64, share func(seen) bool) int {
-	return e.table.count(func(o seen) bool {
+func (e *Engine) others(r Record, before int64, share func(*seen) bool) int {
+	return e.table.count(func(o *seen) bool {
 		return o.ID != r.ID && o.State == model.StateRunning && (before == 0 || o.claimed < before) && share(o)
 	})
 }

@@ -16,8 +16,9 @@ import (
 // table is every migration, as this appliance has seen it last.
 type table struct {
 	mu       sync.Mutex
-	list     map[string]seen
-	revision int64 // up to which everything was seen
+	list     map[string]*seen // each is replaced, and never written
+	live     map[string]*seen // those of them that have not ended
+	revision int64            // up to which everything was seen
 	changed  *sync.Cond
 	once     sync.Once
 	complete chan struct{} // closed when all that was kept was seen
@@ -31,7 +32,7 @@ type seen struct {
 }
 
 func (t *table) init() {
-	t.list, t.complete = map[string]seen{}, make(chan struct{})
+	t.list, t.live, t.complete = map[string]*seen{}, map[string]*seen{}, make(chan struct{})
 	t.changed = sync.NewCond(&t.mu)
 }
 
@@ -39,15 +40,20 @@ func (t *table) init() {
 func (t *table) put(r Record) (was seen, newer bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was = t.list[r.ID]
+	if known := t.list[r.ID]; known != nil {
+		was = *known
+	}
 	if was.Revision >= r.Revision {
 		return was, false
 	}
-	now := seen{r, r.Revision}
+	now := &seen{r, r.Revision}
 	if was.Epoch == r.Epoch && was.claimed > 0 {
 		now.claimed = was.claimed
 	}
 	t.list[r.ID] = now
+	if delete(t.live, r.ID); !r.ended() {
+		t.live[r.ID] = now
+	}
 	return was, true
 }
 
@@ -63,13 +69,16 @@ func (t *table) reached(revision int64) {
 func (t *table) keepOnly(there map[string]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.list, func(id string, r seen) bool { return !there[id] && r.Revision <= t.revision })
+	gone := func(id string, r *seen) bool { return !there[id] && r.Revision <= t.revision }
+	maps.DeleteFunc(t.list, gone)
+	maps.DeleteFunc(t.live, gone)
 }
 
 func (t *table) remove(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.list, id)
+	delete(t.live, id)
 }
 
 // await waits until everything up to a revision was seen, or ctx ends.
@@ -87,27 +96,36 @@ func (t *table) await(ctx context.Context, revision int64) bool {
 func (t *table) get(id string) (seen, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r, ok := t.list[id]
-	return r, ok
+	if r := t.list[id]; r != nil {
+		return *r, true
+	}
+	return seen{}, false
 }
 
-// all are the migrations in an order. Their slices are shared, and not to be written.
-func (t *table) all(order func(a, b seen) int) []seen {
+// all are the migrations, newest first. Their slices are shared, and not to be written.
+func (t *table) all() []seen { return t.sorted(t.list, newest) }
+
+// due are those that have not ended, as they are taken. Their slices are shared, and not
+// to be written.
+func (t *table) due() []seen { return t.sorted(t.live, due) }
+
+func (t *table) sorted(some map[string]*seen, order func(a, b *seen) int) []seen {
 	t.mu.Lock()
-	list := make([]seen, 0, len(t.list))
-	for _, r := range t.list {
-		list = append(list, r)
-	}
+	list := slices.Collect(maps.Values(some))
 	t.mu.Unlock()
 	slices.SortFunc(list, order)
-	return list
+	copied := make([]seen, len(list))
+	for i, r := range list {
+		copied[i] = *r
+	}
+	return copied
 }
 
-// count is how many migrations are such.
-func (t *table) count(such func(seen) bool) (n int) {
+// count is how many migrations that have not ended are such.
+func (t *table) count(such func(*seen) bool) (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range t.list {
+	for _, r := range t.live {
 		if such(r) {
 			n++
 		}
@@ -116,12 +134,12 @@ func (t *table) count(such func(seen) bool) (n int) {
 }
 
 // newest is the order in which people see migrations.
-func newest(a, b seen) int {
+func newest(a, b *seen) int {
 	return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
 }
 
 // due is the order in which migrations are taken.
-func due(a, b seen) int {
+func due(a, b *seen) int {
 	return cmp.Or(cmp.Compare(b.Spec.Schedule.Priority, a.Spec.Schedule.Priority), a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 }
 
@@ -159,7 +177,7 @@ func (e *Engine) saw(r Record) {
 
 // All hands every migration to each, as it was seen last.
 func (e *Engine) All(each func(*model.Migration)) {
-	for _, r := range e.table.all(newest) {
+	for _, r := range e.table.all() {
 		each(&r.Migration)
 	}
 }
@@ -173,7 +191,7 @@ type Page struct {
 // List is the migrations that a filter lets through, newest first, after a cursor.
 func (e *Engine) List(filter func(*model.Migration) bool, cursor string, limit int) Page {
 	page := Page{Items: []model.Migration{}}
-	all := e.table.all(newest)
+	all := e.table.all()
 	from := 0
 	if cursor != "" {
 		from = slices.IndexFunc(all, func(r seen) bool { return position(r) > cursor })
