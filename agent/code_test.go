@@ -70,6 +70,14 @@ func servedIn(t *testing.T, folder string) (socket string) {
 	}
 }
 
+// local reaches an agent by its socket.
+func local(socket string) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+}
+
 // code runs hyper2kvm code.
 func code(t *testing.T, socket string) (status int, stdout, stderr string) {
 	t.Helper()

@@ -47,7 +47,7 @@ func (g *Gate) access(ctx context.Context) (*access, error) {
 
 func (g *Gate) readAccess(ctx context.Context) (*access, uint64, error) {
 	a := &access{}
-	revision, err := g.load(ctx, accessKey, a)
+	revision, err := g.store.Load(ctx, accessKey, a)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, 0, fmt.Errorf("who has access: %w", err)
 	}
@@ -70,7 +70,7 @@ func (g *Gate) change(ctx context.Context, edit func(*access) error) error {
 		if err := edit(a); err != nil {
 			return err
 		}
-		err = g.save(ctx, accessKey, a, revision)
+		err = g.store.Save(ctx, accessKey, a, revision)
 		g.changes.Add(1)
 		if !errors.Is(err, ErrChanged) && !errors.Is(err, ErrExists) {
 			return err

@@ -27,7 +27,7 @@ func (e *TooManyError) Error() string {
 
 // Gate answers who may do what. It may be used by many at once.
 type Gate struct {
-	store   Store
+	store   Records
 	audit   Audit
 	now     func() time.Time
 	hash    *hasher
@@ -39,5 +39,5 @@ type Gate struct {
 // New is a gate to what the store holds. Audit hears of every change and every refusal.
 // Now is the clock, time.Now but in tests.
 func New(store Store, audit Audit, now func() time.Time) *Gate {
-	return &Gate{store: store, audit: audit, now: now, hash: newHasher(), limits: newLimits()}
+	return &Gate{store: Records{store}, audit: audit, now: now, hash: newHasher(), limits: newLimits()}
 }

@@ -138,7 +138,7 @@ func (p *Provider) Begin(ctx context.Context, from netip.Addr) (string, *http.Co
 	}
 	state, nonce, verifier := random(), random(), oauth2.GenerateVerifier()
 	record := pending{digest(state), nonce, verifier, p.gate.now().UTC().Add(loginTime)}
-	if err := p.gate.save(ctx, pendingKey(state), record, 0); err != nil {
+	if err := p.gate.store.Save(ctx, pendingKey(state), record, 0); err != nil {
 		return "", nil, err
 	}
 	to := p.oauth(found).AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(verifier))
@@ -151,7 +151,7 @@ var stateText = regexp.MustCompile(`^[0-9a-f]{32}$`)
 // take ends what has begun, or returns ErrUnauthenticated: also if another took it.
 func (p *Provider) take(ctx context.Context, state string) (pending, error) {
 	var record pending
-	revision, err := p.gate.load(ctx, pendingKey(state), &record)
+	revision, err := p.gate.store.Load(ctx, pendingKey(state), &record)
 	if err == nil {
 		err = p.gate.store.Delete(ctx, pendingKey(state), revision)
 	}

@@ -20,9 +20,12 @@ type envelope struct {
 	Data   json.RawMessage `json:"data"`
 }
 
-// load reads a record into v.
-func (g *Gate) load(ctx context.Context, key string, v any) (revision uint64, err error) {
-	value, revision, err := g.store.Read(ctx, key)
+// Records are values in a store, each with the format that it is written in.
+type Records struct{ Store }
+
+// Load reads a record into v.
+func (r Records) Load(ctx context.Context, key string, v any) (revision uint64, err error) {
+	value, revision, err := r.Read(ctx, key)
 	if err != nil {
 		return 0, err
 	}
@@ -45,8 +48,8 @@ func kind(key string) string {
 	return name
 }
 
-// save puts a record at a revision that was read; 0 is of one that was not there.
-func (g *Gate) save(ctx context.Context, key string, v any, revision uint64) error {
+// Save puts a record at a revision that was read; 0 is of one that was not there.
+func (r Records) Save(ctx context.Context, key string, v any, revision uint64) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -56,9 +59,9 @@ func (g *Gate) save(ctx context.Context, key string, v any, revision uint64) err
 		return err
 	}
 	if revision == 0 {
-		return g.store.Create(ctx, key, value)
+		return r.Create(ctx, key, value)
 	}
-	return g.store.Update(ctx, key, value, revision)
+	return r.Update(ctx, key, value, revision)
 }
 
 // remove deletes a record. That it changed, or is gone, is no error: it was not kept for

@@ -105,7 +105,7 @@ func (g *Gate) begin(ctx context.Context, from netip.Addr, h holder) (Session, e
 		return Session{}, err
 	}
 	now := g.now().UTC()
-	if err := g.save(ctx, key, session{digest(text), h, now, now}, 0); err != nil {
+	if err := g.store.Save(ctx, key, session{digest(text), h, now, now}, 0); err != nil {
 		return Session{}, err
 	}
 	p, err := g.bySession(ctx, key, func(s session) bool { return same(s.Hash, digest(text)) })
@@ -122,7 +122,7 @@ func (g *Gate) makeRoom(ctx context.Context, prefix string) error {
 	seen := map[string]time.Time{}
 	for _, key := range keys {
 		var s session
-		if _, err := g.load(ctx, key, &s); err != nil && !errors.Is(err, ErrNotFound) {
+		if _, err := g.store.Load(ctx, key, &s); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		seen[key] = s.Seen
@@ -151,7 +151,7 @@ func (g *Gate) Session(ctx context.Context, from netip.Addr, value string) (Prin
 // of one that was shown before.
 func (g *Gate) bySession(ctx context.Context, key string, shown func(session) bool) (Principal, error) {
 	var s session
-	revision, err := g.load(ctx, key, &s)
+	revision, err := g.store.Load(ctx, key, &s)
 	if errors.Is(err, ErrNotFound) {
 		return Principal{}, ErrUnauthenticated
 	}
@@ -168,7 +168,7 @@ func (g *Gate) bySession(ctx context.Context, key string, shown func(session) bo
 	}
 	if shown != nil && now.Sub(s.Seen) >= seenEvery {
 		s.Seen = now.UTC()
-		_ = g.save(ctx, key, s, revision) // else it ends earlier; if it has ended it stays so
+		_ = g.store.Save(ctx, key, s, revision) // else it ends earlier; if it has ended it stays so
 	}
 	p.By, p.key, p.Until = BySession, key, s.Began.Add(sessionLength)
 	return p, nil

@@ -27,7 +27,7 @@ func sweep[T any](ctx context.Context, g *Gate, prefix string, until func(T) tim
 	var errs []error
 	for _, key := range keys {
 		var v T
-		revision, err := g.load(ctx, key, &v)
+		revision, err := g.store.Load(ctx, key, &v)
 		if err == nil && !g.now().Before(until(v)) {
 			err = g.store.Delete(ctx, key, revision)
 		}

@@ -112,7 +112,7 @@ func (g *Gate) createToken(ctx context.Context, by Principal, n NewToken) (guest
 	h.Stamp, h.Most = "", n.Role
 	t := token{digest(text), n.Name, by.Name, h, n.Scopes, now, now.Add(n.Life), time.Time{}}
 	id := t.Hash[:idSize]
-	return guest.Secret(text), t.shown(id), g.save(ctx, tokenPrefix+id, t, 0)
+	return guest.Secret(text), t.shown(id), g.store.Save(ctx, tokenPrefix+id, t, 0)
 }
 
 func (n NewToken) check(by Principal) error {
@@ -170,7 +170,7 @@ func (g *Gate) token(ctx context.Context, text string) (Principal, error) {
 // one that was shown before.
 func (g *Gate) byToken(ctx context.Context, key string, shown func(token) bool) (Principal, error) {
 	var t token
-	revision, err := g.load(ctx, key, &t)
+	revision, err := g.store.Load(ctx, key, &t)
 	if errors.Is(err, ErrNotFound) {
 		return Principal{}, ErrUnauthenticated
 	}
@@ -187,7 +187,7 @@ func (g *Gate) byToken(ctx context.Context, key string, shown func(token) bool) 
 	}
 	if hour := now.UTC().Truncate(usedEvery); shown != nil && hour.After(t.Used) {
 		t.Used = hour
-		_ = g.save(ctx, key, t, revision) // for people alone; a revoked one stays so
+		_ = g.store.Save(ctx, key, t, revision) // for people alone; a revoked one stays so
 	}
 	p.By, p.key, p.Until, p.Scopes = ByToken, key, t.Expires, slices.Clone(t.Scopes)
 	return p, nil
@@ -203,7 +203,7 @@ func (g *Gate) Tokens(ctx context.Context, by Principal) ([]Token, error) {
 	var list []Token
 	for _, key := range keys {
 		var t token
-		if _, err := g.load(ctx, key, &t); errors.Is(err, ErrNotFound) {
+		if _, err := g.store.Load(ctx, key, &t); errors.Is(err, ErrNotFound) {
 			continue
 		} else if err != nil {
 			return nil, err
@@ -234,7 +234,7 @@ func (g *Gate) revoke(ctx context.Context, by Principal, id string) (name string
 		return "", fmt.Errorf("the token %w", ErrNotFound)
 	}
 	var t token
-	if _, err := g.load(ctx, tokenPrefix+id, &t); err != nil {
+	if _, err := g.store.Load(ctx, tokenPrefix+id, &t); err != nil {
 		return "", fmt.Errorf("the token %w", err)
 	}
 	a, _, err := g.readAccess(ctx)

@@ -77,7 +77,7 @@ func (r *Registry) admit(ctx context.Context, a Asking) (id string, got Admitted
 // enter notes an appliance. The key of a former life of its own is let in no more.
 func (r *Registry) enter(ctx context.Context, id string, a appliance) error {
 	var was appliance
-	revision, err := r.load(ctx, appliancesPrefix+id, &was)
+	revision, err := r.records().Load(ctx, appliancesPrefix+id, &was)
 	if err != nil && !errors.Is(err, auth.ErrNotFound) {
 		return err
 	}
@@ -86,7 +86,7 @@ func (r *Registry) enter(ctx context.Context, id string, a appliance) error {
 			return err
 		}
 	}
-	return r.save(ctx, appliancesPrefix+id, a, revision)
+	return r.records().Save(ctx, appliancesPrefix+id, a, revision)
 }
 
 // welcome is what a new appliance gets.
@@ -112,14 +112,14 @@ const removedKey = prefix + "removed"
 func (r *Registry) shut(ctx context.Context, id, key string) error {
 	for {
 		list := map[string]Gone{}
-		revision, err := r.load(ctx, removedKey, &list)
+		revision, err := r.records().Load(ctx, removedKey, &list)
 		if err != nil && !errors.Is(err, auth.ErrNotFound) {
 			return err
 		}
 		now := r.now().UTC()
 		maps.DeleteFunc(list, func(_ string, g Gone) bool { return now.After(g.At.Add(life + skew)) }) // its certificate has run out
 		list[key] = Gone{id, now}
-		err = r.save(ctx, removedKey, list, revision)
+		err = r.records().Save(ctx, removedKey, list, revision)
 		if err == nil {
 			return r.took(list)
 		}
@@ -157,7 +157,7 @@ func (r *Registry) remove(ctx context.Context, id string) error {
 	if !applianceID.MatchString(id) {
 		return fmt.Errorf("%w: %q", ErrUnknown, id)
 	}
-	_, err := r.load(ctx, appliancesPrefix+id, &a)
+	_, err := r.records().Load(ctx, appliancesPrefix+id, &a)
 	switch {
 	case errors.Is(err, auth.ErrNotFound):
 		return fmt.Errorf("%w: %s", ErrUnknown, id)
@@ -177,7 +177,7 @@ func (r *Registry) remove(ctx context.Context, id string) error {
 // of all that were: one may have been let in at the same moment.
 func (r *Registry) Follow(ctx context.Context) error {
 	list := map[string]Gone{}
-	if _, err := r.load(ctx, removedKey, &list); errors.Is(err, auth.ErrNotFound) {
+	if _, err := r.records().Load(ctx, removedKey, &list); errors.Is(err, auth.ErrNotFound) {
 		return nil
 	} else if err != nil {
 		return err
@@ -193,7 +193,7 @@ func (r *Registry) sweep(ctx context.Context, list map[string]Gone) error {
 	var ids []string
 	for _, g := range list {
 		var a appliance
-		_, err := r.load(ctx, appliancesPrefix+g.ID, &a)
+		_, err := r.records().Load(ctx, appliancesPrefix+g.ID, &a)
 		if errors.Is(err, auth.ErrNotFound) {
 			ids = append(ids, g.ID)
 		} else if err != nil {

@@ -84,7 +84,7 @@ func (r *Registry) invite(ctx context.Context, by auth.Principal, n NewInvitatio
 	}
 	now := r.now().UTC()
 	i := invitation{Hash: hashOf(t.Secret), Role: n.Role, By: by.Name, Created: now, Expires: now.Add(n.Life)}
-	return text, i.shown(t.Invitation), r.save(ctx, invitationsPrefix+t.Invitation, i, 0)
+	return text, i.shown(t.Invitation), r.records().Save(ctx, invitationsPrefix+t.Invitation, i, 0)
 }
 
 func (n NewInvitation) check() error {
@@ -133,7 +133,7 @@ func (r *Registry) Invitations(ctx context.Context) ([]Invitation, error) {
 	list := []Invitation{}
 	for _, key := range keys {
 		var i invitation
-		if _, err := r.load(ctx, key, &i); errors.Is(err, auth.ErrNotFound) {
+		if _, err := r.records().Load(ctx, key, &i); errors.Is(err, auth.ErrNotFound) {
 			continue
 		} else if err != nil {
 			return nil, err
@@ -164,7 +164,7 @@ func (r *Registry) use(ctx context.Context, id string, secret guest.Secret, appl
 		return invitation{}, fmt.Errorf("%w: %s", ErrToken, unknown)
 	}
 	var i invitation
-	revision, err := r.load(ctx, invitationsPrefix+id, &i)
+	revision, err := r.records().Load(ctx, invitationsPrefix+id, &i)
 	switch {
 	case errors.Is(err, auth.ErrNotFound):
 		return i, fmt.Errorf("%w: %s", ErrToken, unknown)
@@ -178,7 +178,7 @@ func (r *Registry) use(ctx context.Context, id string, secret guest.Secret, appl
 		return i, fmt.Errorf("%w: it ran out at %s; ask for another one", ErrToken, i.Expires.Format(time.RFC3339))
 	}
 	i.Used, i.Joined = r.now().UTC(), appliance
-	if err := r.save(ctx, invitationsPrefix+id, i, revision); errors.Is(err, auth.ErrChanged) {
+	if err := r.records().Save(ctx, invitationsPrefix+id, i, revision); errors.Is(err, auth.ErrChanged) {
 		return i, fmt.Errorf("%w: another appliance uses it at this moment", ErrToken)
 	} else if err != nil {
 		return i, err

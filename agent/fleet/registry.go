@@ -3,9 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -90,45 +88,7 @@ func (r *Registry) record(ctx context.Context, by auth.Principal, action, target
 	r.Audit.Record(ctx, e)
 }
 
-// format is of every record. A later one is refused: to write it back would lose what
-// this version does not know.
-const format = 1
-
-type envelope struct {
-	Format int             `json:"format"`
-	Data   json.RawMessage `json:"data"`
-}
-
-func (r *Registry) load(ctx context.Context, key string, v any) (revision uint64, err error) {
-	value, revision, err := r.Store.Read(ctx, key)
-	if err != nil {
-		return 0, err
-	}
-	var e envelope
-	if err := json.Unmarshal(value, &e); err != nil {
-		return 0, fmt.Errorf("record %s: %w", key, err)
-	}
-	if e.Format != format {
-		return 0, fmt.Errorf("record %s is of format %d, and this version knows %d: update this appliance", key, e.Format, format)
-	}
-	return revision, json.Unmarshal(e.Data, v)
-}
-
-// save puts a record at a revision that was read; 0 is of one that was not there.
-func (r *Registry) save(ctx context.Context, key string, v any, revision uint64) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	value, err := json.Marshal(envelope{format, data})
-	if err != nil {
-		return err
-	}
-	if revision == 0 {
-		return r.Store.Create(ctx, key, value)
-	}
-	return r.Store.Update(ctx, key, value, revision)
-}
+func (r *Registry) records() auth.Records { return auth.Records{Store: r.Store} }
 
 // drop deletes a record, whatever it has become.
 func (r *Registry) drop(ctx context.Context, key string) error {

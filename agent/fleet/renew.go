@@ -68,7 +68,7 @@ func (r *Registry) entitled(ctx context.Context, m *Member, old *x509.Certificat
 		return "", fmt.Errorf("%w: the request is for another key than the certificate", ErrRefused)
 	}
 	var a appliance
-	_, err := r.load(ctx, appliancesPrefix+old.Subject.CommonName, &a)
+	_, err := r.records().Load(ctx, appliancesPrefix+old.Subject.CommonName, &a)
 	if errors.Is(err, auth.ErrNotFound) || err == nil && a.Key != keyPrint(old.RawSubjectPublicKeyInfo) {
 		return "", fmt.Errorf("%w: %s was removed", ErrRefused, old.Subject.CommonName)
 	}

@@ -200,3 +200,10 @@ func (c *Conn) Withdraw(ctx context.Context, id string) error {
 func (c *Conn) RemoveAppliance(ctx context.Context, id string) error {
 	return done(c.api.RemoveAppliance(ctx, id))
 }
+
+// FirstCode is a new code that makes the first admin. It is given over the Unix socket
+// alone, and makes the one before worthless.
+func (c *Conn) FirstCode(ctx context.Context) (string, error) {
+	made, err := into[struct{ Code string }](c.api.MakeFirstCode(ctx))
+	return made.Code, err
+}
