@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -84,12 +85,10 @@ var known = []struct {
 	{auth.ErrExists, http.StatusConflict, "exists", ""},
 	{auth.ErrChanged, http.StatusConflict, "changed", "read it again, and decide anew"},
 	{auth.ErrBusy, http.StatusServiceUnavailable, "busy", ""},
-	{nats.ErrNoResponders, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
-	{nats.ErrTimeout, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
-	{nats.ErrConnectionClosed, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
-	{nats.ErrDisconnected, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
-	{context.DeadlineExceeded, http.StatusServiceUnavailable, "engine-away", "try again: what keeps the migrations does not answer"},
 }
+
+// away are errors of an engine that does not answer.
+var away = []error{nats.ErrNoResponders, nats.ErrTimeout, nats.ErrConnectionClosed, nats.ErrDisconnected, context.DeadlineExceeded}
 
 // busyAfter is when to try again what could not be answered, in seconds.
 const busyAfter = 2
@@ -102,6 +101,9 @@ func problem(err error) model.Problem {
 			p.Status, p.Code, p.Detail, p.Try = k.status, k.code, err.Error(), k.try
 			break
 		}
+	}
+	if p.Code == "internal" && slices.ContainsFunc(away, func(a error) bool { return errors.Is(err, a) }) {
+		p.Status, p.Code, p.Detail, p.Try = http.StatusServiceUnavailable, "engine-away", err.Error(), "try again: what keeps the migrations does not answer"
 	}
 	var (
 		bad  *openapi3filter.RequestError

@@ -132,15 +132,15 @@ func (e *Engine) change(ctx context.Context, id string, edit func(*Record) error
 			return r, nil
 		}
 		r.Updated = time.Now().UTC()
-		before := r.clone()
 		if err := edit(&r); err != nil {
+			before, failed := decode(entry.Value(), entry.Revision())
 			if errors.Is(err, errAsItIs) {
-				return before, nil
+				err = nil
 			}
-			return before, err
+			return before, errors.Join(err, failed)
 		}
 		if tried, err = r.encode(); err != nil {
-			return before, err
+			return Record{}, err
 		}
 		revision, err := e.bus.jobs.Update(ctx, id, tried, entry.Revision())
 		switch {
@@ -149,7 +149,7 @@ func (e *Engine) change(ctx context.Context, id string, edit func(*Record) error
 			e.saw(r)
 			return r, nil
 		case !wrongRevision(err) && !passing(err), ctx.Err() != nil:
-			return before, fmt.Errorf("keep migration %s: %w", id, errors.Join(err, context.Cause(ctx)))
+			return Record{}, fmt.Errorf("keep migration %s: %w", id, errors.Join(err, context.Cause(ctx)))
 		}
 	}
 }
