@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -59,17 +60,17 @@ func TestArchivesAreForAdmins(t *testing.T) {
 
 // TestAnArchiveThatDoesNotEndIsCutOff: nobody takes it for a whole one.
 func TestAnArchiveThatDoesNotEndIsCutOff(t *testing.T) {
-	h := newHarness(t, done)
 	a := archive{server: &server{Config: Config{Log: slog.New(slog.DiscardHandler)}}, close: func() error { return nil }, content: func(w io.Writer) error {
 		_, err := w.Write(make([]byte, 1<<20))
 		return errors.Join(err, errors.New("the engine is gone"))
 	}}
-	h.Server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := a.VisitMakeBackupResponse(w); err != nil {
 			t.Error(err)
 		}
-	})
-	reply, err := h.Client().Get(h.URL)
+	}))
+	defer s.Close()
+	reply, err := s.Client().Get(s.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -178,9 +179,12 @@ func (d *dripping) Read(b []byte) (int, error) {
 // TestAnUploadMayTakeLongerThanARequest: as long as enough of it comes.
 func TestAnUploadMayTakeLongerThanARequest(t *testing.T) {
 	h := newHarness(t, done)
-	h.Server.Config.ReadTimeout, h.Server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	impatient := httptest.NewUnstartedServer(h.Server.Config.Handler)
+	impatient.Config.ReadTimeout, impatient.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	impatient.StartTLS()
+	defer impatient.Close()
 	whole := make([]byte, 20*pace)
-	r, err := http.NewRequestWithContext(t.Context(), "PUT", h.URL+base+"/storages/vmware/uploads/slow.raw", &dripping{len(whole), pace, 50 * time.Millisecond})
+	r, err := http.NewRequestWithContext(t.Context(), "PUT", impatient.URL+base+"/storages/vmware/uploads/slow.raw", &dripping{len(whole), pace, 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +192,7 @@ func TestAnUploadMayTakeLongerThanARequest(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+h.tokens["operator"])
 	sum := sha256.Sum256(whole)
 	r.Header.Set("Repr-Digest", upload.Digest(sum[:]))
-	reply, err := h.Client().Do(r)
+	reply, err := impatient.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
