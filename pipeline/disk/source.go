@@ -23,6 +23,8 @@ type Export struct {
 	Shared string
 	// Chain is a disk in files that this program reads itself; nil for others.
 	Chain *Chain
+	// Remote is a disk that this program reads over a network; nil for others.
+	Remote Remote
 	// Content is the same disk if somebody has opened it already, and keeps it open.
 	Content *Content
 }
@@ -149,8 +151,11 @@ func rawNode(path string) blockdev {
 	return blockdev{"driver": Raw, "read-only": true, "file": fileNode(path)}
 }
 
-// Close ends the server, if there is one.
+// Close ends the server, if there is one, and lets go of a remote disk.
 func (s *Source) Close() error {
+	if s.Remote != nil {
+		return s.Remote.Close()
+	}
 	if s.server == nil {
 		return nil
 	}

@@ -42,6 +42,7 @@ type Storage struct {
 	offer  map[int]string   // how each disk is offered now: exportNBD, exportFUSE
 	offers []func() error   // end what is served to the daemon
 	served map[int]*Content // the disks beneath that are
+	near   map[int]*Near    // the remote ones
 }
 
 func storageArgs(dir string, overlays, backings []blockdev) []string {
@@ -88,6 +89,12 @@ func (s *Storage) backing(i int, l Layer) (blockdev, error) {
 		s.offers = append(s.offers, server.Close, content.Close)
 		s.served[i] = content
 	}
+	if e.Remote != nil {
+		var err error
+		if e, err = s.offerRemote(i, l); err != nil {
+			return nil, err
+		}
+	}
 	if e.Socket == "" {
 		return nil, nil
 	}
@@ -102,7 +109,7 @@ func OpenStorage(ctx context.Context, layers []Layer) (*Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Storage{layers: layers, dir: dir, offer: map[int]string{}, served: map[int]*Content{}}
+	s := &Storage{layers: layers, dir: dir, offer: map[int]string{}, served: map[int]*Content{}, near: map[int]*Near{}}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -136,6 +143,9 @@ func (s *Storage) Beneath(i int) Export {
 	e := s.layers[i].Backing
 	if content := s.served[i]; content != nil {
 		e.Content = content.Once()
+	}
+	if near := s.near[i]; near != nil {
+		e.Remote = near.Once()
 	}
 	return e
 }

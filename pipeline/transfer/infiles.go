@@ -17,6 +17,9 @@ func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader,
 	if at.Content != nil {
 		return inFiles{at.Content}, nil
 	}
+	if at.Remote != nil {
+		return lent{at.Remote}, nil
+	}
 	if at.Chain == nil {
 		return openExport(ctx, at, again)
 	}
@@ -26,6 +29,11 @@ func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader,
 	}
 	return inFiles{d}, nil
 }
+
+// lent is a remote disk, which stays open for others.
+type lent struct{ disk.Remote }
+
+func (lent) Close() error { return nil }
 
 // inFiles is a disk that is read from its files.
 type inFiles struct{ *disk.Content }
