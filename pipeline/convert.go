@@ -28,7 +28,7 @@ func (r *Run) convert(ctx context.Context) error {
 	disks, err := r.copier.Copy(ctx, jobs, func(p transfer.Progress) {
 		r.tell(Event{Stage: "convert", State: Running, Progress: &p, Disk: p.Disk})
 	})
-	if changed := r.sameSources(); changed != nil { // what was copied is then no disk that ever was
+	if changed := r.sameSources(ctx); changed != nil { // what was copied is then no disk that ever was
 		return errors.Join(changed, err, r.dropTargets())
 	}
 	if err != nil {
@@ -81,6 +81,23 @@ func (r *Run) XMLPath() string { return filepath.Join(r.Folder, r.Name+".xml") }
 func (r *Run) writeXML() error {
 	domain := r.domain()
 	r.Domain = &domain
+	return r.emit()
+}
+
+// unplug has the result come up without its network: two machines with the same
+// addresses would be in the same network, since the source may run again.
+func (r *Run) unplug() error {
+	if r.Domain == nil || len(r.Disks) == 0 {
+		return nil
+	}
+	for i := range r.Domain.NICs {
+		r.Domain.NICs[i].Down = true
+	}
+	return r.emit()
+}
+
+// emit writes the domain that the record has.
+func (r *Run) emit() error {
 	if r.Options.Shape.Format == disk.VHDX {
 		return nil
 	}
@@ -88,7 +105,7 @@ func (r *Run) writeXML() error {
 	for _, d := range r.Disks {
 		disks = append(disks, target.Disk{Path: d.Path, Format: d.Format})
 	}
-	text, err := target.LibvirtXML(domain, disks)
+	text, err := target.LibvirtXML(*r.Domain, disks)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestEveryFileOfTheChainIsTheSource(t *testing.T) {
 	}
 	folder := filepath.Dir(vmx)
 	want := []string{vmx, filepath.Join(folder, "web-000001.vmdk"), filepath.Join(folder, "web-000001-s001.vmdk"), filepath.Join(base, "web.vmdk"), filepath.Join(base, "web-f001.vmdk")}
-	if got := r.sourcePaths(); !slices.Equal(got, want) {
+	if got := paths(r.Sources); !slices.Equal(got, want) {
 		t.Errorf("the source's files are %q, want %q", got, want)
 	}
 	if d := r.Machine.Disks[0]; d.Kind != "twoGbMaxExtentSparse" || !slices.Equal(d.Parents, []string{filepath.Join(base, "web.vmdk")}) {
@@ -87,10 +87,10 @@ func TestAChangeOfAnyOfTheSourcesFilesIsNoticed(t *testing.T) {
 	if err := r.fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.sameSources(); err != nil {
+	if err := r.sameSources(t.Context()); err != nil {
 		t.Errorf("nothing changed: %v", err)
 	}
-	for _, path := range r.sourcePaths() {
+	for _, path := range paths(r.Sources) {
 		before, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func TestAChangeOfAnyOfTheSourcesFilesIsNoticed(t *testing.T) {
 			if err := change(); err != nil {
 				t.Fatal(err)
 			}
-			if err := r.sameSources(); !errors.Is(err, ErrSourceChanged) || !strings.Contains(err.Error(), path) {
+			if err := r.sameSources(t.Context()); !errors.Is(err, ErrSourceChanged) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s was %s: sameSources = %v, want %v", path, name, err, ErrSourceChanged)
 			}
 			if err := errors.Join(os.RemoveAll(path+".old"), os.WriteFile(path, before, 0o600)); err != nil {

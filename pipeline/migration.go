@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
@@ -45,28 +46,33 @@ var (
 // Migration is one guest's move: the record that survives every crash and that
 // the report is made of. It is saved whole after each stage.
 type Migration struct {
-	Version int               `json:"version"`
-	Program string            `json:"program"` // version of the program that began it
-	ID      string            `json:"id"`      // tells this migration from all others
-	Name    string            `json:"name"`
-	Created time.Time         `json:"created"`
-	Options Options           `json:"options"`
-	Stages  []Record          `json:"stages"`
-	Machine machine.Machine   `json:"machine"`
-	Sources []Identity        `json:"sources"` // of all the source's files, as FETCH found them
-	Accel   accel.Choice      `json:"accelerator"`
-	Engine  Engine            `json:"engine"`
-	Facts   *inspect.Facts    `json:"facts,omitempty"`
-	Fixed   *inspect.Facts    `json:"fixed,omitempty"` // the facts after FIX
-	Checks  Checks            `json:"checks,omitzero"`
-	Plan    *fixers.Plan      `json:"plan,omitempty"`
-	Undo    []guest.Change    `json:"undo,omitempty"`   // the inverse of the plan's changes
-	Again   *fixers.Plan      `json:"again,omitempty"`  // what planning after FIX gave
-	Expect  *testers.Expect   `json:"expect,omitempty"` // what the proof asks for
-	Domain  *machine.Domain   `json:"domain,omitempty"`
-	Disks   []transfer.Result `json:"disks,omitempty"` // all of them, once CONVERT came to its end
-	Outcome *testers.Outcome  `json:"proof,omitempty"`
-	Undone  bool              `json:"undone,omitempty"`
+	Version  int               `json:"version"`
+	Program  string            `json:"program"` // version of the program that began it
+	ID       string            `json:"id"`      // tells this migration from all others
+	Name     string            `json:"name"`
+	Created  time.Time         `json:"created"`
+	Options  Options           `json:"options"`
+	Stages   []Record          `json:"stages"`
+	Machine  machine.Machine   `json:"machine"`
+	Sources  []Identity        `json:"sources"`            // of all the source's files, as FETCH found them
+	Concerns []fixer.Concern   `json:"concerns,omitempty"` // of the origin's
+	Carried  []Carried         `json:"carried,omitempty"`
+	Accel    accel.Choice      `json:"accelerator"`
+	Engine   Engine            `json:"engine"`
+	Facts    *inspect.Facts    `json:"facts,omitempty"`
+	Fixed    *inspect.Facts    `json:"fixed,omitempty"` // the facts after FIX
+	Checks   Checks            `json:"checks,omitzero"`
+	Plan     *fixers.Plan      `json:"plan,omitempty"`
+	Undo     []guest.Change    `json:"undo,omitempty"`   // the inverse of the plan's changes
+	Again    *fixers.Plan      `json:"again,omitempty"`  // what planning after FIX gave
+	Expect   *testers.Expect   `json:"expect,omitempty"` // what the proof asks for
+	Domain   *machine.Domain   `json:"domain,omitempty"`
+	Disks    []transfer.Result `json:"disks,omitempty"` // all of them, once CONVERT came to its end
+	Outcome  *testers.Outcome  `json:"proof,omitempty"`
+	Undone   bool              `json:"undone,omitempty"`
+	// Returned is a source that was given back before the migration was finished: it
+	// may have changed since, and whoever goes on begins anew.
+	Returned bool `json:"returned,omitempty"`
 }
 
 // Options is what the operator asked for.

@@ -39,6 +39,8 @@ type Config struct {
 	Limits []transfer.Limit
 	// ID is that of a migration that begins; made up if empty.
 	ID string
+	// Origin is where the guest comes from; the files that Options.Source names if nil.
+	Origin Origin
 	// Before is called before each stage that is to run; with an error the run ends
 	// there, and goes on with that stage when it is opened again. It may be nil.
 	Before func(m *Migration, stage string) error
@@ -77,6 +79,7 @@ func Open(c Config, o Options) (*Run, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	r.fromFiles()
 	return r, nil
 }
 
@@ -140,11 +143,18 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock, origin: c.Origin}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}
 	return r
+}
+
+// fromFiles has a guest come from files if nothing else was said.
+func (r *Run) fromFiles() {
+	if r.origin == nil {
+		r.origin = files{r.Options.Source, r.Options.AllowFolders}
+	}
 }
 
 // load reads the folder's record. The disks are where the folder is now.

@@ -107,6 +107,7 @@ type Run struct {
 	version  string
 	before   func(*Migration, string) error // each stage; may be nil
 	lock     *os.File
+	origin   Origin
 	sources  []*disk.Source
 	storage  *disk.Storage
 	guest    guest.Guest
@@ -119,9 +120,14 @@ type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.
 // Go runs the stages that are not done, in order, and saves the record after
 // each. Its error is the stage's that failed.
 func (r *Run) Go(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, r.release(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, r.leave(context.WithoutCancel(ctx), err, ctx.Err() != nil)) }()
 	if err := r.ready(ctx); err != nil {
 		return err
+	}
+	if r.Returned {
+		if err := r.anew(ctx); err != nil {
+			return err
+		}
 	}
 	for _, s := range r.stages() {
 		record := r.Stage(s.Name)
@@ -204,6 +210,39 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	return nil
+}
+
+// leave lets go of everything, and last of the source, which is left as the run's end
+// wants it.
+func (r *Run) leave(ctx context.Context, failed error, interrupted bool) error {
+	if carried := r.origin.Carried(); carried != nil {
+		r.Carried = carried
+	}
+	released := r.release(ctx)
+	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Interrupted: interrupted, Err: errors.Join(failed, released)}
+	changes, err := r.origin.Release(ctx, end)
+	if changes && !end.Finished {
+		r.Returned = true
+		err = errors.Join(err, r.unplug())
+	}
+	return errors.Join(released, err, r.save(r.Folder))
+}
+
+// anew forgets what was made of a source that was given back since.
+func (r *Run) anew(ctx context.Context) error {
+	r.log.Info("the source was given back since: beginning anew", "migration", r.Name)
+	if err := errors.Join(r.dropTargets(), os.RemoveAll(r.work("")), os.MkdirAll(r.work(""), 0o755)); err != nil {
+		return err
+	}
+	m := r.Migration
+	for i, s := range m.Stages {
+		if s.State != Skipped {
+			m.Stages[i] = Record{Name: s.Name, State: Pending}
+		}
+	}
+	m.Facts, m.Fixed, m.Plan, m.Undo, m.Again, m.Expect, m.Domain, m.Outcome = nil, nil, nil, nil, nil, nil, nil, nil
+	m.Checks, m.Carried, m.Returned = Checks{}, nil, false
+	return r.save(r.Folder)
 }
 
 // finish clears the work files of a migration that came to its end.

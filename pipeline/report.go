@@ -144,6 +144,7 @@ func (r Report) Markdown() string {
 			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s |\n", code(d.Path), d.Format, d.Size, d.Allocated, cmp.Or(d.Content, "changed since"))
 		}
 	}
+	r.carriage(&b)
 	r.checks(&b)
 	if r.Facts != nil {
 		fmt.Fprintf(&b, "\n## Facts\n\n%s", fenced("", FactsText(*r.Facts, r.Machine)))
@@ -159,6 +160,17 @@ func (r Report) Markdown() string {
 		fmt.Fprintf(&b, "- %s: %s\n", name, cell(r.Versions[name]))
 	}
 	return b.String()
+}
+
+// carriage tells of each disk how its bytes came.
+func (r Report) carriage(b *strings.Builder) {
+	if len(r.Carried) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## Transports\n\n| disk | transport | bytes read | of | others were not taken |\n|---|---|---|---|---|\n")
+	for _, c := range r.Carried {
+		fmt.Fprintf(b, "| %d | %s | %d | %d | %s |\n", c.Disk, cell(c.By), c.Read, c.Size, cell(strings.Join(c.Not, "; ")))
+	}
 }
 
 // checks tells of each file system what its checker found, each time.

@@ -31,6 +31,7 @@ func Reopen(c Config) (*Run, error) {
 	if err := r.reload(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	r.fromFiles()
 	return r, nil
 }
 

@@ -179,5 +179,8 @@ func interfaceOf(n machine.Interface) libvirtxml.DomainInterface {
 	if n.MAC != "" {
 		x.MAC = &libvirtxml.DomainInterfaceMAC{Address: n.MAC}
 	}
+	if n.Down {
+		x.Link = &libvirtxml.DomainInterfaceLink{State: "down"}
+	}
 	return x
 }

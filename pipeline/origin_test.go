@@ -1,0 +1,183 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/source"
+)
+
+// host plays a hypervisor that has the guest: its disk is read as a remote one, and it is
+// at rest from Fetch to a Release that gives it back.
+type host struct {
+	path     string
+	said     []string
+	ends     []End
+	changed  bool
+	concerns []fixer.Concern
+}
+
+func (h *host) Fetch(ctx context.Context) (machine.Machine, error) {
+	h.said, h.changed = append(h.said, "fetch"), false
+	m, err := source.Read(ctx, h.path, nil)
+	m.NICs = []machine.NIC{{MAC: "52:54:00:00:00:01"}}
+	return m, err
+}
+
+func (h *host) Open(context.Context, machine.Machine) ([]*disk.Source, []Identity, error) {
+	h.said = append(h.said, "open")
+	f, err := os.Open(h.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	return []*disk.Source{disk.FromRemote(&lentFile{f, info.Size()})}, []Identity{{Path: "[ds] small.vmdk", Size: info.Size()}}, err
+}
+
+func (h *host) Same(context.Context, []Identity) error {
+	if h.changed {
+		return ErrSourceChanged
+	}
+	return nil
+}
+
+func (h *host) Concerns() []fixer.Concern { return h.concerns }
+
+func (h *host) Carried() []Carried {
+	return []Carried{{By: "https", Read: 4711, Not: []string{"vddk: there is no library"}}}
+}
+
+// Release gives the guest back unless it is finished or to be gone on with.
+func (h *host) Release(_ context.Context, e End) (bool, error) {
+	h.said, h.ends = append(h.said, "release"), append(h.ends, e)
+	h.changed = !e.Finished && !e.Interrupted
+	return h.changed, nil
+}
+
+type lentFile struct {
+	*os.File
+	size int64
+}
+
+func (l *lentFile) Size() int64 { return l.size }
+
+func (l *lentFile) Read(_ context.Context, p []byte, off int64) error {
+	_, err := l.ReadAt(p, off)
+	return err
+}
+
+func (l *lentFile) Extents(_ context.Context, off, n int64) ([]disk.Allocation, error) {
+	length, hole, err := disk.Hole(l.File, off, n)
+	return []disk.Allocation{{Offset: off, Length: length, Zero: hole}}, err
+}
+
+// from opens a migration whose guest is a host's.
+func from(t *testing.T, folder string, h *host, change func(*Options)) *Run {
+	t.Helper()
+	r, err := open(t, folder, h.path, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.origin = h
+	return r
+}
+
+func TestAGuestIsFetchedFromItsHypervisorAndLeftAsTheEndWants(t *testing.T) {
+	h := &host{path: small(t), concerns: []fixer.Concern{{Level: fixer.Warning, Code: "vsphere/snapshots", Text: "there are two"}}}
+	r := from(t, filepath.Join(t.TempDir(), "small"), h, noTest)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release"}; !slices.Equal(h.said, want) {
+		t.Errorf("it was told %q, want %q", h.said, want)
+	}
+	if e := h.ends[0]; !e.Finished || !e.Converted || e.Err != nil {
+		t.Errorf("the end is told as %+v", e)
+	}
+	if fstab := fileOf(t, r.Disks[0].Path, "/etc/fstab"); !strings.Contains(fstab, "UUID=") {
+		t.Errorf("fstab on the converted disk is %q", fstab)
+	}
+	if r.Plan.Concerns[0].Code != "vsphere/snapshots" {
+		t.Errorf("the plan's concerns are %+v", r.Plan.Concerns)
+	}
+	text := Report{Migration: r.Migration}.Markdown()
+	if !strings.Contains(text, "| 0 | https | 4711 | ") || !strings.Contains(text, "vddk: there is no library") {
+		t.Errorf("the report does not tell how the disk came:\n%s", text)
+	}
+	xml, err := os.ReadFile(r.XMLPath())
+	if err != nil || strings.Contains(string(xml), `state="down"`) {
+		t.Errorf("the source is off, and the result has no network: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAGuestThatWasGivenBackIsFetchedAnew: its disks may have changed, and the result
+// must not come up in the same network.
+func TestAGuestThatWasGivenBackIsFetchedAnew(t *testing.T) {
+	h := &host{path: small(t)}
+	folder := filepath.Join(t.TempDir(), "small")
+	r := from(t, folder, h, nil) // its machine cannot be booted
+	err := r.Go(t.Context())
+	if err == nil || !r.Returned || h.ends[0].Finished || !h.ends[0].Converted || h.ends[0].Err == nil {
+		t.Fatalf("Go = %v, returned %v, told of as %+v", err, r.Returned, h.ends)
+	}
+	xml, err := os.ReadFile(r.XMLPath())
+	if err != nil || !strings.Contains(string(xml), `<link state="down"`) {
+		t.Errorf("the result has its network, beside a source that runs: %v\n%s", err, xml)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, nil)
+	again.Stage("test").State = Skipped
+	if err := again.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "fetch", "open", "release"}; !slices.Equal(h.said, want) || again.Returned {
+		t.Errorf("it was told %q, want %q; returned %v", h.said, want, again.Returned)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAGuestOfAnInterruptedMigrationStaysAtRest: it is gone on with where it was.
+func TestAGuestOfAnInterruptedMigrationStaysAtRest(t *testing.T) {
+	h := &host{path: small(t)}
+	folder := filepath.Join(t.TempDir(), "small")
+	r := from(t, folder, h, noTest)
+	ctx, stop := context.WithCancel(t.Context())
+	r.before = func(_ *Migration, stage string) error {
+		if stage == "convert" {
+			stop()
+			return context.Cause(ctx)
+		}
+		return nil
+	}
+	if err := r.Go(ctx); !errors.Is(err, context.Canceled) || r.Returned || !h.ends[0].Interrupted {
+		t.Fatalf("Go = %v, returned %v, told of as %+v", err, r.Returned, h.ends)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := again.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "open", "release"}; !slices.Equal(h.said, want) {
+		t.Errorf("it was told %q, want %q", h.said, want)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
