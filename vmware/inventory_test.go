@@ -1,0 +1,208 @@
+package vmware
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+
+	_ "github.com/vmware/govmomi/vapi/simulator"
+)
+
+// lab is a server as the tests have it: govmomi's simulator over TLS.
+type lab struct {
+	*Session
+	model *simulator.Model
+}
+
+// serve starts a simulator and logs in, until the test ends.
+func serve(t testing.TB, model *simulator.Model) *lab {
+	t.Helper()
+	if err := model.Create(); err != nil {
+		t.Fatal(err)
+	}
+	model.Service.TLS = new(tls.Config)
+	model.Service.RegisterEndpoints = true
+	model.Service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword("reader", "pass word")}
+	server := model.Service.NewServer()
+	t.Cleanup(func() { server.Close(); model.Remove() })
+	ca, err := server.CertificateFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Connect(t.Context(), Config{Server: server.URL.Host, User: "reader", Password: "pass word", CA: ca})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	return &lab{s, model}
+}
+
+// vm is one of the simulator's own, to change it behind the API's back.
+func (l *lab) vm(t testing.TB, name string) *simulator.VirtualMachine {
+	t.Helper()
+	for _, e := range l.model.Map().All("VirtualMachine") {
+		if vm := e.(*simulator.VirtualMachine); vm.Name == name {
+			return vm
+		}
+	}
+	t.Fatalf("the simulator has no VM %s", name)
+	return nil
+}
+
+// object is one of the simulator's of a type, by its name.
+func (l *lab) object(t testing.TB, kind, name string) types.ManagedObjectReference {
+	t.Helper()
+	for _, e := range l.model.Map().All(kind) {
+		if e.Entity().Name == name {
+			return e.Reference()
+		}
+	}
+	t.Fatalf("the simulator has no %s %s", kind, name)
+	return types.ManagedObjectReference{}
+}
+
+// rename gives a VM a name as its server keeps it.
+func rename(vm *simulator.VirtualMachine, name string) { vm.Name, vm.Config.Name = name, name }
+
+func names(t testing.TB, s *Session, sel Selection) (list []string) {
+	t.Helper()
+	for vm, err := range s.VMs(t.Context(), sel) {
+		if err != nil {
+			t.Fatalf("VMs(%+v): %v", sel, err)
+		}
+		list = append(list, vm.Name)
+	}
+	return list
+}
+
+func TestVMsAreSelectedByWhatTheyAreCalledAndWhereTheyAre(t *testing.T) {
+	model := simulator.VPX()
+	model.Cluster, model.Host, model.Machine, model.Folder, model.App = 2, 1, 2, 1, 1
+	l := serve(t, model)
+	rename(l.vm(t, "DC0_C0_RP0_VM1"), "a%2fb [1] 100%25")
+	web := l.vm(t, "DC0_H0_VM0")
+	all := []string{"DC0_C0_APP0_VM0", "DC0_C0_APP0_VM1", "DC0_C0_RP0_VM0", "a/b [1] 100%", "DC0_C1_APP0_VM0", "DC0_C1_APP0_VM1", "DC0_C1_RP0_VM0", "DC0_C1_RP0_VM1", "DC0_H0_VM0", "DC0_H0_VM1"}
+	slices.Sort(all)
+	for _, c := range []struct {
+		sel  Selection
+		want []string
+	}{
+		{Selection{}, all},
+		{Selection{VMs: []string{"DC0_H0_VM0"}}, []string{"DC0_H0_VM0"}},
+		{Selection{VMs: []string{"dc0_h0_vm0"}}, nil},
+		{Selection{VMs: []string{"DC0_H0_*", "*C1_RP0_VM[1-9]"}}, []string{"DC0_C1_RP0_VM1", "DC0_H0_VM0", "DC0_H0_VM1"}},
+		{Selection{VMs: []string{"a/b [1] 100%"}}, []string{"a/b [1] 100%"}},
+		{Selection{VMs: []string{"a%2fb [1] 100%25"}}, []string{"a/b [1] 100%"}},
+		{Selection{VMs: []string{"/F0/DC0/vm/F0/DC0_H0_VM1"}}, []string{"DC0_H0_VM1"}},
+		{Selection{VMs: []string{"/*/DC0/vm/*/DC0_H0_VM?"}}, []string{"DC0_H0_VM0", "DC0_H0_VM1"}},
+		{Selection{VMs: []string{web.Self.Value}}, []string{"DC0_H0_VM0"}},
+		{Selection{VMs: []string{strings.ToUpper(web.Config.Uuid)}}, []string{"DC0_H0_VM0"}},
+		{Selection{VMs: []string{web.Config.InstanceUuid}}, []string{"DC0_H0_VM0"}},
+		{Selection{Refs: []string{web.Self.Value}}, []string{"DC0_H0_VM0"}},
+		{Selection{Refs: []string{"vm-99999", web.Self.Value, "vm-99998"}}, []string{"DC0_H0_VM0"}},
+		{Selection{Refs: []string{web.Self.Value}, VMs: []string{"*_C0_*"}}, nil},
+		{Selection{Clusters: []string{"DC0_C1"}}, []string{"DC0_C1_APP0_VM0", "DC0_C1_APP0_VM1", "DC0_C1_RP0_VM0", "DC0_C1_RP0_VM1"}},
+		{Selection{Clusters: []string{"DC0_*"}, VMs: []string{"*RP0_VM0"}}, []string{"DC0_C0_RP0_VM0", "DC0_C1_RP0_VM0"}},
+		{Selection{Folders: []string{"/F0/DC0/vm/F0/"}, VMs: []string{"*H0*"}}, []string{"DC0_H0_VM0", "DC0_H0_VM1"}},
+		{Selection{Folders: []string{"nowhere"}}, nil},
+	} {
+		got := names(t, l.Session, c.sel)
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("VMs(%+v) = %q, want %q", c.sel, got, c.want)
+		}
+	}
+}
+
+func TestAnESXiHostsVMsAreListed(t *testing.T) {
+	l := serve(t, simulator.ESX())
+	vm, err := l.One(t.Context(), "ha-host_VM0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if vm.Path != "/ha-datacenter/vm/ha-host_VM0" || vm.Datacenter != "/ha-datacenter" || vm.Host != "localhost.localdomain" || vm.Cluster != "" || len(vm.Disks) != 1 || vm.NICs[0].Network != "VM Network" {
+		t.Errorf("One = %+v", vm)
+	}
+	_, err = l.One(t.Context(), "x[")
+	if err == nil || !strings.Contains(err.Error(), "a [ is not closed") {
+		t.Errorf("a bad pattern: %v", err)
+	}
+	for _, err := range l.VMs(t.Context(), Selection{Tags: []string{"prod"}}) {
+		if err == nil || !strings.Contains(err.Error(), "an ESXi host has none") {
+			t.Errorf("tags of an ESXi host: %v", err)
+		}
+	}
+}
+
+func TestOneVMIsMeantOrTheErrorSaysWhichMayBe(t *testing.T) {
+	model := simulator.VPX()
+	model.Datacenter = 2
+	l := serve(t, model)
+	rename(l.vm(t, "DC1_H0_VM0"), "DC0_H0_VM0")
+	if vm, err := l.One(t.Context(), "/DC1/vm/DC0_H0_VM0"); err != nil || vm.Datacenter != "/DC1" {
+		t.Errorf("by path: %v, %v", vm.Path, err)
+	}
+	_, err := l.One(t.Context(), "DC0_H0_VM0")
+	if !errors.Is(err, ErrAmbiguous) || !strings.Contains(err.Error(), "/DC0/vm/DC0_H0_VM0 (vm-") || !strings.Contains(err.Error(), "/DC1/vm/DC0_H0_VM0 (vm-") {
+		t.Errorf("two of a name: %v", err)
+	}
+	_, err = l.One(t.Context(), "DC0_H0_VM9")
+	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), `there is "DC0_H0_VM`) {
+		t.Errorf("none of a name: %v", err)
+	}
+	_, err = l.One(t.Context(), "mail server of the third floor")
+	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "may not see it") {
+		t.Errorf("none like it: %v", err)
+	}
+}
+
+func TestAVMIsReadAloneWithAllThatSurroundsIt(t *testing.T) {
+	l := serve(t, simulator.VPX())
+	for _, name := range []string{"DC0_H0_VM0", "DC0_C0_RP0_VM1"} {
+		surveyed, err := l.One(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for alone, err := range l.VMs(t.Context(), Selection{Refs: []string{surveyed.Ref}}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if alone.Path != surveyed.Path || alone.Host != surveyed.Host || alone.Cluster != surveyed.Cluster || alone.Datacenter != surveyed.Datacenter || alone.NICs[0].Network != surveyed.NICs[0].Network || alone.Disks[0].Datastore != surveyed.Disks[0].Datastore || alone.Pool != surveyed.Pool {
+				t.Errorf("alone %+v\nsurveyed %+v", alone, surveyed)
+			}
+		}
+	}
+}
+
+func TestVMsAreSelectedByTheirTags(t *testing.T) {
+	l := serve(t, simulator.VPX())
+	tagged, err := l.tagged(t.Context(), Selection{ReadTags: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach(t, tagged, l.vm(t, "DC0_H0_VM1").Self, "wave", "first")
+	attach(t, tagged, l.vm(t, "DC0_H0_VM0").Self, "owner", "first")
+	if got := names(t, l.Session, Selection{Tags: []string{"wave/first"}}); !slices.Equal(got, []string{"DC0_H0_VM1"}) {
+		t.Errorf("by category and name: %q", got)
+	}
+	if got := names(t, l.Session, Selection{Tags: []string{"first"}}); !slices.Equal(got, []string{"DC0_H0_VM0", "DC0_H0_VM1"}) {
+		t.Errorf("by name: %q", got)
+	}
+	for vm, err := range l.VMs(t.Context(), Selection{VMs: []string{"DC0_H0_VM1"}, ReadTags: true}) {
+		if err != nil || !slices.Equal(vm.Tags, []Tag{{"wave", "first"}}) {
+			t.Errorf("tags = %v, %v", vm.Tags, err)
+		}
+	}
+	for _, err := range l.VMs(t.Context(), Selection{Tags: []string{"second"}}) {
+		if err == nil || !strings.Contains(err.Error(), `there is no tag "second"`) {
+			t.Errorf("no such tag: %v", err)
+		}
+	}
+}

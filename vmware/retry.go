@@ -1,0 +1,61 @@
+package vmware
+
+import (
+	"context"
+	"time"
+
+	"github.com/vmware/govmomi/fault"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// tries is how often a question is asked whose objects went with a log-in.
+const tries = 3
+
+// retry asks again when the log-in ended in between: views, collectors and the tokens
+// of further pages end with it. What asks must begin anew.
+func (s *Session) retry(ctx context.Context, ask func() error) error {
+	var err error
+	for n := range tries {
+		if err = ask(); err == nil || !lost(err) {
+			return err
+		}
+		if wait(ctx, time.Duration(n)*time.Second) != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+// lost tells whether an error comes of a log-in that ended.
+func lost(err error) bool {
+	if fault.Is(err, &types.NotAuthenticated{}) {
+		return true
+	}
+	var property *types.InvalidProperty
+	if _, ok := fault.As(err, &property); ok && property.Name == "token" {
+		return true
+	}
+	gone, ok := goneObject(err)
+	return ok && ofSession[gone.Type]
+}
+
+// ofSession are the types of objects that end with the log-in that made them.
+var ofSession = map[string]bool{"ContainerView": true, "ListView": true, "PropertyCollector": true, "PropertyFilter": true}
+
+// goneObject is what an error says is not there any more.
+func goneObject(err error) (ref, bool) {
+	var gone *types.ManagedObjectNotFound
+	if _, ok := fault.As(err, &gone); ok {
+		return gone.Obj, true
+	}
+	return ref{}, false
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
