@@ -109,14 +109,16 @@ func (r *Run) emit() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(r.XMLPath(), []byte(text))
+	return ReplaceFile(r.XMLPath(), []byte(text))
 }
 
 // domain is the hardware for the guest as it is after FIX.
 func (r *Run) domain() machine.Domain {
-	m := r.Machine
+	m := r.Options.Target.hardware(r.Machine)
 	m.Name = r.Name
-	return machine.Target(m, capsOf(r.facts(), m))
+	d := machine.Target(m, capsOf(r.facts(), m))
+	r.Options.Target.connect(&d, m)
+	return d
 }
 
 // facts are those of the guest as it is now.

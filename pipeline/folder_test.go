@@ -232,7 +232,7 @@ func TestAHalfDoneUndoIsNotThrownAway(t *testing.T) {
 	if err := r.undoInOverlays(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := replaceFile(r.work(undoReady), nil); err != nil {
+	if err := ReplaceFile(r.work(undoReady), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Retest(t.Context(), WithQEMU, ""); !errors.Is(err, ErrRecord) {

@@ -89,6 +89,7 @@ type Options struct {
 	Connect   string            `json:"connect,omitempty"`  // URI of the libvirt to test with; libvirt.DefaultURI if empty
 	Until     string            `json:"until,omitempty"`    // the last stage to run; all if empty
 	Skip      map[string]string `json:"skip,omitempty"`     // stage to the reason
+	Target    Overrides         `json:"target,omitzero"`    // what the target has otherwise
 	Plan      *fixers.Plan      `json:"plan,omitempty"`     // an approved plan, applied instead of a new one
 	Grow      []Growth          `json:"grow,omitempty"`     // disks to make larger
 	// AllowFolders are absolute: a disk's other files may lie in them, besides
@@ -180,14 +181,14 @@ func (m *Migration) save(folder string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(folder, recordFile), append(text, '\n'))
+	return ReplaceFile(filepath.Join(folder, recordFile), append(text, '\n'))
 }
 
 // temporary is what a file's name ends in until it is whole.
 const temporary = ".new"
 
-// replaceFile puts a whole file in place of another, on stable storage.
-func replaceFile(path string, data []byte) (err error) {
+// ReplaceFile puts a whole file in place of another, on stable storage.
+func ReplaceFile(path string, data []byte) (err error) {
 	f, err := os.OpenFile(path+temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -105,6 +105,9 @@ func (o Options) check() error {
 	if o.Shape.Format == disk.VHDX && o.With == WithLibvirt {
 		return fmt.Errorf("%w: libvirt knows no VHDX: test it with QEMU, or choose another format", source.ErrBadInput)
 	}
+	if err := o.Target.check(); err != nil {
+		return err
+	}
 	if err := o.Shape.Check(); err != nil {
 		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}

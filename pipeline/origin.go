@@ -33,8 +33,8 @@ type Origin interface {
 // End is how a run ended.
 type End struct {
 	// Finished is a run that came through all its stages, and Converted one that made
-	// the target's disks.
-	Finished, Converted bool
+	// the target's disks; Proved is one whose result boots.
+	Finished, Converted, Proved bool
 	// Interrupted is a run that was told to end, and is to be gone on with.
 	Interrupted bool
 	// Err is what ended it before.

@@ -219,7 +219,7 @@ func (r *Run) leave(ctx context.Context, failed error, interrupted bool) error {
 		r.Carried = carried
 	}
 	released := r.release(ctx)
-	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Interrupted: interrupted, Err: errors.Join(failed, released)}
+	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Proved: r.Outcome != nil && r.Outcome.Proved, Interrupted: interrupted, Err: errors.Join(failed, released)}
 	changes, err := r.origin.Release(ctx, end)
 	if changes && !end.Finished {
 		r.Returned = true

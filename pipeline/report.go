@@ -81,10 +81,10 @@ func (r *Run) WriteReport(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(r.report("json"), append(text, '\n')); err != nil {
+	if err := ReplaceFile(r.report("json"), append(text, '\n')); err != nil {
 		return err
 	}
-	return replaceFile(r.report("md"), []byte(report.Markdown()))
+	return ReplaceFile(r.report("md"), []byte(report.Markdown()))
 }
 
 func withoutData(p *fixers.Plan) *fixers.Plan {

@@ -200,7 +200,7 @@ func (r *Run) keepScreenshot(s testers.Session) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(r.screenshot(), picture)
+	return ReplaceFile(r.screenshot(), picture)
 }
 
 // Retest boots the converted disks of a finished migration once more, with

@@ -57,7 +57,7 @@ func (r *Run) UndoAll(ctx context.Context) (err error) {
 		if err := r.undoInOverlays(ctx); err != nil {
 			return err
 		}
-		if err := replaceFile(r.work(undoReady), nil); err != nil {
+		if err := ReplaceFile(r.work(undoReady), nil); err != nil {
 			return err
 		}
 	}

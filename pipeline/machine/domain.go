@@ -46,6 +46,7 @@ type Interface struct {
 	Model   string `json:"model"` // virtio, e1000e, vmxnet3
 	Port    int    `json:"port"`
 	Network string `json:"network,omitempty"` // of libvirt
+	Bridge  string `json:"bridge,omitempty"`  // of the host, instead of a network
 	Down    bool   `json:"down,omitempty"`    // the cable is out
 }
 

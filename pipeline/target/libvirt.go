@@ -179,6 +179,9 @@ func interfaceOf(n machine.Interface) libvirtxml.DomainInterface {
 	if n.MAC != "" {
 		x.MAC = &libvirtxml.DomainInterfaceMAC{Address: n.MAC}
 	}
+	if n.Bridge != "" {
+		x.Source = &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: n.Bridge}}
+	}
 	if n.Down {
 		x.Link = &libvirtxml.DomainInterfaceLink{State: "down"}
 	}

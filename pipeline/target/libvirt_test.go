@@ -37,7 +37,28 @@ func domains(t *testing.T) map[string]string {
 		}
 		made[name] = text
 	}
+	d := machine.Target(web01, machine.Caps{Firmware: machine.BIOS, DiskBus: "virtio", NICModel: "virtio"})
+	d.NICs[0].Network, d.NICs[0].Bridge, d.NICs[1].Down = "", "br0", true
+	text, err := LibvirtXML(d, disks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made["bridge and unplugged"] = text
 	return made
+}
+
+func TestANICHasItsBridgeAndItsCable(t *testing.T) {
+	var x libvirtxml.Domain
+	if err := xml.Unmarshal([]byte(domains(t)["bridge and unplugged"]), &x); err != nil {
+		t.Fatal(err)
+	}
+	first, second := x.Devices.Interfaces[0], x.Devices.Interfaces[1]
+	if first.Source.Bridge == nil || first.Source.Bridge.Bridge != "br0" || first.Link != nil {
+		t.Errorf("the first is %+v", first)
+	}
+	if second.Source.Network == nil || second.Link == nil || second.Link.State != "down" {
+		t.Errorf("the second is %+v", second)
+	}
 }
 
 func TestTheDomainKeepsTheMachinesRecord(t *testing.T) {
