@@ -2,65 +2,111 @@ package vmware
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
-	"strings"
+	"sync/atomic"
 
-	"github.com/vmware/govmomi/session"
 	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 )
 
-// Session is a log-in at a server. Any number of goroutines may use it.
+// Session is a log-in at a server, a vCenter or a standalone ESXi host. Any number of
+// goroutines may use it. It is kept alive, and made anew when the server has ended it.
 type Session struct {
-	config Config
-	client *vim25.Client
+	config  Config
+	network network
+	peer    *peer
+	soap    *soap.Client  // says calls to the server, once
+	client  *vim25.Client // says them through RoundTrip
+
+	turn    chan struct{} // who has it may log in or out; what follows is its own
+	refused error         // the server will not have the user; asked again, it locks the account
+	closed  bool
+	key     string // of the server's session
+
+	logins atomic.Int64 // how often a log-in succeeded
+	stop   func()       // ends what keeps the session alive
 }
 
-// Connect logs in at a server. The session lasts until Close.
+// Connect logs in at a server. The session lasts until Close. ErrConnect is a server
+// that is not reached, or not the right one; ErrLogin is one that does not know the
+// user; ErrPrivilege one where the user may see nothing. Their texts say what to do.
 func Connect(ctx context.Context, c Config) (*Session, error) {
-	u, err := c.url()
+	s, err := prepare(c)
 	if err != nil {
 		return nil, err
 	}
-	transport := soap.NewClient(u, false)
-	if c.Thumbprint != "" {
-		transport.SetThumbprint(u.Host, c.Thumbprint)
+	bounded, cancel := context.WithTimeoutCause(ctx, connectIn, errSilent)
+	defer cancel()
+	if err := s.open(bounded); err != nil {
+		s.soap.CloseIdleConnections()
+		return nil, err
 	}
-	if c.CA != "" {
-		if err := transport.SetRootCAs(c.CA); err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrConnect, c.CA, err)
-		}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), s.Close(ctx))
 	}
-	client, err := vim25.NewClient(ctx, transport)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrConnect, u.Host, err)
-	}
-	if err := session.NewManager(client).Login(ctx, url.UserPassword(c.User, string(c.Password))); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrLogin, u.Host, err)
-	}
-	return &Session{config: c, client: client}, nil
+	return s, nil
 }
 
-// url is where a server's API is.
-func (c Config) url() (*url.URL, error) {
-	text := c.Server
-	if !strings.Contains(text, "://") {
-		text = "https://" + text
-	}
-	u, err := url.Parse(text)
-	if err == nil && (u.Scheme != "https" || u.Host == "" || u.User != nil) {
-		err = errors.New("want a host name or an address, or an https URL without a user")
-	}
+// prepare is a session that is not yet one.
+func prepare(c Config) (*Session, error) {
+	n, err := c.network()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q: %w", ErrConnect, c.Server, err)
+		return nil, err
 	}
-	u.Path = vim25.Path
-	return u, nil
+	p, err := n.peer(c.Server, c.Thumbprint)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{config: c, network: n, peer: p, turn: make(chan struct{}, 1), stop: func() {}}
+	s.soap = soap.NewClient(&url.URL{Scheme: "https", Host: p.address, Path: vim25.Path}, false)
+	n.prepare(s.soap.DefaultTransport(), p)
+	s.soap.Transport = bounded{s.soap.DefaultTransport()}
+	s.soap.CheckRedirect = here
+	s.soap.Namespace, s.soap.Version = "urn:"+vim25.Namespace, vim25.Version
+	return s, nil
 }
 
-// Close logs out.
+// here follows no redirection: what was sent to a server is for that server.
+func here(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// open finds the API and logs in.
+func (s *Session) open(ctx context.Context) error {
+	content, err := methods.GetServiceContent(ctx, s)
+	if err == nil && (content.About.ApiType == "" || content.SessionManager == nil) {
+		err = errStrange
+	}
+	if err != nil {
+		return s.peer.unreachable(ctx, err)
+	}
+	s.client = &vim25.Client{Client: s.soap, ServiceContent: content, RoundTripper: s}
+	if err := s.again(ctx, 0); err != nil {
+		return err
+	}
+	s.stop = s.keepAlive()
+	return nil
+}
+
+// Close logs out, also if its context has ended. Nothing may be called after it.
 func (s *Session) Close(ctx context.Context) error {
-	return session.NewManager(s.client).Logout(ctx)
+	s.stop()
+	ctx, cancel := outlive(ctx, 0)
+	defer cancel()
+	s.turn <- struct{}{} // a log-in that is under way ends within its own time
+	defer func() { <-s.turn }()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	_, err := methods.Logout(ctx, s, logout(s.client))
+	s.soap.CloseIdleConnections()
+	if err != nil && !notAuthenticated(err) {
+		return fmt.Errorf("log out of %s: %w; the server ends the session by itself when it was idle for half an hour", s.peer.host(), err)
+	}
+	return nil
 }
+
+// VCenter is whether the server is a vCenter, and not an ESXi host.
+func (s *Session) VCenter() bool { return s.client.IsVC() }

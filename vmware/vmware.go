@@ -18,6 +18,8 @@ var (
 	ErrLogin = errors.New("the server refuses the log-in")
 	// ErrPrivilege is something that the user may not do.
 	ErrPrivilege = errors.New("the user lacks a privilege")
+	// ErrLicense is something that the server's licence forbids.
+	ErrLicense = errors.New("the licence forbids it")
 	// ErrNotFound is a VM that is not there, or not to be seen by the user.
 	ErrNotFound = errors.New("there is no such VM")
 	// ErrAmbiguous is a name that several VMs have.
@@ -52,6 +54,8 @@ type Config struct {
 	CA         string
 	// Proxy is the URL of an HTTP proxy; that of the environment if empty.
 	Proxy string
-	// Resolve names hosts that DNS does not know here, by their address.
+	// Resolve has addresses of hosts that DNS does not know here, by their names. A
+	// name may have a port behind it, and holds for that port alone then; so may an
+	// address.
 	Resolve map[string]string
 }
