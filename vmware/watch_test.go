@@ -2,14 +2,13 @@ package vmware
 
 import (
 	"context"
-	"net/url"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/vmware/govmomi/object"
-	"github.com/vmware/govmomi/session"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
 )
 
 // follower collects what a watch tells.
@@ -84,7 +83,8 @@ func TestAWatchTellsWhatBecomesOfVMs(t *testing.T) {
 	if want := []string{"DC0_C0_RP0_VM0", "DC0_C0_RP0_VM1", "DC0_H0_VM0", "DC0_H0_VM1"}; !slices.Equal(names, want) {
 		t.Errorf("there are %q, want %q", names, want)
 	}
-	vm := object.NewVirtualMachine(l.client, l.vm(t, "DC0_H0_VM0").Self)
+	admin := l.admin(t)
+	vm := object.NewVirtualMachine(admin, l.vm(t, "DC0_H0_VM0").Self)
 	task, err := vm.PowerOff(t.Context())
 	done(t, task, err)
 	if got := f.until(Changed, func(vm VM) bool { return vm.Power == Off }); got.Name != "DC0_H0_VM0" || len(got.Disks) == 0 || got.Host == "" {
@@ -104,29 +104,15 @@ func TestAWatchGoesOnAfterTheLogInEnded(t *testing.T) {
 	l := serve(t, simulator.VPX())
 	f := follow(t, l.Session)
 	f.until(Added, func(vm VM) bool { return vm.Name == "DC0_H0_VM1" })
-	other := serveAgain(t, l)
-	sessions, err := other.manager.UserSession(t.Context())
-	if err != nil || sessions == nil {
-		t.Fatal(err)
-	}
-	mine, err := session.NewManager(l.client).UserSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.manager.TerminateSession(t.Context(), []string{mine.Key}); err != nil {
-		t.Fatal(err)
-	}
-	vm := object.NewVirtualMachine(other.client, l.vm(t, "DC0_H0_VM0").Self)
-	task, err := vm.PowerOff(t.Context())
+	admin := l.admin(t)
+	l.endSessions(t)
+	task, err := object.NewVirtualMachine(admin, l.vm(t, "DC0_H0_VM0").Self).PowerOff(t.Context())
 	done(t, task, err)
-	gone := object.NewVirtualMachine(other.client, l.vm(t, "DC0_C0_RP0_VM0").Self)
+	gone := object.NewVirtualMachine(admin, l.vm(t, "DC0_C0_RP0_VM0").Self)
 	task, err = gone.PowerOff(t.Context())
 	done(t, task, err)
 	task, err = gone.Destroy(t.Context())
 	done(t, task, err)
-	if err := session.NewManager(l.client).Login(t.Context(), url.UserPassword("reader", "pass word")); err != nil {
-		t.Fatal(err)
-	}
 	removed, changed := false, false
 	for !removed || !changed {
 		c := f.next()
@@ -135,18 +121,12 @@ func TestAWatchGoesOnAfterTheLogInEnded(t *testing.T) {
 	}
 }
 
-// beside is another log-in at the same server.
-type beside struct {
-	*Session
-	manager *session.Manager
-}
-
-func serveAgain(t *testing.T, l *lab) beside {
+// admin asks the simulator itself, past the network.
+func (l *lab) admin(t *testing.T) *vim25.Client {
 	t.Helper()
-	s, err := Connect(t.Context(), l.config)
+	client, err := vim25.NewClient(t.Context(), l.model.Service)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close(context.Background()) })
-	return beside{s, session.NewManager(s.client)}
+	return client
 }
