@@ -101,6 +101,11 @@ var inventoryCalls = []Call{
 	{"FindByUuid", "SearchIndex", ForInventory, "find a VM by its UUID, this program's own among them", true, nil},
 	{"FindByInventoryPath", "SearchIndex", ForInventory, "find an object by its path", true, nil},
 	{"FindChild", "SearchIndex", ForInventory, "find an object by its name in a folder", true, nil},
+	// Source: vSphere Automation API, cis and cis/tagging.
+	{"POST /rest/com/vmware/cis/session", "Automation API", ForInventory, "begin a session there; this and what follows only where tags are asked for", false, nil},
+	{"GET /rest/com/vmware/cis/tagging", "Automation API", ForInventory, "names of tags and of their categories", true, nil},
+	{"POST /rest/com/vmware/cis/tagging/tag-association", "Automation API", ForInventory, "which VMs have which tags", true, nil},
+	{"DELETE /rest/com/vmware/cis/session", "Automation API", ForInventory, "end that session", true, nil},
 	{"HasPrivilegeOnEntities", "AuthorizationManager", ForInventory, "which privileges the user lacks", true, nil},
 }
 

@@ -37,7 +37,7 @@ func (vm *VM) devices(m mo.VirtualMachine, extra map[string]string, p *places) {
 		switch d := d.(type) {
 		case *types.VirtualDisk:
 			disk := diskOf(d, controllers[d.ControllerKey], p)
-			disk.LinkedClone = ofAnother(disk.Files, own)
+			disk.LinkedClone = borrowed(disk.Files, own)
 			vm.Disks = append(vm.Disks, disk)
 		case types.BaseVirtualEthernetCard:
 			vm.NICs = append(vm.NICs, nicOf(d, extra[slotKey(cards)], p, m.Guest))
@@ -115,9 +115,9 @@ func scsiModel(d types.BaseVirtualDevice) string {
 	return ""
 }
 
-// ofAnother tells whether a chain goes on, in other folders, below as many snapshots as
+// borrowed tells whether a chain goes on, in other folders, below as many snapshots as
 // the VM has: then it stands on disks of another VM.
-func ofAnother(files []string, snapshots int) bool {
+func borrowed(files []string, snapshots int) bool {
 	if len(files) <= snapshots+1 {
 		return false
 	}

@@ -1,10 +1,7 @@
 package vmware
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -15,33 +12,17 @@ import (
 	_ "github.com/vmware/govmomi/vapi/simulator"
 )
 
-// lab is a server as the tests have it: govmomi's simulator over TLS.
+// lab is a server as these tests have it, and a log-in there.
 type lab struct {
 	*Session
-	model *simulator.Model
+	*site
 }
 
 // serve starts a simulator and logs in, until the test ends.
 func serve(t testing.TB, model *simulator.Model) *lab {
 	t.Helper()
-	if err := model.Create(); err != nil {
-		t.Fatal(err)
-	}
-	model.Service.TLS = new(tls.Config)
-	model.Service.RegisterEndpoints = true
-	model.Service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword("reader", "pass word")}
-	server := model.Service.NewServer()
-	t.Cleanup(func() { server.Close(); model.Remove() })
-	ca, err := server.CertificateFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := Connect(t.Context(), Config{Server: server.URL.Host, User: "reader", Password: "pass word", CA: ca})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close(context.Background()) })
-	return &lab{s, model}
+	at := newSite(t, model)
+	return &lab{at.connect(t), at}
 }
 
 // vm is one of the simulator's own, to change it behind the API's back.
@@ -204,5 +185,29 @@ func TestVMsAreSelectedByTheirTags(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `there is no tag "second"`) {
 			t.Errorf("no such tag: %v", err)
 		}
+	}
+}
+
+// Whatever was made at the server is gone with the log-in, also between two pages.
+func TestAListGoesOnAfterTheLogInEnded(t *testing.T) {
+	model := simulator.VPX()
+	model.Machine = firstPage + nextPages/2
+	l := serve(t, model)
+	seen := map[string]bool{}
+	l.endSessions(t)
+	for vm, err := range l.VMs(t.Context(), Selection{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(seen) == 0 {
+			l.endSessions(t)
+		}
+		if seen[vm.Ref] || vm.Path == "" || len(vm.Disks) != 1 {
+			t.Errorf("again, or not whole: %+v", vm)
+		}
+		seen[vm.Ref] = true
+	}
+	if want := 2 * model.Machine; len(seen) != want {
+		t.Errorf("%d VMs, want %d", len(seen), want)
 	}
 }

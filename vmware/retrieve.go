@@ -31,7 +31,14 @@ func (s *Session) pages(ctx context.Context, size int, specs ...types.PropertyFi
 		}
 		page := first.Returnval
 		for range mostPages {
-			if page == nil || !yield(page.Objects, nil) || page.Token == "" {
+			if page == nil {
+				return
+			}
+			if err := unread(page.Objects); err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(page.Objects, nil) || page.Token == "" {
 				return
 			}
 			next, err := methods.ContinueRetrievePropertiesEx(ctx, s.client, &types.ContinueRetrievePropertiesEx{This: this, Token: page.Token})

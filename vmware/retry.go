@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/fault"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -22,6 +24,10 @@ func (s *Session) retry(ctx context.Context, ask func() error) error {
 		if wait(ctx, time.Duration(n)*time.Second) != nil {
 			return context.Cause(ctx)
 		}
+		// a call that every server refuses without a log-in, so that there is one again
+		if _, err := methods.GetCurrentTime(ctx, s.client); err != nil && !lost(err) {
+			return err
+		}
 	}
 	return err
 }
@@ -37,6 +43,19 @@ func lost(err error) bool {
 	}
 	gone, ok := goneObject(err)
 	return ok && ofSession[gone.Type]
+}
+
+// unread is the error of a page whose objects keep their properties back because the
+// log-in ended: some servers say so of each property, and not of the call.
+func unread(page []types.ObjectContent) error {
+	for _, o := range page {
+		for _, m := range o.MissingSet {
+			if no, ok := m.Fault.Fault.(*types.NotAuthenticated); ok {
+				return soap.WrapVimFault(no)
+			}
+		}
+	}
+	return nil
 }
 
 // ofSession are the types of objects that end with the log-in that made them.

@@ -15,6 +15,7 @@ import (
 // tags are vSphere's, read only where they are asked for. Nil: they are not.
 type tags struct {
 	manager *vtags.Manager
+	client  *rest.Client
 	names   map[string]Tag // by ID
 	meant   map[ref]bool   // VMs with one of those that a selection names
 	all     bool           // those of every VM are to be read
@@ -35,12 +36,23 @@ func (s *Session) tagged(ctx context.Context, sel Selection) (*tags, error) {
 	if err := client.Login(ctx, url.UserPassword(s.config.User, string(s.config.Password))); err != nil {
 		return nil, fmt.Errorf("tags: %w", err)
 	}
-	t := &tags{manager: vtags.NewManager(client), names: map[string]Tag{}, meant: map[ref]bool{}, all: sel.ReadTags}
+	t := &tags{manager: vtags.NewManager(client), client: client, names: map[string]Tag{}, meant: map[ref]bool{}, all: sel.ReadTags}
 	wanted, err := t.index(ctx, sel.Tags)
+	if err == nil {
+		err = t.attached(ctx, wanted)
+	}
 	if err != nil {
+		t.close(ctx)
 		return nil, fmt.Errorf("tags: %w", err)
 	}
-	return t, t.attached(ctx, wanted)
+	return t, nil
+}
+
+// close ends the session that tags are read in; the server does too when it is idle.
+func (t *tags) close(ctx context.Context) {
+	if t != nil {
+		_ = t.client.Logout(context.WithoutCancel(ctx))
+	}
 }
 
 // index reads the names of all tags, and finds those that are wanted.
@@ -81,7 +93,7 @@ func (t *tags) attached(ctx context.Context, ids []string) error {
 	}
 	list, err := t.manager.ListAttachedObjectsOnTags(ctx, ids)
 	if err != nil {
-		return fmt.Errorf("tags: %w", err)
+		return err
 	}
 	for _, on := range list {
 		for _, object := range on.ObjectIDs {

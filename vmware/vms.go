@@ -33,6 +33,7 @@ func (s *Session) VMs(ctx context.Context, sel Selection) iter.Seq2[VM, error] {
 			yield(VM{}, err)
 			return
 		}
+		defer tags.close(ctx)
 		refs, p, err := s.meant(ctx, sel, tags)
 		if err != nil {
 			yield(VM{}, err)
