@@ -30,8 +30,11 @@ var (
 type Transport struct {
 	Name string
 	Does string // for people
-	// Open opens a disk to read it, until Close. ErrUnusable is a disk that this
-	// transport cannot read, or a machine that lacks what it needs.
+	// Own: it keeps to its host's budget itself, or reads through no host. The reads
+	// of others the carrier keeps to it.
+	Own bool
+	// Open opens a disk to read it, until Close, also if ctx ends before. ErrUnusable
+	// is a disk that this transport cannot read, or a machine that lacks what it needs.
 	Open func(ctx context.Context, a Access, d Disk) (disk.Remote, error)
 }
 
