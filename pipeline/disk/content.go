@@ -1,11 +1,11 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"sort"
 )
 
@@ -15,16 +15,16 @@ import (
 type Content struct {
 	size   int64
 	layers [][]stretch // of the disk, and then of each disk that it stands on
-	files  []*os.File
+	files  []io.Closer
 	kept   *kept // nil if nothing is
 	once   bool  // nothing more is kept
 }
 
 // stretch is an extent of a layer. Places and sizes are in bytes.
 type stretch struct {
-	begin, end int64    // on the disk
-	file       *os.File // nil for zeroes
-	at         int64    // of a flat one: where it begins in the file
+	begin, end int64 // on the disk
+	file       File  // nil for zeroes
+	at         int64 // of a flat one: where it begins in the file
 	sparse     *sparse
 }
 
@@ -48,12 +48,11 @@ func (c *Chain) Read() (_ *Content, err error) {
 		if err != nil {
 			return nil, err
 		}
-		end, err := f.Seek(0, io.SeekEnd)
-		if err == nil && end <= c.Size-sectorSize { // its last sector may be cut short
-			err = fmt.Errorf("%s: %w: it has %d bytes of %d", c.Path, ErrTruncated, end, c.Size)
+		if f.Size() <= c.Size-sectorSize { // its last sector may be cut short
+			return nil, fmt.Errorf("%s: %w: it has %d bytes of %d", c.Path, ErrTruncated, f.Size(), c.Size)
 		}
-		d.layers = [][]stretch{{{end: min(end, c.Size), file: f}}}
-		return d, err
+		d.layers = [][]stretch{{{end: min(f.Size(), c.Size), file: f}}}
+		return d, nil
 	}
 	for _, l := range c.links {
 		layer, err := d.layer(l)
@@ -66,25 +65,35 @@ func (c *Chain) Read() (_ *Content, err error) {
 }
 
 func (d *Content) layer(l link) (layer []stretch, err error) {
-	begin := int64(0)
 	for _, p := range l.parts {
-		s := stretch{begin: begin, end: begin + p.Sectors*sectorSize, at: p.Offset * sectorSize, sparse: p.sparse}
+		var f File
 		if p.path != "" {
-			if s.file, err = d.open(p.path); err != nil {
+			if f, err = d.open(p.path); err != nil {
 				return nil, err
 			}
 		}
-		begin, layer = s.end, append(layer, s)
+		layer = p.behind(layer, f)
 	}
 	return layer, nil
 }
 
-func (d *Content) open(path string) (*os.File, error) {
-	f, err := os.Open(path)
-	if err == nil {
-		d.files = append(d.files, f)
+// behind adds an extent, and the file that holds it, to a layer.
+func (p part) behind(layer []stretch, f File) []stretch {
+	s := stretch{at: p.Offset * sectorSize, sparse: p.sparse, file: f}
+	if n := len(layer); n > 0 {
+		s.begin = layer[n-1].end
 	}
-	return f, err
+	s.end = s.begin + p.Sectors*sectorSize
+	return append(layer, s)
+}
+
+func (d *Content) open(path string) (File, error) {
+	f, err := openLocal(path)
+	if err != nil {
+		return nil, err
+	}
+	d.files = append(d.files, f)
+	return f, nil
 }
 
 // Close closes the files. Nothing may be read any more.
@@ -103,7 +112,7 @@ func (d *Content) Size() int64 { return d.size }
 type run struct {
 	off, length int64 // on the disk, bytes
 	kind        holding
-	file        *os.File
+	file        File
 	at          int64 // where in the file they are, or the grain that they are in
 	skip, grain int64 // of a compressed grain: the bytes before them, and all of it
 	flat        bool  // the file may have holes
@@ -121,15 +130,15 @@ const (
 
 // runs are those of a range of a layer, where nothing is held those of the layers
 // beneath.
-func (d *Content) runs(layer int, off, n int64) iter.Seq2[run, error] {
+func (d *Content) runs(ctx context.Context, layer int, off, n int64) iter.Seq2[run, error] {
 	return func(yield func(run, error) bool) {
 		if layer == len(d.layers) {
 			yield(run{off: off, length: n, kind: zeroed}, nil)
 			return
 		}
-		for r, err := range runsOf(d.layers[layer], off, n) {
+		for r, err := range runsOf(ctx, d.layers[layer], off, n) {
 			if err == nil && r.kind == absent {
-				for below, err := range d.runs(layer+1, r.off, r.length) {
+				for below, err := range d.runs(ctx, layer+1, r.off, r.length) {
 					if !yield(below, err) || err != nil {
 						return
 					}
@@ -144,7 +153,7 @@ func (d *Content) runs(layer int, off, n int64) iter.Seq2[run, error] {
 }
 
 // runsOf are the runs of a range of one layer's extents.
-func runsOf(layer []stretch, off, n int64) iter.Seq2[run, error] {
+func runsOf(ctx context.Context, layer []stretch, off, n int64) iter.Seq2[run, error] {
 	return func(yield func(run, error) bool) {
 		end := off + n
 		first := sort.Search(len(layer), func(i int) bool { return layer[i].end > off })
@@ -153,7 +162,7 @@ func runsOf(layer []stretch, off, n int64) iter.Seq2[run, error] {
 				return
 			}
 			length := min(end, s.end) - off
-			for r, err := range s.runs(off, length) {
+			for r, err := range s.runs(ctx, off, length) {
 				if !yield(r, err) || err != nil {
 					return
 				}
@@ -167,9 +176,9 @@ func runsOf(layer []stretch, off, n int64) iter.Seq2[run, error] {
 }
 
 // runs are those of a range of one extent.
-func (s stretch) runs(off, n int64) iter.Seq2[run, error] {
+func (s stretch) runs(ctx context.Context, off, n int64) iter.Seq2[run, error] {
 	if s.sparse != nil {
-		return s.sparse.runs(s.file, s.begin, off, n)
+		return s.sparse.runs(ctx, s.file, s.begin, off, n)
 	}
 	return func(yield func(run, error) bool) {
 		r := run{off: off, length: n, kind: zeroed}
@@ -182,12 +191,13 @@ func (s stretch) runs(off, n int64) iter.Seq2[run, error] {
 
 // Read fills p with what lies at off.
 func (d *Content) Read(p []byte, off int64) error {
-	if off < 0 || off > d.size-int64(len(p)) {
-		return fmt.Errorf("%d bytes at %d of a disk of %d", len(p), off, d.size)
+	if err := d.holds(off, int64(len(p))); err != nil {
+		return err
 	}
-	for r, err := range d.runs(0, off, int64(len(p))) {
+	ctx := context.Background() // reads of local files are not waited for
+	for r, err := range d.runs(ctx, 0, off, int64(len(p))) {
 		if err == nil {
-			err = d.read(r, p[r.off-off:][:r.length])
+			err = d.read(ctx, r, p[r.off-off:][:r.length])
 		}
 		if err != nil {
 			return err
@@ -196,24 +206,23 @@ func (d *Content) Read(p []byte, off int64) error {
 	return nil
 }
 
-func (d *Content) read(r run, p []byte) error {
-	switch r.kind {
-	case plain:
-		return readWhole(r.file, p, r.at)
-	case deflated:
-		return d.inflate(r, p)
+// holds refuses a range that is not one of the disk.
+func (d *Content) holds(off, n int64) error {
+	if off < 0 || n < 0 || off > d.size-n {
+		return fmt.Errorf("%d bytes at %d of a disk of %d", n, off, d.size)
 	}
-	clear(p)
 	return nil
 }
 
-// readWhole reads what must be there.
-func readWhole(f *os.File, p []byte, at int64) error {
-	_, err := f.ReadAt(p, at)
-	if err == io.EOF {
-		return fmt.Errorf("%s: %w: it has no %d bytes at %d", f.Name(), ErrTruncated, len(p), at)
+func (d *Content) read(ctx context.Context, r run, p []byte) error {
+	switch r.kind {
+	case plain:
+		return readWhole(ctx, r.file, p, r.at)
+	case deflated:
+		return d.inflate(ctx, r, p)
 	}
-	return err
+	clear(p)
+	return nil
 }
 
 // Allocation is a run of a disk's bytes that take no room and read as zeroes, or
@@ -229,7 +238,11 @@ const mostAllocations = 1 << 12
 // Extents are what of n bytes from off on may be data, in order and without gaps:
 // at least one, and not always all.
 func (d *Content) Extents(off, n int64) (list []Allocation, err error) {
-	for r, err := range d.runs(0, off, min(n, d.size-off)) {
+	return d.extents(context.Background(), off, n)
+}
+
+func (d *Content) extents(ctx context.Context, off, n int64) (list []Allocation, err error) {
+	for r, err := range d.runs(ctx, 0, off, min(n, d.size-off)) {
 		if err != nil {
 			return nil, err
 		}
@@ -250,11 +263,12 @@ func (d *Content) Extents(off, n int64) (list []Allocation, err error) {
 // allocation is the first of a run.
 func (r run) allocation() (Allocation, error) {
 	a := Allocation{r.off, r.length, r.kind == zeroed}
-	if r.kind != plain || !r.flat {
+	f, tells := r.file.(holed)
+	if r.kind != plain || !r.flat || !tells {
 		return a, nil
 	}
 	var err error
-	a.Length, a.Zero, err = Hole(r.file, r.at, r.length)
+	a.Length, a.Zero, err = f.Hole(r.at, r.length)
 	return a, err
 }
 

@@ -42,7 +42,8 @@ func FuzzSparse(f *testing.F) {
 }
 
 // FuzzContent reads sparse extents of strangers' as disks: whatever they claim, what
-// is said to be a hole reads as zeroes, and nothing else comes of it than an error.
+// is said to be a hole reads as zeroes, it is the same from elsewhere, and nothing else
+// comes of it than an error.
 func FuzzContent(f *testing.F) {
 	raw := pattern(9)
 	for _, seed := range [][]byte{
@@ -65,6 +66,10 @@ func FuzzContent(f *testing.F) {
 		defer func() { must(0, d.Close())(t) }()
 		got := make([]byte, n)
 		read := d.Read(got, off)
+		gathered := bytes.Repeat([]byte{0xff}, int(n))
+		if err := (&elsewhere{Content: d}).Read(t.Context(), gathered, off); (err == nil) != (read == nil) || err == nil && !bytes.Equal(gathered, got) {
+			t.Fatalf("read from elsewhere it is another disk (%v, %v)", err, read)
+		}
 		list, err := d.Extents(off, n)
 		if err == nil && len(list) == 0 {
 			t.Fatal("no extents")

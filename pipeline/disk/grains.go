@@ -1,10 +1,10 @@
 package disk
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"iter"
-	"os"
 	"sync"
 
 	"hyper2kvm/pipeline/disk/inflate"
@@ -13,14 +13,14 @@ import (
 // runs are those of a range of a sparse extent that begins at a byte of the disk.
 // Tables are read each time that they are asked for: a piece of a disk needs a few
 // bytes of them, and the kernel keeps them.
-func (s *sparse) runs(f *os.File, begin, off, n int64) iter.Seq2[run, error] {
+func (s *sparse) runs(ctx context.Context, f File, begin, off, n int64) iter.Seq2[run, error] {
 	return func(yield func(run, error) bool) {
 		j := joiner{yield: yield}
 		grain := s.grain * sectorSize
 		for perTable, end := grain*s.entries, off+n; off < end; {
 			table, inside := (off-begin)/perTable, (off-begin)%perTable
 			length := min(end-off, perTable-inside)
-			entries, err := s.readEntries(f, table, inside/grain, pieces(inside+length, grain))
+			entries, err := s.readEntries(ctx, f, table, inside/grain, pieces(inside+length, grain))
 			if err != nil {
 				yield(run{}, fmt.Errorf("%s: %w", f.Name(), err))
 				return
@@ -51,13 +51,13 @@ func (s *sparse) runs(f *os.File, begin, off, n int64) iter.Seq2[run, error] {
 }
 
 // readEntries reads the entries first to end of a table; zeroes if there is none.
-func (s *sparse) readEntries(f *os.File, table, first, end int64) ([]uint64, error) {
+func (s *sparse) readEntries(ctx context.Context, f File, table, first, end int64) ([]uint64, error) {
 	entries := make([]uint64, end-first)
 	if table >= s.tables {
 		return nil, fmt.Errorf("%w: it has %d tables", ErrNotADisk, s.tables)
 	}
 	var entry [8]byte
-	if err := readWhole(f, entry[:s.entrySize], s.directory*sectorSize+table*s.entrySize); err != nil {
+	if err := readTable(ctx, f, entry[:s.entrySize], s.directory*sectorSize+table*s.entrySize); err != nil {
 		return nil, err
 	}
 	place, err := s.table(number(entry[:s.entrySize]))
@@ -65,7 +65,7 @@ func (s *sparse) readEntries(f *os.File, table, first, end int64) ([]uint64, err
 		return entries, err
 	}
 	text := make([]byte, int64(len(entries))*s.entrySize)
-	if err := readWhole(f, text, place*sectorSize+first*s.entrySize); err != nil {
+	if err := readTable(ctx, f, text, place*sectorSize+first*s.entrySize); err != nil {
 		return nil, err
 	}
 	for i := range entries {
@@ -83,7 +83,7 @@ func number(b []byte) uint64 {
 }
 
 // run is how a grain is held, by its entry in a table.
-func (s *sparse) run(f *os.File, entry uint64) (run, error) {
+func (s *sparse) run(f File, entry uint64) (run, error) {
 	at, err := s.place(entry)
 	switch {
 	case err != nil:
@@ -137,14 +137,14 @@ const markerSize = 12
 var decoders = sync.Pool{New: func() any { return new(inflate.Decoder) }}
 
 // inflate fills p with a run of a compressed grain.
-func (d *Content) inflate(r run, p []byte) error {
+func (d *Content) inflate(ctx context.Context, r run, p []byte) error {
 	at := place{r.file, r.at}
 	if d.kept != nil && d.kept.read(at, p, r.skip) {
 		return nil
 	}
 	decoder := decoders.Get().(*inflate.Decoder)
 	defer decoders.Put(decoder)
-	grain, err := r.decode(decoder)
+	grain, err := r.decode(ctx, decoder)
 	if err != nil {
 		return err
 	}
@@ -161,16 +161,16 @@ func (d *Content) inflate(r run, p []byte) error {
 // decode decompresses a grain, which is good until the decoder's next one.
 //
 // Source: VMware Virtual Disk Format 5.0, "Stream-Optimized Compressed Sparse Extents".
-func (r run) decode(d *inflate.Decoder) ([]byte, error) {
+func (r run) decode(ctx context.Context, d *inflate.Decoder) ([]byte, error) {
 	var marker [markerSize]byte
-	if err := readWhole(r.file, marker[:], r.at); err != nil {
+	if err := readWhole(ctx, r.file, marker[:], r.at); err != nil {
 		return nil, err
 	}
 	size := int64(binary.LittleEndian.Uint32(marker[8:]))
 	if size == 0 || size > 2*r.grain { // QEMU takes no more either
 		return nil, r.damaged(fmt.Errorf("%w: they take %d bytes", inflate.ErrDamaged, size))
 	}
-	if err := readWhole(r.file, d.Input(int(size)), r.at+markerSize); err != nil {
+	if err := readWhole(ctx, r.file, d.Input(int(size)), r.at+markerSize); err != nil {
 		return nil, err
 	}
 	grain, err := d.Zlib(int(r.grain))

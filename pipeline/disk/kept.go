@@ -21,7 +21,7 @@ type kept struct {
 
 // place is where a grain is.
 type place struct {
-	file *os.File
+	file File
 	at   int64
 }
 

@@ -32,14 +32,24 @@ func readLink(path string, allowed []string) (l link, err error) {
 		return l, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	l, err = parseLink(f, size, path)
+	if errors.Is(err, errPart) {
+		return l, partOf(path)
+	}
+	if err != nil || l.single {
+		return l, err
+	}
+	return l, l.findParts(allowed)
+}
+
+// parseLink reads the header and the descriptor in a file of size bytes. What the
+// extents are that lie in other files is not read yet.
+func parseLink(f io.ReaderAt, size int64, path string) (l link, err error) {
 	s, err := readSparse(f, size)
 	if err != nil {
 		return l, err
 	}
 	text, err := descriptorText(f, size, s)
-	if errors.Is(err, errPart) {
-		return l, partOf(path)
-	}
 	if err != nil {
 		return l, err
 	}
@@ -47,14 +57,11 @@ func readLink(path string, allowed []string) (l link, err error) {
 	if l.Descriptor, err = ParseDescriptor(text); err != nil {
 		return l, err
 	}
-	if err := l.refusal(filepath.Base(path)); err != nil {
+	if err := l.refusal(filepath.Base(path)); err != nil || !l.single {
 		return l, err
 	}
-	if l.single {
-		l.parts = []part{{Extent: l.Extents[0], path: path, sparse: s}}
-		return l, l.checkSingle()
-	}
-	return l, l.findParts(allowed)
+	l.parts = []part{{Extent: l.Extents[0], path: path, sparse: s}}
+	return l, l.checkSingle()
 }
 
 // openSized opens a file to read it, and tells its size in bytes.
@@ -153,6 +160,11 @@ func (p *part) open(last bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	return p.header(f, size, last)
+}
+
+// header reads that of an extent in a file of size bytes.
+func (p *part) header(f io.ReaderAt, size int64, last bool) (err error) {
 	if p.sparse, err = readSparse(f, size); err != nil {
 		return err
 	}
