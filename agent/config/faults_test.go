@@ -55,6 +55,7 @@ var faults = map[string]string{
 	strings.Replace(peers(3), "name: a0}\nengine", "name: b}\nengine", 1):                                 "6: engine.cluster.peers: none is this appliance, b: name all that vote, or set appliance.name",
 	strings.Replace(peers(3), "a2:", "a1:", 1):                                                            "9: engine.cluster.peers[2].name: a2 is there twice: each peer has a name and an address of its own",
 	"hooks: {folder: hooks.d}":                                                                            `1: hooks.folder: is "hooks.d": write a path that begins with a slash`,
+	"hooks: {user: 'a b'}":                                                                                `1: hooks.user: is "a b": write the name or the number of a user of this host`,
 	"hooks: {webhooks: [{name: w}]}":                                                                      "1: hooks.webhooks[0]: w needs one of url and urlSecret",
 	"notify: {webhooks: [{name: w, url: 'https://h', urlSecret: s}]}":                                     "1: notify.webhooks[0]: w needs one of url and urlSecret",
 	"notify: {webhooks: [{name: w, url: 'ftp://h'}]}":                                                     `1: notify.webhooks[0].url: is not what is wanted here: write an address such as https://hooks.example.org/path`,

@@ -130,6 +130,7 @@ type ExternalNATS struct {
 // Hooks is what migrations may run, by name.
 type Hooks struct {
 	Folder   string    `json:"folder"`
+	User     string    `json:"user,omitempty"` // whom programs run as; "": nobody, if the agent is root
 	Webhooks []Webhook `json:"webhooks"`
 }
 

@@ -99,7 +99,7 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	opened := make(chan struct{})
-	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, Webhooks: a.webhook}
+	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, User: a.settings.Hooks.User, Webhooks: a.webhook}
 	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened)}
 	c, err := a.engineConfig(ctx, w)
 	if err != nil {
