@@ -177,7 +177,11 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	if err := a.belong(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-a.engine.Lost():
+		return a.engine.Err()
+	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
 		a.log.Warn("systemd was not told of the end", "err", err)
 	}
