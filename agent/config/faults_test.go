@@ -77,6 +77,7 @@ var faults = map[string]string{
 	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec:\n    name: x":             "9: watch[0].spec.name: is each guest's own: leave it out",
 	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec: {target: {storage: x}}":   "8: watch[0].spec.target.storage: is said by the field target: leave it out",
 	storages + "watch:\n- storage: vmware\n  folder: in\n  target: kvm\n  spec:\n    limits:\n    - fast": `10: watch[0].spec.limits[0]: cannot use the limit "fast"`,
+	"keep: {for: 1h}":        "1: keep.for: is 1h0m0s: write from 24h0m0s to 876000h0m0s",
 	"audit: {keep: 1h}":      "1: audit.keep: is 1h0m0s: write from 24h0m0s to 876000h0m0s",
 	"audit: {keep: 999999d}": `1: audit.keep: is "999999d": write a number`,
 	"oidc: {issuer: 'http://id', clientID: c, redirect: 'https://a/login/callback', roles: {g: admin}}": "1: oidc.issuer: is not https: anybody in between could log in",

@@ -144,7 +144,7 @@ func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, []eng
 func (a *agent) engineConfig(ctx context.Context, w engine.Worker) (c engine.Config, err error) {
 	s := a.settings
 	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
-		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Worker: w, Explain: fleet.Explain, Log: a.log}
+		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Keep: engine.Keep{For: time.Duration(s.Keep.For), Count: s.Keep.Count}, Worker: w, Explain: fleet.Explain, Log: a.log}
 	for _, l := range s.Limits {
 		c.Limits["storage:"+l.Storage] = l.AtOnce
 	}
