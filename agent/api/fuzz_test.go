@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -289,12 +291,16 @@ func (h *harness) hurl(t *testing.T, r *http.Request, problem *openapi3.Schema) 
 	return w.Code
 }
 
-// TestWhateverIsSentIsAnswered: 1200 requests that are broken somewhere.
+// TestWhateverIsSentIsAnswered: 1200 requests that are broken somewhere, and ten times as
+// many where there is time.
 func TestWhateverIsSentIsAnswered(t *testing.T) {
 	h := newHarness(t, done)
 	doc := described(t)
-	statuses := map[int]int{}
-	for seed := range uint64(1200) {
+	statuses, requests := map[int]int{}, uint64(1200)
+	if os.Getenv("NEED_TOOLS") != "" {
+		requests *= 10
+	}
+	for seed := range requests {
 		statuses[h.hurl(t, newFuzzer(doc, seed).request(h.tokens), doc.Components.Schemas["Problem"].Value)]++
 	}
 	t.Log(statuses)
@@ -304,6 +310,30 @@ func TestWhateverIsSentIsAnswered(t *testing.T) {
 		}
 	}
 }
+
+// TestNoNameIsTooLong asks for everything by names that nothing has, and that would have
+// what keeps the migrations end the connection: afterwards it is still there.
+func TestNoNameIsTooLong(t *testing.T) {
+	h := newHarness(t, done)
+	doc := described(t)
+	h.want(t, "socket", "POST", "/migrations", map[string]any{"id": "there", "spec": request("done.vmx")["spec"]}, 202, "")
+	long := strings.Repeat("0", 70000)
+	for path, item := range doc.Paths.Map() {
+		if !braces.MatchString(path) {
+			continue
+		}
+		for method := range item.Operations() {
+			for _, at := range []string{braces.ReplaceAllString(path, long), braces.ReplaceAllString(strings.Replace(path, "{id}", "there", 1), long)} {
+				h.ask(t, "socket", method, at, nil)
+				if err := h.engine.Ready(t.Context()); err != nil {
+					t.Fatalf("after %s of %.300s: %v", method, at, err)
+				}
+			}
+		}
+	}
+}
+
+var braces = regexp.MustCompile(`\{[a-z]+\}`)
 
 func FuzzRequests(f *testing.F) {
 	doc := described(f)

@@ -65,6 +65,7 @@ var known = []struct {
 	{upload.ErrRefused, http.StatusUnprocessableEntity, "bad-file", ""},
 	{upload.ErrRoom, http.StatusInsufficientStorage, "full", "make room in the storage, or choose another one"},
 	{upload.ErrMany, http.StatusServiceUnavailable, "busy", "try again when some of them have ended"},
+	{upload.ErrUnfinished, http.StatusConflict, "too-many-uploads", "list the uploads, and finish some or give them up"},
 	{upload.ErrShort, http.StatusBadRequest, "cut-short", "go on at Upload-Offset"},
 	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
 	{errBegun, http.StatusConflict, "begun", "ask an admin to add a user; whoever has lost all access restores a backup"},

@@ -196,6 +196,7 @@ func (c *checker) watch() {
 func (c *checker) times() {
 	c.between("engine.lease", c.Engine.Lease, 5*time.Second, 10*time.Minute)
 	c.between("audit.keep", c.Audit.Keep, 24*time.Hour, 100*365*24*time.Hour)
+	c.between("keep.for", c.Keep.For, 24*time.Hour, 100*365*24*time.Hour)
 }
 
 func (c *checker) between(field string, d Duration, least, most time.Duration) {

@@ -51,6 +51,7 @@ func TestNothingSaidIsDefaults(t *testing.T) {
 		Watch:     []Watch{},
 		Log:       Log{Level: "info"},
 		Audit:     Audit{Keep: Duration(365 * 24 * time.Hour)},
+		Keep:      Keep{For: Duration(365 * 24 * time.Hour), Count: 10000},
 	}
 	got.values = nil
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Settings{})); diff != "" {

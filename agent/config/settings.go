@@ -35,6 +35,7 @@ type Settings struct {
 	Watch     []Watch   `json:"watch"`
 	Log       Log       `json:"log"`
 	Audit     Audit     `json:"audit"`
+	Keep      Keep      `json:"keep"`
 	OIDC      *OIDC     `json:"oidc,omitempty"` // nil without one
 
 	values *layers.Value
@@ -130,6 +131,7 @@ type ExternalNATS struct {
 // Hooks is what migrations may run, by name.
 type Hooks struct {
 	Folder   string    `json:"folder"`
+	User     string    `json:"user,omitempty"` // whom programs run as; "": nobody, if the agent is root
 	Webhooks []Webhook `json:"webhooks"`
 }
 
@@ -176,6 +178,12 @@ type Log struct {
 // Audit is the log of who did what.
 type Audit struct {
 	Keep Duration `json:"keep"`
+}
+
+// Keep is how long migrations that have ended are listed.
+type Keep struct {
+	For   Duration `json:"for"`
+	Count int      `json:"count"`
 }
 
 // OIDC is an identity provider with whom people log in.

@@ -44,13 +44,22 @@ type bus struct {
 
 	mu   sync.Mutex
 	anew chan struct{} // closed when the connection is made anew
+	// ending tells that the connection is to be closed, or was; lost is closed if it was
+	// not to be, and err says why it was.
+	ending bool
+	lost   chan struct{}
+	err    error
+}
+
+func newBus() *bus {
+	return &bus{anew: make(chan struct{}), lost: make(chan struct{}), secret: rand.Text()}
 }
 
 func openBus(ctx context.Context, c Config, id string) (_ *bus, err error) {
 	if err := c.Shape.check(); err != nil {
 		return nil, err
 	}
-	b := &bus{anew: make(chan struct{}), secret: rand.Text()}
+	b := newBus()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -122,6 +131,9 @@ func (b *bus) close() error {
 		return nil
 	}
 	if b.conn != nil {
+		b.mu.Lock()
+		b.ending = true
+		b.mu.Unlock()
 		b.conn.Close()
 	}
 	if b.server != nil {

@@ -18,6 +18,7 @@ func (b *bus) connect(c Config, id string) (*nats.Conn, error) {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			c.Log.Debug("of the connection to the engine", "err", err)
 		}),
+		nats.ClosedHandler(b.closed),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.tried(c, err) }),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			c.Log.Info("the engine is reached again")

@@ -39,7 +39,10 @@ type Config struct {
 	Limits   map[string]int // at once on all appliances together, by what they use: see Uses
 	Lease    time.Duration
 	Audit    time.Duration // how long what was done is kept; as long as there is room if zero
-	Shape    Shape
+	Keep     Keep          // how long what has ended is listed
+	// Now is the clock by which that is old; time.Now if nil.
+	Now   func() time.Time
+	Shape Shape
 	// Explain says in other words why an engine elsewhere is not reached; may be nil.
 	Explain func(error) error
 	Worker  Worker
@@ -150,7 +153,7 @@ func (e *Engine) start() {
 	e.nodes.init()
 	e.batches.init()
 	for _, loop := range []func(context.Context){
-		e.follow, e.listen, e.publish, e.beat, e.schedule, e.followBatches, e.sweepBatches,
+		e.follow, e.listen, e.publish, e.beat, e.schedule, e.followBatches, e.sweepBatches, e.tidy,
 	} {
 		e.group.Go(func() { loop(ctx) })
 	}

@@ -180,6 +180,9 @@ const unfollowed = 30 * time.Second
 
 func (e *Engine) subscribe(ctx context.Context, migration string, after int64) (messages jetstream.MessagesContext, forget func(), err error) {
 	c := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, FilterSubjects: []string{"events.>"}, InactiveThreshold: unfollowed}
+	if long(migration) {
+		return nil, nil, fmt.Errorf("%w: %.100s…", ErrUnknown, migration)
+	}
 	if migration != "" {
 		c.FilterSubjects = []string{"events." + migration + ".>"}
 	}

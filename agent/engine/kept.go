@@ -73,6 +73,9 @@ func (e *Engine) Keep(ctx context.Context, migration string, files []File) error
 }
 
 func (e *Engine) keepFile(ctx context.Context, migration string, f File) (err error) {
+	if len(f.Path) > maxPath {
+		return fmt.Errorf("%w: %s: paths of at most %d bytes are kept", ErrTooLarge, f.Path, maxPath)
+	}
 	if f.Size > maxKeptFile {
 		return fmt.Errorf("%w: %s has %d bytes, and files of at most %d are kept", ErrTooLarge, f.Path, f.Size, maxKeptFile)
 	}
@@ -109,6 +112,9 @@ func (e *Engine) Kept(ctx context.Context, migration string) (files []model.File
 
 // OpenKept opens a file that is kept; fs.ErrNotExist if it is not.
 func (e *Engine) OpenKept(ctx context.Context, migration, path string) (io.ReadCloser, int64, error) {
+	if long(migration) || len(path) > maxPath {
+		return nil, 0, fmt.Errorf("%.100s…: %w", path, fs.ErrNotExist)
+	}
 	o, err := e.bus.kept.Get(ctx, migration+"/"+path)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil, 0, fmt.Errorf("%s: %w", path, fs.ErrNotExist)

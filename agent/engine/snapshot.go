@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,7 +158,7 @@ func Restore(ctx context.Context, c Config, list []Snapshot) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bus{anew: make(chan struct{}), secret: rand.Text()}
+	b := newBus()
 	defer func() { err = errors.Join(err, b.close()) }()
 	if b.server, err = startServer(Config{State: c.State, Name: c.Name, Log: c.Log}, id, b.secret); err != nil {
 		return err

@@ -23,6 +23,9 @@ func (e *Engine) States() States { return States{e.bus.states} }
 
 // Read implements auth.Store.
 func (s States) Read(ctx context.Context, key string) ([]byte, uint64, error) {
+	if long(key) {
+		return nil, 0, fmt.Errorf("%.100s…: %w", key, auth.ErrNotFound)
+	}
 	entry, err := s.bucket.Get(ctx, key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil, 0, fmt.Errorf("%s: %w", key, auth.ErrNotFound)
@@ -35,6 +38,9 @@ func (s States) Read(ctx context.Context, key string) ([]byte, uint64, error) {
 
 // Create implements auth.Store.
 func (s States) Create(ctx context.Context, key string, value []byte) error {
+	if long(key) {
+		return fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(key))
+	}
 	_, err := s.bucket.Create(ctx, key, value)
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return fmt.Errorf("%s: %w", key, auth.ErrExists)
@@ -68,6 +74,9 @@ func changed(key string, err error) error {
 
 // List implements auth.Store.
 func (s States) List(ctx context.Context, prefix string) ([]string, error) {
+	if long(prefix) {
+		return []string{}, nil
+	}
 	l, err := s.bucket.ListKeysFiltered(ctx, prefix+">")
 	if err != nil {
 		return nil, fmt.Errorf("list %s*: %w", prefix, err)

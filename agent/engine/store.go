@@ -22,6 +22,9 @@ func (e *Engine) Submit(ctx context.Context, id string, s model.Spec, name, by, 
 // keepNew keeps a record, if it is not there yet by the same request.
 func (e *Engine) keepNew(ctx context.Context, r Record) (Record, error) {
 	text, err := r.encode()
+	if err == nil && long(r.ID) {
+		err = fmt.Errorf("%w: the ID has %d bytes", ErrTooLarge, len(r.ID))
+	}
 	if err != nil {
 		return Record{}, err
 	}
@@ -98,14 +101,25 @@ func (e *Engine) Forget(ctx context.Context, id string, revision int64) error {
 
 // read reads a record where it is kept.
 func (e *Engine) read(ctx context.Context, id string) (Record, error) {
-	entry, err := e.bus.jobs.Get(ctx, id)
-	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
-		return Record{}, fmt.Errorf("%w: %s", ErrUnknown, id)
-	}
+	entry, err := e.entry(ctx, id)
 	if err != nil {
-		return Record{}, fmt.Errorf("read migration %s: %w", id, err)
+		return Record{}, err
 	}
 	return decode(entry.Value(), entry.Revision())
+}
+
+func (e *Engine) entry(ctx context.Context, id string) (jetstream.KeyValueEntry, error) {
+	if long(id) {
+		return nil, fmt.Errorf("%w: %.100s…", ErrUnknown, id)
+	}
+	entry, err := e.bus.jobs.Get(ctx, id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read migration %s: %w", id, err)
+	}
+	return entry, nil
 }
 
 // errAsItIs is an edit that changes nothing.
@@ -116,12 +130,9 @@ var errAsItIs = errors.New("as it is")
 func (e *Engine) change(ctx context.Context, id string, edit func(*Record) error) (Record, error) {
 	var tried []byte
 	for {
-		entry, err := e.bus.jobs.Get(ctx, id)
-		if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
-			return Record{}, fmt.Errorf("%w: %s", ErrUnknown, id)
-		}
+		entry, err := e.entry(ctx, id)
 		if err != nil {
-			return Record{}, fmt.Errorf("read migration %s: %w", id, err)
+			return Record{}, err
 		}
 		r, err := decode(entry.Value(), entry.Revision())
 		if err != nil {

@@ -2,14 +2,18 @@
 // migration: a program of one folder, or a request to an address of the settings.
 //
 // Both are named, never given: who may ask for migrations cannot make the appliance
-// run or reach what its administrator did not put there.
+// run or reach what its administrator did not put there. A program has no more rights
+// than the user that the settings name, and nobody's unless they do.
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -77,6 +81,7 @@ type Result struct {
 // Runner runs hooks.
 type Runner struct {
 	Folder   string                                    // of the programs
+	User     string                                    // whom programs run as, a name or a number; see account
 	Webhooks func(name string) (webhook.Target, error) // of the settings; an error says what to do
 }
 
@@ -94,7 +99,9 @@ func (r Runner) Check(h Hook) error {
 	case h.OnFailure != "" && h.OnFailure != Stop && h.OnFailure != Continue:
 		err = fmt.Errorf("on failure %q: write %s or %s", h.OnFailure, Stop, Continue)
 	case h.Program != "":
-		_, err = r.program(h.Program)
+		if _, err = r.program(h.Program); err == nil {
+			_, err = account(r.User, os.Geteuid())
+		}
 	default:
 		_, err = r.Webhooks(h.Webhook)
 	}
@@ -161,5 +168,13 @@ func (r Runner) runProgram(ctx context.Context, name string, stdin []byte) ([]by
 	if err != nil {
 		return nil, err
 	}
-	return proc.Foreign{Path: path, Env: environment, Dir: "/", Stdin: stdin, Keep: keep}.Run(ctx)
+	as, err := account(r.User, os.Geteuid())
+	if err != nil {
+		return nil, err
+	}
+	said, err := proc.Foreign{Path: path, Env: environment, Dir: "/", Stdin: stdin, Keep: keep, User: as}.Run(ctx)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: it runs as %s, who has to be let read and run it, through all folders on the way", err, cmp.Or(r.User, nobody))
+	}
+	return said, err
 }

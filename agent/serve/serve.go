@@ -99,7 +99,7 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	opened := make(chan struct{})
-	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, Webhooks: a.webhook}
+	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, User: a.settings.Hooks.User, Webhooks: a.webhook}
 	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened)}
 	c, err := a.engineConfig(ctx, w)
 	if err != nil {
@@ -144,7 +144,7 @@ func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, []eng
 func (a *agent) engineConfig(ctx context.Context, w engine.Worker) (c engine.Config, err error) {
 	s := a.settings
 	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
-		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Worker: w, Explain: fleet.Explain, Log: a.log}
+		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Keep: engine.Keep{For: time.Duration(s.Keep.For), Count: s.Keep.Count}, Worker: w, Explain: fleet.Explain, Log: a.log}
 	for _, l := range s.Limits {
 		c.Limits["storage:"+l.Storage] = l.AtOnce
 	}
@@ -177,7 +177,11 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	if err := a.belong(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-a.engine.Lost():
+		return a.engine.Err()
+	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
 		a.log.Warn("systemd was not told of the end", "err", err)
 	}

@@ -87,7 +87,7 @@ func (r records) remove(key string) error { return gone(os.Remove(r.path(key))) 
 func (r records) bounded() error {
 	list, err := os.ReadDir(r.folder)
 	if err == nil && len(list) >= most {
-		err = fmt.Errorf("%w: %d were begun and not finished; give some up", ErrMany, len(list))
+		err = fmt.Errorf("%w: %d wait to be gone on with; give some up", ErrUnfinished, len(list))
 	}
 	return err
 }

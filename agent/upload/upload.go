@@ -69,6 +69,9 @@ var (
 	ErrNow = errors.New("another request uploads to this name now")
 	// ErrMany is more uploads than are taken.
 	ErrMany = errors.New("too many files are being uploaded")
+	// ErrUnfinished is one more upload than are kept that were not finished: waiting
+	// does not help.
+	ErrUnfinished = errors.New("too many uploads were not finished")
 	// ErrRoom is a storage without enough room.
 	ErrRoom = errors.New("there is not enough room")
 	// ErrDigest is a file that did not come as it was sent.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -338,4 +339,23 @@ func FuzzHeaders(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOneMoreThanAreKeptIsRefusedUntilSomeAreGivenUp(t *testing.T) {
+	d := newDesk(t)
+	whole := random(10)
+	for i := range most {
+		if _, err := d.send(t, fmt.Sprint("u", i), whole, 0, 5, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.send(t, "z", whole, 0, 5, ""); !errors.Is(err, ErrUnfinished) || errors.Is(err, ErrMany) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := d.Drop("u0"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.send(t, "z", whole, 0, 5, ""); err != nil {
+		t.Errorf("when one is given up: %v", err)
+	}
 }

@@ -70,7 +70,7 @@ var errHook = errors.New("a hook failed")
 
 func newHooked(o order, log *slog.Logger) (*hooked, error) {
 	h := &hooked{order: o, log: log}
-	h.runner = hooks.Runner{Folder: o.HooksFolder, Webhooks: h.target}
+	h.runner = hooks.Runner{Folder: o.HooksFolder, User: o.HooksUser, Webhooks: h.target}
 	text, err := os.ReadFile(filepath.Join(o.Folder, hooksFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, nil

@@ -23,6 +23,7 @@ type order struct {
 	Args        engine.Args
 	Hooks       []hook
 	HooksFolder string        // of their programs
+	HooksUser   string        // whom these run as
 	Lease       time.Duration // how long it may go on without hearing from the agent
 	Group       string        // folder of its control group; "" if it has none of its own
 }

@@ -31,7 +31,7 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 	if o.Hooks, err = w.hooks(s.Hooks); err != nil {
 		return order{}, refused("bad-hook", err)
 	}
-	o.HooksFolder = w.Hooks.Folder
+	o.HooksFolder, o.HooksUser = w.Hooks.Folder, w.Hooks.User
 	if j.Plan.ApprovedBy != "" {
 		o.Digest = j.Plan.Digest
 	}

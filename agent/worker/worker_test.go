@@ -299,9 +299,14 @@ func TestAnEngineThatIsClosedStopsItsRunnersAndGoesOn(t *testing.T) {
 	}
 }
 
-// program puts a hook into the folder of hooks.
+// program puts a hook into the folder of hooks, where nobody has to be let read it.
 func (b *bench) program(t *testing.T, name, script string) {
 	t.Helper()
+	for _, dir := range []string{b.worker.Hooks.Folder, filepath.Dir(b.worker.Hooks.Folder)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(filepath.Join(b.worker.Hooks.Folder, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +314,10 @@ func (b *bench) program(t *testing.T, name, script string) {
 
 func TestHooksRunBeforeAndAfterStages(t *testing.T) {
 	b := newBench(t)
-	told := filepath.Join(t.TempDir(), "told")
+	told := filepath.Join(b.worker.Hooks.Folder, "told") // which the program may not make, but may write to
+	if err := errors.Join(os.WriteFile(told, nil, 0o600), os.Chmod(told, 0o666)); err != nil {
+		t.Fatal(err)
+	}
 	b.program(t, "tell", "cat >>"+told)
 	var posted []string
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Foreign is one run of a program that is not ours: it is in no table, and an operator
@@ -19,13 +22,18 @@ type Foreign struct {
 	Dir   string   // working directory
 	Stdin []byte
 	Keep  int // how much of its last words is kept, bytes
+	// User is as whom it runs, with no other groups; nil: as this process.
+	User *User
 }
+
+// User is who a program runs as.
+type User struct{ UID, GID uint32 }
 
 // Run runs the program to its end, and returns the last of what it wrote to standard
 // output and standard error, together, however it ended. When ctx ends first, the
 // program and what it started are asked to end, and after a grace are ended; the error
 // is then the context's cause, and otherwise an *Error. What it left running when it
-// ended by itself is ended too.
+// ended by itself is ended too. Nothing that it runs has more rights than it has itself.
 func (f Foreign) Run(ctx context.Context) (said []byte, err error) {
 	words := &tail{limit: f.Keep}
 	cmd := exec.CommandContext(ctx, f.Path)
@@ -34,8 +42,11 @@ func (f Foreign) Run(ctx context.Context) (said []byte, err error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	cmd.SysProcAttr = attributes()
+	if f.User != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: f.User.UID, Gid: f.User.GID}
+	}
 	began := time.Now()
-	err = pinned(cmd.Run)
+	err = unprivileged(cmd.Run)
 	killGroup(cmd)
 	c := Command{Name: f.Path}
 	c.log(ctx, "foreign program ran", began)
@@ -47,4 +58,23 @@ func (f Foreign) Run(ctx context.Context) (said []byte, err error) {
 		return said, fmt.Errorf("%s: %w", f.Path, context.Cause(ctx))
 	}
 	return said, c.failure(err, words)
+}
+
+// unprivileged runs f on an operating system thread of which no child gains rights by
+// running a program, such as one with the set-user-ID bit. The thread ends with f: what
+// was set for it cannot be taken back.
+//
+// Source: prctl(2), PR_SET_NO_NEW_PRIVS; runtime.LockOSThread, which ends the thread of
+// a goroutine that ends locked.
+func unprivileged(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			done <- fmt.Errorf("have programs gain no rights: %w", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
