@@ -11,9 +11,9 @@ import (
 	"hyper2kvm/pipeline/disk"
 )
 
-// content is a disk of 8 MiB with data in it, and holes between: 64 KiB are data at each
+// spread is a disk of 8 MiB with data in it, and holes between: 64 KiB are data at each
 // whole MiB but the fourth.
-func content() []byte {
+func spread() []byte {
 	all := make([]byte, 8<<20)
 	random := rand.NewChaCha8([32]byte{1})
 	for at := 0; at < len(all); at += 1 << 20 {
