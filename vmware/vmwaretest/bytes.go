@@ -59,3 +59,25 @@ func data(f *os.File, size int64, each func(off, n int64) error) error {
 	}
 	return nil
 }
+
+// holes tells which parts of a file are holes, asked from its start to its end.
+type holes struct {
+	f    *os.File
+	size int64
+	from int64 // of the run that was looked at last
+	to   int64
+	hole bool
+	err  error
+}
+
+func newHoles(f *os.File, size int64) *holes { return &holes{f: f, size: size} }
+
+// covers tells whether n bytes from off on are a hole, or the end of the file.
+func (h *holes) covers(off, n int64) bool {
+	n = min(n, h.size-off)
+	if off < h.from || off >= h.to {
+		length, hole, err := disk.Hole(h.f, off, h.size-off)
+		h.from, h.to, h.hole, h.err = off, off+length, hole, errors.Join(h.err, err)
+	}
+	return h.hole && off+n <= h.to
+}

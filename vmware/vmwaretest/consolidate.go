@@ -76,7 +76,7 @@ func (s *Server) used(ctx *simulator.Context, vm *simulator.VirtualMachine) (all
 		sets = append(sets, snapshot.Config.Hardware.Device)
 	}
 	for _, d := range disksOf(slices.Concat(sets...)) {
-		if l, err := s.layerOf(vm, d); err == nil {
+		if l := s.known(vm, d); l != nil {
 			all = append(all, l)
 		}
 	}
@@ -90,9 +90,11 @@ func (s *Server) merge(ctx *simulator.Context, vm *simulator.VirtualMachine, l *
 	switch {
 	case len(above) == 0 && l.parent != nil && !l.made && !s.usedElsewhere(ctx, vm, l):
 		return true, s.forget(l)
+	case slices.ContainsFunc(above, func(c *layer) bool { return c.owner != vm.Self }):
+		return false, errLocked // a linked clone
 	case len(above) != 1:
 		return false, nil
-	case s.usedElsewhere(ctx, vm, l) || above[0].owner != vm.Self || s.usedElsewhere(ctx, vm, above[0]):
+	case s.usedElsewhere(ctx, vm, l) || s.usedElsewhere(ctx, vm, above[0]):
 		return false, errLocked
 	}
 	return true, s.commit(above[0], l)

@@ -20,14 +20,26 @@ func on[R any](f func(*Server, *simulator.Context, *R) soap.HasFault) answer {
 // answers are the calls that the simulator does not answer, or not well enough, by the
 // type of the object and the name of the method.
 var answers = map[string]answer{
-	"VirtualMachine.CreateSnapshot_Task":           on((*Server).createSnapshot),
-	"VirtualMachine.CreateSnapshotEx_Task":         on((*Server).createSnapshotEx),
-	"VirtualMachine.RemoveAllSnapshots_Task":       on((*Server).removeAllSnapshots),
-	"VirtualMachine.RevertToCurrentSnapshot_Task":  on((*Server).revertToCurrentSnapshot),
-	"VirtualMachine.ConsolidateVMDisks_Task":       on((*Server).consolidateDisks),
-	"VirtualMachine.QueryChangedDiskAreas":         on((*Server).queryChangedDiskAreas),
-	"VirtualMachineSnapshot.RemoveSnapshot_Task":   on((*Server).removeSnapshot),
-	"VirtualMachineSnapshot.RevertToSnapshot_Task": on((*Server).revertToSnapshot),
+	"VirtualMachine.CreateSnapshot_Task":                on((*Server).createSnapshot),
+	"VirtualMachine.CreateSnapshotEx_Task":              on((*Server).createSnapshotEx),
+	"VirtualMachine.RemoveAllSnapshots_Task":            on((*Server).removeAllSnapshots),
+	"VirtualMachine.RevertToCurrentSnapshot_Task":       on((*Server).revertToCurrentSnapshot),
+	"VirtualMachine.ConsolidateVMDisks_Task":            on((*Server).consolidateDisks),
+	"VirtualMachine.QueryChangedDiskAreas":              on((*Server).queryChangedDiskAreas),
+	"VirtualMachine.PowerOnVM_Task":                     on((*Server).powerOn),
+	"VirtualMachine.PowerOffVM_Task":                    on((*Server).powerOff),
+	"VirtualMachine.ShutdownGuest":                      on((*Server).shutdownGuest),
+	"VirtualMachine.ReconfigVM_Task":                    on((*Server).reconfigure),
+	"VirtualMachine.CloneVM_Task":                       on((*Server).clone),
+	"VirtualMachine.Destroy_Task":                       on((*Server).destroy),
+	"VirtualMachine.ExportVm":                           on((*Server).exportVM),
+	"VirtualMachineSnapshot.ExportSnapshot":             on((*Server).exportSnapshot),
+	"AuthorizationManager.HasPrivilegeOnEntities":       on((*Server).hasPrivilegeOnEntities),
+	"AuthorizationManager.HasPrivilegeOnEntity":         on((*Server).hasPrivilegeOnEntity),
+	"AuthorizationManager.HasUserPrivilegeOnEntities":   on((*Server).hasUserPrivilegeOnEntities),
+	"AuthorizationManager.FetchUserPrivilegeOnEntities": on((*Server).fetchUserPrivilegeOnEntities),
+	"VirtualMachineSnapshot.RemoveSnapshot_Task":        on((*Server).removeSnapshot),
+	"VirtualMachineSnapshot.RevertToSnapshot_Task":      on((*Server).revertToSnapshot),
 }
 
 // dispatch is asked before each call. The simulator takes the handler that it gives
@@ -39,15 +51,47 @@ func (s *Server) dispatch(ctx *simulator.Context, m *simulator.Method) (mo.Refer
 	if ctx.Session == nil || ctx.Session.Get(m.This) == nil {
 		return nil, nil // the simulator refuses them well
 	}
-	name := m.This.Type + "." + m.Name
-	a, ok := answers[name]
-	if !ok {
+	a := s.answerTo(ctx, m)
+	if a == nil {
 		return nil, nil
 	}
 	o := &override{server: s, answer: a}
 	m.This, m.Name = o.Reference(), "Answer"
 	return o, nil
 }
+
+// answerTo is who answers a call; nil: the simulator.
+func (s *Server) answerTo(ctx *simulator.Context, m *simulator.Method) answer {
+	on := m.This
+	if !arranger(ctx) {
+		if t := s.trouble(m); t != nil {
+			return func(_ *Server, ctx *simulator.Context, _ types.AnyType) soap.HasFault { return t.strike(ctx, on) }
+		}
+		if fault := s.denied(ctx, m); fault != nil {
+			return refusal("Permission to perform this operation was denied.", fault)
+		}
+	}
+	if disabledByExport[m.Name] && s.exporting(on) {
+		return refusal("the VM is being exported", &types.MethodDisabled{})
+	}
+	return answers[m.This.Type+"."+m.Name]
+}
+
+// refusal is an answer that refuses.
+func refusal(text string, fault types.BaseMethodFault) answer {
+	return func(*Server, *simulator.Context, types.AnyType) soap.HasFault { return refuse(text, fault) }
+}
+
+// disabledByExport are the methods that change what is exported.
+//
+// Source: vSphere Web Services API, HttpNfcLease: "operations that alter the state of
+// the virtual machines are disabled" as long as a lease lasts.
+var disabledByExport = map[string]bool{
+	"PowerOnVM_Task": true, "ReconfigVM_Task": true, "Destroy_Task": true, "UnregisterVM": true, "RevertToCurrentSnapshot_Task": true,
+}
+
+// arranger tells whether it is the test itself that calls. It has logged in nowhere.
+func arranger(ctx *simulator.Context) bool { return ctx.Session.UserName == "" }
 
 // override is an object with one method, Answer. It is not locked: what it calls is.
 type override struct {

@@ -18,9 +18,14 @@ const folderPrefix = "/folder/"
 
 // folderFiles serves the files of datastores to those who have a session or log in.
 func (s *Server) folderFiles(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.user(r); !ok {
+	user, ok := s.user(r)
+	if !ok {
 		w.Header().Set("WWW-Authenticate", `Basic realm="VMware HTTP server"`)
 		http.Error(w, "who are you?", http.StatusUnauthorized)
+		return
+	}
+	if ds := s.datastoreAsked(r); ds != nil && !s.mayRead(user, ds.Self) {
+		http.Error(w, "you may not", http.StatusForbidden)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -52,13 +57,21 @@ func (s *Server) user(r *http.Request) (string, bool) {
 	return session.UserName, ok
 }
 
-// knows tells whether a password is a user's.
-func (s *Server) knows(user, password string) bool { return user == s.User && password == s.Password }
+// mayRead tells whether a user may read files of a datastore.
+//
+// Source: vSphere Security, "Datastore Privileges": low level file operations.
+func (s *Server) mayRead(user string, ds types.ManagedObjectReference) bool {
+	return s.may(user, ds, "Datastore.Browse") && s.may(user, ds, "Datastore.FileManagement")
+}
+
+func (s *Server) datastoreAsked(r *http.Request) *simulator.Datastore {
+	q := r.URL.Query()
+	return s.datastore(q.Get("dcPath"), q.Get("dsName"))
+}
 
 // folderFile is the file of this machine that is asked for.
 func (s *Server) folderFile(r *http.Request) (string, bool) {
-	q := r.URL.Query()
-	ds := s.datastore(q.Get("dcPath"), q.Get("dsName"))
+	ds := s.datastoreAsked(r)
 	if ds == nil {
 		return "", false
 	}
@@ -79,7 +92,7 @@ func (s *Server) locked(file string) bool {
 			continue
 		}
 		for _, d := range disksOf(vm.Config.Hardware.Device) {
-			if l, err := s.layerOf(vm, d); err == nil && l.extent() == file {
+			if l := s.known(vm, d); l != nil && l.extent() == file {
 				return true
 			}
 		}

@@ -1,12 +1,14 @@
 package vmwaretest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
@@ -19,6 +21,7 @@ type layer struct {
 	file   string // its descriptor as a file of this machine
 	raw    string // a file with the whole disk as the layer has it
 	size   int64  // bytes
+	uuid   string
 	parent *layer // nil: a base
 	owner  types.ManagedObjectReference
 	shared bool // raw is somebody else's file too, and is copied before it is written
@@ -65,17 +68,37 @@ func (s *Server) layerOf(vm *simulator.VirtualMachine, d *types.VirtualDisk) (*l
 	if err != nil {
 		return nil, err
 	}
-	if l := s.became[file]; l != nil {
+	if l := cmp.Or(s.became[file], s.layers[file]); l != nil {
 		return l, nil
 	}
-	if l := s.layers[file]; l != nil {
-		return l, nil
-	}
-	l := &layer{path: b.FileName, file: file, raw: flat(file), size: sizeOf(d), owner: vm.Self}
+	l := &layer{path: b.FileName, file: file, raw: flat(file), size: sizeOf(d), owner: vm.Self, uuid: b.Uuid}
 	if b.Parent != nil {
 		return s.adoptChild(vm, l, b.Parent)
 	}
 	return l, s.writeBase(l)
+}
+
+// known is the layer that a disk of a VM stands on, if there is one. s.mu is held.
+func (s *Server) known(vm *simulator.VirtualMachine, d *types.VirtualDisk) *layer {
+	name := backingOf(d).FileName
+	if !s.names(name) {
+		return nil // of thousands of VMs few have layers
+	}
+	file, err := s.file(s.inventoryPath(s.datacenter(vm)), name)
+	if err != nil {
+		return nil
+	}
+	return cmp.Or(s.became[file], s.layers[file])
+}
+
+// names tells whether a layer is, or was, of that path.
+func (s *Server) names(datastorePath string) bool {
+	for _, l := range s.layers {
+		if l.path == datastorePath {
+			return true
+		}
+	}
+	return len(s.became) > 0
 }
 
 // adoptChild makes a layer of a disk that was made on another one.
@@ -90,10 +113,13 @@ func (s *Server) adoptChild(vm *simulator.VirtualMachine, l *layer, parent *type
 	}
 	c, err := s.child(p, l.path, l.file, vm.Self)
 	if err == nil {
-		c.made = true
+		c.made, c.uuid = true, newDiskUUID()
 	}
 	return c, err
 }
+
+// newDiskUUID is as ESXi makes them up.
+func newDiskUUID() string { return "6000c29" + uuid.NewString()[7:] }
 
 func sizeOf(d *types.VirtualDisk) int64 {
 	if d.CapacityInBytes != 0 {
@@ -118,7 +144,7 @@ func (s *Server) writeBase(l *layer) error {
 
 // child puts a delta on a layer. What was written to the layer stays as it is from now on.
 func (s *Server) child(parent *layer, datastorePath, file string, owner types.ManagedObjectReference) (*layer, error) {
-	l := &layer{path: datastorePath, file: file, size: parent.size, parent: parent, owner: owner,
+	l := &layer{path: datastorePath, file: file, size: parent.size, parent: parent, owner: owner, uuid: parent.uuid,
 		raw: filepath.Join(s.folder, fmt.Sprintf("%d.raw", s.nextRaw()))}
 	if err := copySparse(l.raw, parent.raw); err != nil {
 		return nil, err
@@ -175,7 +201,7 @@ func (s *Server) restack(b *types.VirtualDiskFlatVer2BackingInfo, l *layer) *typ
 		return nil
 	}
 	n := *b
-	n.FileName, n.Parent = l.path, nil
+	n.FileName, n.Uuid, n.Parent = l.path, l.uuid, nil
 	n.DeltaDiskFormat, n.DeltaDiskFormatVariant = "", ""
 	if l.parent != nil {
 		n.DeltaDiskFormat, n.DeltaDiskFormatVariant = "redoLogFormat", "vmfsSparseVariant"

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
@@ -35,6 +36,9 @@ type VM struct {
 	CBT        bool
 	On         bool
 	NoTools    bool // VMware's are not installed
+
+	ShutdownTakes   time.Duration // of the guest, once it is asked to
+	IgnoresShutdown bool          // the guest never does
 
 	Disks []Disk
 	NICs  []NIC
@@ -86,10 +90,15 @@ func (s *Server) AddVM(t testing.TB, v VM) VM {
 	for _, name := range v.Snapshots {
 		s.Snapshot(t, v.Ref, name)
 	}
+	s.keep(v)
+	return v
+}
+
+// keep notes a VM as the arranger's.
+func (s *Server) keep(v VM) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.madeVMs[v.Ref] = v
-	return v
 }
 
 func (v VM) filled(s *Server) VM {
@@ -117,13 +126,13 @@ func (s *Server) place(t testing.TB, v *VM, i int) {
 	d := &v.Disks[i]
 	d.Bus, d.Mode = cmp.Or(d.Bus, "pvscsi"), cmp.Or(d.Mode, string(types.VirtualDiskModePersistent))
 	d.Datastore = cmp.Or(d.Datastore, v.Datastore)
-	d.UUID = cmp.Or(d.UUID, "6000c29"+uuid.NewString()[7:])
+	d.UUID = cmp.Or(d.UUID, newDiskUUID())
 	d.Path = fmt.Sprintf("[%s] %s", d.Datastore, path.Join(v.Directory, diskName(v.Directory, i)))
 	file, err := s.file("", d.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &layer{path: d.Path, file: file, raw: flat(file), size: d.Size}
+	l := &layer{path: d.Path, file: file, raw: flat(file), size: d.Size, uuid: d.UUID}
 	if err := s.fill(l, d); err != nil {
 		t.Fatalf("put %s onto the datastore: %v", d.Path, err)
 	}
@@ -159,6 +168,7 @@ func (s *Server) create(t testing.TB, v *VM) {
 		t.Fatalf("add the VM %q: %v", v.Name, err)
 	}
 	v.Ref = info.Result.(types.ManagedObjectReference)
+	s.keep(*v)
 	s.own(v)
 	s.finish(t, v)
 }

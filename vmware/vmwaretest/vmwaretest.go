@@ -54,25 +54,37 @@ type Server struct {
 	// Client is the arranger's way in.
 	Client *vim25.Client
 	Model  *simulator.Model
+	// OnAttach and OnDetach are called for each disk that comes to a VM or goes, when
+	// it has come or gone and before that task ends. They are set before there are clients.
+	OnAttach, OnDetach func(Attachment)
 
 	options Options
 	server  *simulator.Server
 	folder  string // of its files
+	closed  chan struct{}
 
-	mu      sync.Mutex        // of what follows; taken after the simulator's own locks
-	layers  map[string]*layer // by the files of their descriptors
-	became  map[string]*layer // what merged layers are now, while a VM is consolidated
-	tracked map[diskID]*tracked
-	raws    int
-	madeVMs map[types.ManagedObjectReference]VM
-	made    map[types.ManagedObjectReference]bool // snapshots of the arranger
+	mu        sync.Mutex        // of what follows; taken after the simulator's own locks
+	layers    map[string]*layer // by the files of their descriptors
+	became    map[string]*layer // what merged layers are now, while a VM is consolidated
+	tracked   map[diskID]*tracked
+	raws      int
+	madeVMs   map[types.ManagedObjectReference]VM
+	destroyed []layer                               // by clients
+	initial   map[types.ManagedObjectReference]bool // VMs of the model
+	users     map[string]string
+	grants    map[string]map[types.ManagedObjectReference]grant
+	leases    map[string]*lease // by their MoRefs
+	weather   []*Weather
+	troubles  []*Trouble
+	made      map[types.ManagedObjectReference]bool // snapshots of the arranger
 }
 
 // Start starts a server on this machine. It ends with the test.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{options: o.filled(), folder: t.TempDir(),
-		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{},
+	s := &Server{options: o.filled(), folder: t.TempDir(), closed: make(chan struct{}),
+		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{},
+		initial: map[types.ManagedObjectReference]bool{}, users: map[string]string{}, grants: map[string]map[types.ManagedObjectReference]grant{},
 		madeVMs: map[types.ManagedObjectReference]VM{}, made: map[types.ManagedObjectReference]bool{},
 	}
 	s.User, s.Password, s.Model = s.options.User, s.options.Password, s.options.Model
@@ -87,6 +99,9 @@ func Start(t testing.TB, o Options) *Server {
 	s.Client = client
 	for _, name := range s.options.Datastores {
 		s.AddDatastore(t, name)
+	}
+	for _, e := range s.entities("VirtualMachine") {
+		s.initial[e.Reference()] = true
 	}
 	s.serve(t)
 	return s
@@ -137,6 +152,8 @@ func (s *Server) serve(t testing.TB) {
 	service.RegisterEndpoints = true
 	service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(s.User, s.Password)}
 	s.timeOutSessions()
+	s.AddUser(s.User, s.Password)
+	s.Model.Map().SessionManager().ValidLogin = func(l *types.Login) bool { return s.knows(l.UserName, l.Password) }
 	s.Model.Map().Handler = s.dispatch
 	s.server = service.NewServer()
 	s.server.Config.Handler = s.door(s.server.Config.Handler)
@@ -159,6 +176,7 @@ func (s *Server) introduce(t testing.TB) {
 }
 
 func (s *Server) stop() {
+	close(s.closed)
 	s.server.CloseClientConnections() // or those who wait for updates keep it open
 	s.server.Close()
 }
