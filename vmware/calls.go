@@ -98,7 +98,7 @@ var inventoryCalls = []Call{
 	{"CancelWaitForUpdates", "PropertyCollector", ForInventory, "hear of no more", true, nil},
 	{"DestroyPropertyFilter", "PropertyFilter", ForInventory, "let go of what is watched", false, nil},
 	{"DestroyPropertyCollector", "PropertyCollector", ForInventory, "let go of the watch", false, nil},
-	{"FindByUuid", "SearchIndex", ForInventory, "find a VM by its UUID, this program's own among them", true, nil},
+	{"FindAllByUuid", "SearchIndex", ForInventory, "find the VM that this program runs in", true, nil},
 	{"FindByInventoryPath", "SearchIndex", ForInventory, "find an object by its path", true, nil},
 	{"FindChild", "SearchIndex", ForInventory, "find an object by its name in a folder", true, nil},
 	// Source: vSphere Automation API, cis and cis/tagging.

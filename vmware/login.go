@@ -71,7 +71,7 @@ func (s *Session) logIn(ctx context.Context) error {
 		Locale:   "en_US",
 	})
 	if err == nil {
-		s.key = answer.Returnval.Key
+		s.key.Store(&answer.Returnval.Key)
 		s.logins.Add(1)
 		return nil
 	}

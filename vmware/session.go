@@ -24,10 +24,10 @@ type Session struct {
 	turn    chan struct{} // who has it may log in or out; what follows is its own
 	refused error         // the server will not have the user; asked again, it locks the account
 	closed  bool
-	key     string // of the server's session
 
-	logins atomic.Int64 // how often a log-in succeeded
-	stop   func()       // ends what keeps the session alive
+	logins atomic.Int64           // how often a log-in succeeded
+	key    atomic.Pointer[string] // of the server's session
+	stop   func()                 // ends what keeps the session alive
 }
 
 // Connect logs in at a server. The session lasts until Close. ErrConnect is a server

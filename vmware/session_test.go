@@ -229,11 +229,6 @@ func TestConnectThroughAProxy(t *testing.T) {
 
 func TestWhyAServerIsNotReached(t *testing.T) {
 	short(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +246,7 @@ func TestWhyAServerIsNotReached(t *testing.T) {
 	soap := `<?xml version="1.0"?><Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body>%s</Body></Envelope>`
 	for name, c := range map[string]struct{ server, says string }{
 		"no such name":     {"vc..example", "does not resolve"},
-		"closed":           {closed.Addr().String(), "nothing listens"},
+		"closed":           {closedPort(t), "nothing listens"},
 		"silent":           {silent.Addr().String(), "did not answer in time"},
 		"no TLS":           {plain.Listener.Addr().String(), "does not speak TLS"},
 		"old TLS":          {old, "TLS older than 1.2"},

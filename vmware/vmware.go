@@ -18,8 +18,6 @@ var (
 	ErrLogin = errors.New("the server refuses the log-in")
 	// ErrPrivilege is something that the user may not do.
 	ErrPrivilege = errors.New("the user lacks a privilege")
-	// ErrLicense is something that the server's licence forbids.
-	ErrLicense = errors.New("the licence forbids it")
 	// ErrNotFound is a VM that is not there, or not to be seen by the user.
 	ErrNotFound = errors.New("there is no such VM")
 	// ErrAmbiguous is a name that several VMs have.
