@@ -35,7 +35,9 @@ var snapshotChecks = []check{
 		return when(!vm.CBT && count(vm.Snapshots) > 0 && !vm.unsaid("cbt"), "changes are not tracked, and while it has snapshots that cannot be turned on")
 	}, "delete its snapshots before a warm migration"},
 	{"vsphere/cbt-disk", Warning, func(vm VM, _ Around) []string {
-		return eachDisk(vm, func(d Disk) bool { return vm.CBT && vm.Power == On && trackable(d) && d.ChangeID == "" }, func(Disk) string {
+		return eachDisk(vm, func(d Disk) bool {
+			return vm.CBT && vm.Power == On && trackable(d) && d.ChangeID == "" && !vm.unsaid("disks.change_id")
+		}, func(Disk) string {
 			return "changes are to be tracked, and are not: it has no change ID"
 		})
 	}, "take a snapshot and delete it, or power the VM off and on; look for ctkEnabled = FALSE in its settings"},

@@ -23,6 +23,11 @@ type controller struct {
 // Source: virt-v2v, parse_vmx.ml.
 var busOrder = []string{"scsi", "nvme", "sata", "ide", "pmem"}
 
+// firmwareOrder is the order in which the firmware looks for disks.
+func firmwareOrder(a, b Disk) int {
+	return cmp.Or(cmp.Compare(slices.Index(busOrder, a.Bus), slices.Index(busOrder, b.Bus)), cmp.Compare(a.Controller, b.Controller), cmp.Compare(a.Unit, b.Unit))
+}
+
 // devices notes a VM's disks, network cards and what it has of its host.
 func (vm *VM) devices(m mo.VirtualMachine, extra map[string]string, p *places) {
 	list := m.Config.Hardware.Device
@@ -47,9 +52,7 @@ func (vm *VM) devices(m mo.VirtualMachine, extra map[string]string, p *places) {
 		}
 	}
 	usage(vm.Disks, m.LayoutEx)
-	slices.SortStableFunc(vm.Disks, func(a, b Disk) int {
-		return cmp.Or(cmp.Compare(slices.Index(busOrder, a.Bus), slices.Index(busOrder, b.Bus)), cmp.Compare(a.Controller, b.Controller), cmp.Compare(a.Unit, b.Unit))
-	})
+	slices.SortStableFunc(vm.Disks, firmwareOrder)
 	bootOrder(vm.Disks, m.Config.BootOptions)
 }
 
