@@ -1,0 +1,168 @@
+package vmware
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// PowerPolicy is how a VM is shut down.
+type PowerPolicy struct {
+	Wait  time.Duration // for the guest to shut itself down; 10 minutes if zero
+	Force bool          // power it off when it does not; else ErrNeedsPowerOff
+}
+
+const shutdownWait = 10 * time.Minute
+
+// powered is what is known of a VM's power.
+type powered struct {
+	name  string
+	state Power
+	tools bool // that could shut its guest down run
+}
+
+// Shutdown has a VM shut down: by its guest if the tools run, else as the policy says.
+// One that is off stays so. ErrSuspended and ErrNeedsPowerOff say what to do.
+func (h *Hand) Shutdown(ctx context.Context, vm string, policy PowerPolicy) error {
+	now, err := h.Session.power(ctx, vm)
+	switch {
+	case err != nil || now.state == Off:
+		return err
+	case now.state == Suspended:
+		return fmt.Errorf("%s: %w: power it on and shut it down, or its memory is lost", now.name, ErrSuspended)
+	case !now.tools && !policy.Force:
+		return needsPowerOff(now.name, "its VMware Tools do not run")
+	}
+	return h.turn(ctx, vm, now, policy)
+}
+
+func needsPowerOff(name, why string) error {
+	return fmt.Errorf("%s: %w: %s: shut it down from within, or allow that it is powered off", name, ErrNeedsPowerOff, why)
+}
+
+// turn notes that a VM was on, and gets it off.
+func (h *Hand) turn(ctx context.Context, vm string, now powered, policy PowerPolicy) error {
+	noted, err := h.opened(func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() })
+	if err != nil {
+		return err
+	}
+	if len(noted) > 0 { // by a process that was killed
+		if err := h.off(ctx, vm, now, policy); err != nil {
+			return err
+		}
+		return h.Ledger.Settle(noted[0].ID, Made, "")
+	}
+	t := Trace{Kind: KindPower, Object: vmRef(vm).String(), Name: now.name, Was: string(On), Becomes: string(Off)}
+	_, err = h.make(ctx, t, func(ctx context.Context) (string, error) { return "", h.off(ctx, vm, now, policy) })
+	return err
+}
+
+func (h *Hand) off(ctx context.Context, vm string, now powered, policy PowerPolicy) error {
+	if now.tools {
+		err := h.askGuest(ctx, vm, now, policy)
+		if err == nil || !policy.Force || ctx.Err() != nil {
+			return err
+		}
+		h.Log.WarnContext(ctx, "the guest did not shut down and is powered off", "object", vm, "err", err)
+	}
+	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
+		res, err := methods.PowerOffVM_Task(ctx, h.Session.client, &types.PowerOffVM_Task{This: vmRef(vm)})
+		if err != nil {
+			return types.ManagedObjectReference{}, err
+		}
+		return res.Returnval, nil
+	})
+	return explain(h.unlessPower(ctx, vm, Off, err), "power off %s", now.name)
+}
+
+// askGuest has the guest shut itself down, and waits for that.
+func (h *Hand) askGuest(ctx context.Context, vm string, now powered, policy PowerPolicy) error {
+	_, err := methods.ShutdownGuest(ctx, h.Session.client, &types.ShutdownGuest{This: vmRef(vm)})
+	if isFault[*types.ToolsUnavailable](err) {
+		return needsPowerOff(now.name, "its VMware Tools do not answer")
+	}
+	if err := h.unlessPower(ctx, vm, Off, err); err != nil {
+		return explain(err, "shut down %s", now.name)
+	}
+	wait := policy.Wait
+	if wait == 0 {
+		wait = shutdownWait
+	}
+	late := needsPowerOff(now.name, fmt.Sprintf("it did not shut down within %s", wait))
+	limited, cancel := context.WithTimeoutCause(ctx, wait, late)
+	defer cancel()
+	return h.Session.awaitOff(limited, vm)
+}
+
+// awaitOff waits until a VM is off.
+func (s *Session) awaitOff(ctx context.Context, vm string) error {
+	for p := newPauses(); ; {
+		now, err := s.power(ctx, vm)
+		if err != nil || now.state == Off {
+			return err
+		}
+		if err := p.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// unlessPower forgets an error if a VM is in a state all the same: somebody, or a
+// request whose answer was lost, was faster.
+func (h *Hand) unlessPower(ctx context.Context, vm string, want Power, err error) error {
+	if err == nil {
+		return nil
+	}
+	if now, again := h.Session.power(ctx, vm); again == nil && now.state == want {
+		return nil
+	}
+	return err
+}
+
+// StillOff is ErrPoweredOn if a VM is not off: what was copied is not what its disks
+// hold any more.
+func (s *Session) StillOff(ctx context.Context, vm string) error {
+	now, err := s.power(ctx, vm)
+	if err == nil && now.state != Off {
+		err = fmt.Errorf("%s: %w: what was copied is out of date: find out who did that, shut it down and begin again", now.name, ErrPoweredOn)
+	}
+	return err
+}
+
+// PowerBack powerOf a VM on again if this migration shut it down. Restore does it too.
+func (h *Hand) PowerBack(ctx context.Context, vm string) error {
+	return h.takeBack(ctx, func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() })
+}
+
+func (h *Hand) powerOn(ctx context.Context, ref types.ManagedObjectReference) error {
+	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
+		res, err := methods.PowerOnVM_Task(ctx, h.Session.client, &types.PowerOnVM_Task{This: ref})
+		if err != nil {
+			return types.ManagedObjectReference{}, err
+		}
+		return res.Returnval, nil
+	})
+	return h.unlessPower(ctx, ref.Value, On, err)
+}
+
+// power asks how a VM is.
+func (s *Session) power(ctx context.Context, vm string) (powered, error) {
+	var v mo.VirtualMachine
+	err := s.look(ctx, vmRef(vm), &v, "name", "runtime.powerState", "guest.toolsRunningStatus")
+	if err != nil {
+		return powered{}, explain(err, "power state of %s", vm)
+	}
+	p := powered{name: v.Name, state: powerOf[v.Runtime.PowerState]}
+	p.tools = v.Guest != nil && v.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
+	return p, nil
+}
+
+var powerOf = map[types.VirtualMachinePowerState]Power{
+	types.VirtualMachinePowerStatePoweredOn:  On,
+	types.VirtualMachinePowerStatePoweredOff: Off,
+	types.VirtualMachinePowerStateSuspended:  Suspended,
+}

@@ -1,0 +1,84 @@
+package vmware
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+const (
+	leastSpare = 1 << 30
+	// spareShare is the part of a disk that a guest is expected to write at most while
+	// its snapshot is read.
+	spareShare = 20
+)
+
+// roomForSnapshot refuses a snapshot for which there is no place.
+func (h *Hand) roomForSnapshot(ctx context.Context, v mo.VirtualMachine, policy SnapshotPolicy) error {
+	most := policy.Most
+	if most == 0 {
+		most = mostSnapshots
+	}
+	n := 0
+	for range branches(v.Snapshot) {
+		n++
+	}
+	if n >= most {
+		return fmt.Errorf("%w: it has %d snapshots and may have %d: remove some first", ErrTooMany, n, most)
+	}
+	return h.Session.roomy(ctx, v, policy.Spare)
+}
+
+// roomy is ErrSpace if a datastore of a VM's disks has too little free.
+func (s *Session) roomy(ctx context.Context, v mo.VirtualMachine, spare int64) error {
+	sizes := map[types.ManagedObjectReference]int64{}
+	for _, d := range disksOf(v) {
+		if ds := backingOf(d.Backing).datastore; ds != nil {
+			sizes[*ds] += d.CapacityInBytes
+		}
+	}
+	for ref, size := range sizes {
+		want := spare
+		if want == 0 {
+			want = max(leastSpare, size/spareShare)
+		}
+		if err := s.free(ctx, ref, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) free(ctx context.Context, ref types.ManagedObjectReference, want int64) error {
+	var ds mo.Datastore
+	if err := property.DefaultCollector(s.client).RetrieveOne(ctx, ref, []string{"summary"}, &ds); err != nil {
+		return explain(err, "free space of %s", ref.Value)
+	}
+	if ds.Summary.FreeSpace < want {
+		return fmt.Errorf("%s: %w: %d MiB of %d MiB that a snapshot may need: free some or move the VM",
+			ds.Summary.Name, ErrSpace, ds.Summary.FreeSpace>>20, want>>20)
+	}
+	return nil
+}
+
+// branches are all snapshots of a VM.
+func branches(info *types.VirtualMachineSnapshotInfo) iter.Seq[types.VirtualMachineSnapshotTree] {
+	return func(yield func(types.VirtualMachineSnapshotTree) bool) {
+		if info != nil {
+			walk(info.RootSnapshotList, yield)
+		}
+	}
+}
+
+func walk(list []types.VirtualMachineSnapshotTree, yield func(types.VirtualMachineSnapshotTree) bool) bool {
+	for _, s := range list {
+		if !yield(s) || !walk(s.ChildSnapshotList, yield) {
+			return false
+		}
+	}
+	return true
+}
