@@ -171,6 +171,9 @@ func (f *folderFile) read(ctx context.Context, p []byte, at int64) error {
 		}
 		n, err := io.ReadFull(a.Body, p)
 		p, at = p[n:], at+int64(n)
+		if more, _ := io.CopyN(io.Discard, a.Body, 1); err == nil && more > 0 {
+			return verdict{fmt.Errorf("%w: more bytes come for %q", errWrongRange, a.Request.Header.Get("Range"))}
+		}
 		return err
 	})
 }

@@ -185,5 +185,11 @@ func judged(err error) error {
 	if err == nil || here || errors.Is(err, disk.ErrNotADisk) || errors.Is(err, disk.ErrDamaged) {
 		return err
 	}
+	if errors.Is(err, disk.ErrTruncated) {
+		err = errEarly
+	}
 	return interrupted{err}
 }
+
+// errEarly is a stream that is not whole.
+var errEarly = errors.New("the stream of the export ended early")

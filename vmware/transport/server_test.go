@@ -77,6 +77,20 @@ func (s *server) nfc(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+// kill ends the session.
+func (s *server) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.valid = ""
+}
+
+// instead has requests answered otherwise.
+func (s *server) instead(f func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
 func (s *server) access() Access {
 	u, err := url.Parse(s.URL)
 	if err != nil {

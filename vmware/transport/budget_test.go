@@ -1,0 +1,133 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// As many disks as like read through one host, each several pieces at a time: never more
+// than the budget at once, and none waits while others have turn after turn.
+func TestAHostsBudgetIsKeptAndShared(t *testing.T) {
+	b := budgets{hosts: map[string]*budget{}}
+	const readers, reads = 3, 40
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var bytes, mostSeen int64
+	under, most, done := map[int]int{}, 0, map[int]int{}
+	for disk := range 20 {
+		for range readers {
+			group.Go(func() {
+				for range reads {
+					give, err := b.take(t.Context(), "esx1", disk, 3<<20)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					under[disk]++
+					bytes += 3 << 20
+					most, mostSeen = max(most, len(under)), max(mostSeen, bytes)
+					for other, n := range done {
+						if done[disk] > n+readers*20 {
+							t.Errorf("disk %d has had %d turns, and disk %d %d", disk, done[disk], other, n)
+						}
+					}
+					mu.Unlock()
+					time.Sleep(10 * time.Microsecond)
+					mu.Lock()
+					if under[disk]--; under[disk] == 0 {
+						delete(under, disk)
+					}
+					bytes -= 3 << 20
+					done[disk]++
+					mu.Unlock()
+					give()
+					give() // once
+				}
+			})
+		}
+	}
+	group.Wait()
+	if most > mostDisks || most < 2 || mostSeen > mostBytes || mostSeen < mostBytes/2 {
+		t.Errorf("%d disks and %d bytes at once", most, mostSeen)
+	}
+	if len(b.hosts) > 0 {
+		t.Errorf("%d hosts are remembered", len(b.hosts))
+	}
+}
+
+func TestTheNinthDiskWaitsAndIsNext(t *testing.T) {
+	b := budgets{hosts: map[string]*budget{}}
+	take := func(ctx context.Context, host string, disk any, n int64) func() {
+		t.Helper()
+		return must(b.take(ctx, host, disk, n))(t)
+	}
+	var gives []func()
+	for i := range mostDisks {
+		gives = append(gives, take(t.Context(), "esx1", i, 1))
+	}
+	take(t.Context(), "esx1", 0, 1)()   // another piece of a disk that is read
+	take(t.Context(), "esx2", 100, 1)() // another host
+	take(t.Context(), "", 100, 1<<40)() // no host
+	why := errors.New("not wanted any more")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(20*time.Millisecond, func() { cancel(why) })
+	if _, err := b.take(ctx, "esx1", 9, 1); !errors.Is(err, why) {
+		t.Errorf("the ninth: %v", err)
+	}
+	var order atomic.Int64
+	var ninth, behind int64
+	var group sync.WaitGroup
+	wait := func(disk int, at *int64) {
+		group.Go(func() {
+			give := take(t.Context(), "esx1", disk, 1)
+			*at = order.Add(1)
+			give()
+		})
+		time.Sleep(20 * time.Millisecond) // until it is in the queue
+	}
+	wait(9, &ninth)
+	wait(0, &behind) // would fit, and waits all the same
+	if order.Load() != 0 {
+		t.Error("somebody did not wait")
+	}
+	gives[1]()
+	group.Wait()
+	if ninth == 0 || behind == 0 {
+		t.Errorf("the ninth was number %d, who came behind it %d", ninth, behind)
+	}
+	gives[2]()
+	large := take(t.Context(), "esx3", 1, 1<<40) // more than the budget is all of it
+	ctx, cancel = context.WithCancelCause(t.Context())
+	time.AfterFunc(20*time.Millisecond, func() { cancel(why) })
+	if _, err := b.take(ctx, "esx3", 1, 1); !errors.Is(err, why) {
+		t.Errorf("beside all of a budget: %v", err)
+	}
+	large()
+}
+
+// Who leaves the queue's head lets the next one in.
+func TestWhoLeavesTheQueueHoldsNobodyUp(t *testing.T) {
+	b := budgets{hosts: map[string]*budget{}}
+	half := must(b.take(t.Context(), "esx1", 1, mostBytes/2))(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if _, err := b.take(ctx, "esx1", 2, mostBytes); err == nil {
+			t.Error("more than there is")
+		}
+	})
+	time.Sleep(20 * time.Millisecond)
+	group.Go(func() { must(b.take(t.Context(), "esx1", 3, 1))(t)() })
+	time.Sleep(20 * time.Millisecond)
+	cancel()
+	group.Wait()
+	half()
+	if len(b.hosts) > 0 {
+		t.Errorf("%d hosts are remembered", len(b.hosts))
+	}
+}
