@@ -3,6 +3,7 @@ package proc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -28,6 +29,10 @@ func (s Service) command(said *tail) (*exec.Cmd, error) {
 	cmd.Args[0] = s.argv()[0]
 	cmd.Env = append(cmd.Environ(), s.Env...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Dir, s.Stdin, s.Stdout, said
+	if s.Both != nil {
+		both := io.MultiWriter(s.Both, said)
+		cmd.Stdout, cmd.Stderr = both, both
+	}
 	cmd.ExtraFiles = s.Files
 	cmd.WaitDelay = grace // a child of the server may hold its standard error open
 	cmd.SysProcAttr = attributes()

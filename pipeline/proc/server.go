@@ -14,9 +14,9 @@ import (
 
 // Service says how to run a program that answers on a Unix socket.
 type Service struct {
-	Command
-	Socket string        // answers when it is ready; the caller's private folder
-	Ready  time.Duration // longest wait for the socket; 30 s if zero
+	Command               // Both takes all that it says, and the tail of it is kept
+	Socket  string        // answers when it is ready; the caller's private folder
+	Ready   time.Duration // longest wait for the socket; 30 s if zero
 	// PrivateMounts gives the program a mount namespace of its own, so that
 	// what it mounts vanishes with it, however it ends.
 	PrivateMounts bool

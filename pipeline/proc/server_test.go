@@ -168,6 +168,18 @@ func TestAServerIsReadyWhenItsSocketAnswers(t *testing.T) {
 	ended(t, s.Pid())
 }
 
+func TestAllThatAServerSaysCanBeTaken(t *testing.T) {
+	var all strings.Builder
+	s, err := Start(t.Context(), Service{Command: Command{Name: "bash", Args: []string{"-c", "echo out; seq 1 9999 >&2"}, Both: &all}, NoSocket: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+	if got := all.String(); !strings.HasPrefix(got, "out\n1\n") || !strings.HasSuffix(got, s.Stderr()) || len(s.Stderr()) != stderrTail {
+		t.Errorf("it said %.20q..., and %d last bytes were kept", got, len(s.Stderr()))
+	}
+}
+
 func TestAServerOutlivesTheContextOfItsStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s, err := Start(ctx, service(socket(t)))
