@@ -29,7 +29,7 @@ NOCGO_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTest
 
 STAGES := fmt-check generate-check vet staticcheck test-unit test-nocgo test-race test-vms
 
-.PHONY: help setup build migrate guest guest-binaries generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
+.PHONY: help setup build migrate guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -51,6 +51,9 @@ guest: setup guest-binaries ## build the sample GUEST, or take it from the cache
 guest-binaries: setup ## the small static programs that run inside guests
 	$(GUEST_BUILD) -o testers/probe/bin/probe-amd64 ./testers/probe/guest
 	$(GUEST_BUILD) -o pipeline/accel/bin/init-amd64 ./pipeline/accel/init
+
+vddk-plugin: setup ## nbdkit's vddk plugin, and what stands for VMware's library in tests
+	@build/vddk-plugin
 
 generate: ## the code that is made of the API's description
 	go build -C build/tools -o $(CACHE)/bin/oapi-codegen github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
@@ -87,13 +90,13 @@ test-nocgo: ## build all without a C compiler, and test what is another then
 test-race: ## the same with the race detector
 	$(UNIT) go test -race $$($(RACE_PACKAGES))
 
-test-tools: guest-binaries ## also tests that need root and programs; a missing one fails
+test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
 	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) ./...
 
-test-vms: guest-binaries ## also tests that start machines; one package at a time
+test-vms: guest-binaries vddk-plugin ## also tests that start machines; one package at a time
 	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) ./...
 
-test-matrix: guest-binaries ## also every variant of tests of which test-vms starts a chosen few; some hours
+test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which test-vms starts a chosen few; some hours
 	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
