@@ -50,8 +50,11 @@ type Access struct {
 	Cookie func(ctx context.Context, refused string) (string, error)
 	// Login is the user and the password, for what logs in by itself.
 	Login func() (user, password string)
-	VDDK  string // folder of VMware's library
-	SSH   *SSH
+	VDDK  string // folder of VMware's library, as its archive unpacks
+	// VDDKPlugin is the file of nbdkit's plugin; empty: nbdkit's own. VDDKModes are the
+	// library's modes of transport, in order, such as san:nbdssl; empty: its own choice.
+	VDDKPlugin, VDDKModes string
+	SSH                   *SSH
 }
 
 // SSH is how the ESXi hosts are reached over SSH.
