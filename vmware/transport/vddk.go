@@ -9,14 +9,14 @@ import (
 	"hyper2kvm/pipeline/disk"
 )
 
-// VDDK reads a disk through VMware's library, which nbdkit's vddk plugin loads. It is
+// vddk reads a disk through VMware's library, which nbdkit's vddk plugin loads. It is
 // the quickest way over a network, and with the mode san it reads a storage area
 // network without one. The library is VMware's: an operator brings it.
 //
 // Source: nbdkit-vddk-plugin(1).
-var VDDK = Transport{
+var vddk = Transport{
 	Name: "vddk",
-	Does: "read through VMware's library, which nbdkit loads",
+	Does: "reads the disk through VMware's library, which nbdkit loads",
 	Open: openVDDK,
 }
 
@@ -32,7 +32,7 @@ func openVDDK(ctx context.Context, a Access, d Disk) (disk.Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &vddkDisk{access: a, disk: d, mapped: library.Mapped}
+	v := &vddkDisk{access: a, disk: d}
 	v.access.VDDK = library.Folder // the link to it may lead elsewhere before the disk is read
 	ctx, cancel := context.WithTimeoutCause(ctx, openWait, fmt.Errorf("VMware's library opened the disk not within %v", openWait))
 	defer cancel()
@@ -43,7 +43,10 @@ func openVDDK(ctx context.Context, a Access, d Disk) (disk.Remote, error) {
 		err := fmt.Errorf("%w by VDDK: its disk has %d bytes, and the inventory's %d", ErrUnusable, size, d.Size)
 		return nil, errors.Join(err, v.Close())
 	}
-	return v, nil
+	if library.Mapped {
+		return v, nil
+	}
+	return skipping(v, d.Allocated), nil
 }
 
 // vddkLacks is what the plugin would miss.

@@ -20,7 +20,6 @@ import (
 type vddkDisk struct {
 	access Access
 	disk   Disk
-	mapped bool // the library tells what was ever written
 
 	mu      sync.Mutex
 	dir     string // private, of the nbdkit that runs
@@ -151,7 +150,10 @@ const mostRead = 1 << 20
 
 // Read fills p with what lies at off.
 func (v *vddkDisk) Read(ctx context.Context, p []byte, off int64) error {
-	if err := within(off, int64(len(p)), v.disk.Size); err != nil {
+	if len(p) == 0 {
+		return nil
+	}
+	if err := within(v.disk.Size, off, int64(len(p))); err != nil {
 		return err
 	}
 	for len(p) > 0 {
@@ -179,30 +181,27 @@ func (v *vddkDisk) readSome(ctx context.Context, p []byte, off int64) error {
 	return err
 }
 
-// Extents are what of n bytes from off on may be data.
+// Extents are what of n bytes from off on may be data: of a library that cannot tell, all.
 func (v *vddkDisk) Extents(ctx context.Context, off, n int64) ([]disk.Allocation, error) {
-	if err := within(off, n, v.disk.Size); err != nil || n == 0 {
+	if err := within(v.disk.Size, off, n); err != nil {
 		return nil, err
-	}
-	if !v.mapped {
-		return v.disk.allocated(ctx, off, n)
 	}
 	from, to := off-off%sector, off+n
 	to += (sector - to%sector) % sector
 	var list []nbd.Extent
 	err := v.do(ctx, func(c *nbd.Client) (err error) {
 		list, err = c.Extents(ctx, nbd.Allocation, from, to-from)
+		if errors.Is(err, nbd.ErrNoContext) {
+			list, err = []nbd.Extent{{Length: to - from}}, nil
+		}
 		return err
 	})
-	if errors.Is(err, nbd.ErrNoContext) {
-		return v.disk.allocated(ctx, off, n)
-	}
-	return allocations(list, from, off, n), err
+	return clipped(list, from, off, n), err
 }
 
-// allocations are a server's extents from from on, of which n bytes from off on are
-// asked for.
-func allocations(list []nbd.Extent, from, off, n int64) (all []disk.Allocation) {
+// clipped are a server's extents from from on, of which n bytes from off on are asked
+// for.
+func clipped(list []nbd.Extent, from, off, n int64) (all []disk.Allocation) {
 	for _, e := range list {
 		begin, end := max(from, off), min(from+e.Length, off+n)
 		if from += e.Length; begin < end {
