@@ -85,8 +85,16 @@ func TestLogInsOverSSH(t *testing.T) {
 				}
 			})
 		}, ""},
-		"a fingerprint":       {func(e *esxi, s *SSH) { s.HostKeys, s.Fingerprint = "", ssh.FingerprintSHA256(e.key.PublicKey()) }, ""},
-		"a wrong password":    {func(_ *esxi, s *SSH) { s.Password = func() string { return "wrong" } }, "refuses the user, the key or the password"},
+		"a fingerprint":    {func(e *esxi, s *SSH) { s.HostKeys, s.Fingerprint = "", ssh.FingerprintSHA256(e.key.PublicKey()) }, ""},
+		"a wrong password": {func(_ *esxi, s *SSH) { s.Password = func() string { return "wrong" } }, "refuses the user, the key or the password"},
+		"no questions": {func(e *esxi, s *SSH) {
+			e.change(func(c *ssh.ServerConfig) {
+				c.KeyboardInteractiveCallback = func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+					return nil, errors.New("no")
+				}
+			})
+			s.Password = func() string { return "wrong" }
+		}, "refuses the user, the key or the password"},
 		"a locked key":        {func(_ *esxi, s *SSH) { s.Key = keyFile(t, key, "x") }, "has a passphrase"},
 		"no key's file":       {func(_ *esxi, s *SSH) { s.Key = "/nonexistent" }, "no such file"},
 		"another fingerprint": {func(_ *esxi, s *SSH) { s.HostKeys, s.Fingerprint = "", "SHA256:x" }, "and not SHA256:x, which is pinned"},
@@ -115,7 +123,7 @@ func TestLogInsOverSSH(t *testing.T) {
 			r.Close()
 			continue
 		}
-		if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), password) {
+		if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "handshake") {
 			t.Errorf("%s: Open = %v, want %q", name, err, c.want)
 		}
 		if n := e.dials(); n > 1 {

@@ -122,16 +122,20 @@ func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
 	return s, nil
 }
 
+// refusedLogIn is how the library tells of a server that refuses to ask any question:
+// 51 is SSH_MSG_USERAUTH_FAILURE. Source: RFC 4252, section 6; OpenSSH 9.2 without PAM.
+const refusedLogIn = "unexpected message type 51"
+
 // sshError says what to do about a connection that there is not.
 func sshError(ctx context.Context, address string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case errors.Is(err, ErrUnusable):
-		return err
+	case errors.Is(errors.Unwrap(err), ErrUnusable): // ours, in the library's words
+		return errors.Unwrap(err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		err = fmt.Errorf("start the SSH service of the ESXi host: %w", err)
-	case strings.Contains(err.Error(), "unable to authenticate"):
+	case strings.Contains(err.Error(), "unable to authenticate"), strings.Contains(err.Error(), refusedLogIn):
 		return fmt.Errorf("%w over SSH: %s refuses the user, the key or the password", ErrUnusable, address)
 	}
 	return fmt.Errorf("ssh: %s: %w", address, err)
