@@ -28,8 +28,10 @@ type esxi struct {
 	key      ssh.Signer // the host's
 	listener net.Listener
 	most     atomic.Int64 // bytes of a file in one answer; any if zero
-	silent   atomic.Bool
-	wrote    atomic.Bool // somebody asked for more than to read
+	silent   atomic.Bool  // reads are not answered
+	slow     atomic.Bool  // reads take a while
+	deaf     atomic.Bool  // signs of life are not given
+	wrote    atomic.Bool  // somebody asked for more than to read
 
 	mu     sync.Mutex
 	config ssh.ServerConfig
@@ -139,7 +141,7 @@ func (e *esxi) serve(conn net.Conn) {
 	}
 	go func() {
 		for r := range requests {
-			if !e.silent.Load() {
+			if !e.deaf.Load() {
 				r.Reply(false, nil)
 			}
 		}
@@ -177,6 +179,9 @@ type esxiFile struct {
 func (f *esxiFile) ReadAt(p []byte, at int64) (int, error) {
 	if f.host.silent.Load() {
 		time.Sleep(10 * time.Second)
+	}
+	if f.host.slow.Load() {
+		time.Sleep(50 * time.Millisecond)
 	}
 	if most := f.host.most.Load(); most > 0 {
 		p = p[:min(int64(len(p)), most)]

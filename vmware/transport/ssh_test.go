@@ -30,13 +30,6 @@ func openOver(t *testing.T, access *SSH, d Disk) disk.Remote {
 	return r
 }
 
-// hurry shortens an SSH connection's times.
-func hurry(t *testing.T, p sshPace) {
-	was := pace
-	pace = p
-	t.Cleanup(func() { pace = was })
-}
-
 func TestADiskIsReadOverSSH(t *testing.T) {
 	for _, name := range []string{"web", "a b", "ünï+çode", `it's $(reboot) ; #%`} {
 		e := newESXi(t)
@@ -157,7 +150,7 @@ func TestFilesThatCannotBeReadOverSSH(t *testing.T) {
 }
 
 func TestACutConnectionIsMadeAnew(t *testing.T) {
-	hurry(t, sshPace{10 * time.Millisecond, time.Minute, time.Minute})
+	quick(t)
 	e := newESXi(t)
 	all := content()
 	r := openOver(t, e.access(t), e.disk(t, "DS", "web", all))
@@ -186,7 +179,7 @@ func TestACutConnectionIsMadeAnew(t *testing.T) {
 }
 
 func TestAHostThatIsGoneIsAnErrorAfterSomeTries(t *testing.T) {
-	hurry(t, sshPace{time.Millisecond, time.Minute, time.Minute})
+	quick(t)
 	e := newESXi(t)
 	r := openOver(t, e.access(t), e.disk(t, "DS", "web", content()))
 	e.listener.Close()
@@ -196,7 +189,7 @@ func TestAHostThatIsGoneIsAnErrorAfterSomeTries(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "start the SSH service of the ESXi host") || errors.Is(err, ErrUnusable) {
 		t.Errorf("Read = %v", err)
 	}
-	if took := time.Since(began); took < 31*time.Millisecond {
+	if took := time.Since(began); took < time.Second {
 		t.Errorf("it gave up after %v", took)
 	}
 }
@@ -215,21 +208,41 @@ func TestAChangedFileIsAnError(t *testing.T) {
 }
 
 func TestASilentHostIsGivenUp(t *testing.T) {
-	for name, c := range map[string]struct{ wait, keepAlive time.Duration }{
-		"by an answer that is late":   {100 * time.Millisecond, time.Minute},
-		"by the lack of a keep-alive": {time.Minute, 50 * time.Millisecond},
+	for name, c := range map[string]struct {
+		stall, alive time.Duration
+		deaf         bool
+		want         string
+	}{
+		"by an answer that is late":   {100 * time.Millisecond, time.Minute, false, "does not answer within 100ms"},
+		"by the lack of a keep-alive": {time.Minute, 50 * time.Millisecond, true, "connection lost"},
 	} {
-		hurry(t, sshPace{time.Millisecond, c.wait, c.keepAlive})
+		quick(t)
+		usual.stall, sshKeepAlive = c.stall, c.alive
 		e := newESXi(t)
 		r := openOver(t, e.access(t), e.disk(t, "DS", "web", content()))
 		e.silent.Store(true)
+		e.deaf.Store(c.deaf)
 		began := time.Now()
-		if err := r.Read(t.Context(), make([]byte, 512), 0); err == nil {
-			t.Errorf("%s: a silent host was read", name)
+		if err := r.Read(t.Context(), make([]byte, 512), 0); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: Read = %v, want %q", name, err, c.want)
 		}
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("%s: it took %v", name, took)
 		}
+	}
+}
+
+// TestAHostThatIsAliveIsWaitedFor: a host that is slow is none that is dead.
+func TestAHostThatIsAliveIsWaitedFor(t *testing.T) {
+	quick(t)
+	usual.stall, sshKeepAlive = time.Minute, 250*time.Millisecond
+	e := newESXi(t)
+	all := content()
+	r := openOver(t, e.access(t), e.disk(t, "DS", "web", all))
+	e.slow.Store(true)
+	reads(t, r, all)
+	if n := e.dials(); n != 1 {
+		t.Errorf("there were %d connections, want 1", n)
 	}
 }
 
@@ -258,4 +271,16 @@ func TestAHostWithoutSSHIsToldOf(t *testing.T) {
 	if _, err := overSSH.Open(t.Context(), Access{SSH: access}, d); err == nil || !strings.Contains(err.Error(), "start the SSH service") {
 		t.Errorf("Open = %v", err)
 	}
+}
+
+func TestSSHConforms(t *testing.T) {
+	quick(t)
+	conform(t, func(t *testing.T) subject {
+		e, raw := newESXi(t), content()
+		d := e.disk(t, "DS 1", "web", raw)
+		return subject{overSSH, Access{SSH: e.access(t)}, d, raw, func() {
+			must(0, os.RemoveAll(filepath.Join(e.root, "vmfs")))(t)
+			e.cut()
+		}}
+	})
 }

@@ -148,6 +148,8 @@ func (f *sshFile) opened(ctx context.Context, s *sshSession) (*sftp.File, error)
 		return err
 	})
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.size >= 0:
+		return nil, fmt.Errorf("it %w: %w", ErrGone, err)
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular() || f.size >= 0 && info.Size() != f.size:

@@ -13,37 +13,33 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// Times of an SSH connection.
 const (
 	sshDialWait = 30 * time.Second // to log in
-	sshDials    = 6                // tries to connect anew
+	sshAnew     = 45 * time.Second // to connect anew, from the first failure on
 )
 
-// sshPace are the times of an SSH connection.
-type sshPace struct {
-	pause     time.Duration // after the first try to connect; twice as long after each other
-	wait      time.Duration // for one answer, of at most a MiB
-	keepAlive time.Duration // between two signs of life, and for the answer to one
-}
-
-// pace is a variable for tests alone.
-var pace = sshPace{pause: time.Second, wait: time.Minute, keepAlive: 15 * time.Second}
+// sshKeepAlive is between two signs of life, and for the answer to one; a variable for
+// tests alone.
+var sshKeepAlive = 15 * time.Second
 
 // sshLink is a connection to a host that is made anew when it is cut.
 type sshLink struct {
 	access  *SSH
 	address string
-	pace    sshPace
+	pace    pace
+	alive   time.Duration // between two signs of life
 	turn    chan struct{} // held by who looks at what follows
 	now     *sshSession
 	closed  bool
 }
 
 func newSSHLink(access *SSH, address string) *sshLink {
-	return &sshLink{access: access, address: address, pace: pace, turn: make(chan struct{}, 1)}
+	return &sshLink{access: access, address: address, pace: usual, alive: sshKeepAlive, turn: make(chan struct{}, 1)}
 }
 
-// session is the connection to use, another one after one failed. The first is tried for
-// once, and later ones for half a minute.
+// session is the connection to use, another one after one failed. The first is tried
+// once, and later ones for some time.
 func (l *sshLink) session(ctx context.Context, failed *sshSession) (*sshSession, error) {
 	select {
 	case l.turn <- struct{}{}:
@@ -60,21 +56,14 @@ func (l *sshLink) session(ctx context.Context, failed *sshSession) (*sshSession,
 		l.now.end()
 		l.now = nil
 	}
-	for try, pause := 1, l.pace.pause; ; try, pause = try+1, 2*pause {
-		s, err := l.dial(ctx)
-		if err == nil {
-			l.now = s
-			return s, nil
+	err := l.pace.try(ctx, func(ctx context.Context) (err error) {
+		l.now, err = l.dial(ctx)
+		if err == nil || errors.Is(err, ErrUnusable) || failed == nil {
+			return err
 		}
-		if errors.Is(err, ErrUnusable) || failed == nil || try == sshDials {
-			return nil, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+		return passing{error: err, within: sshAnew}
+	})
+	return l.now, err
 }
 
 // Close ends the connection.
@@ -90,7 +79,8 @@ func (l *sshLink) Close() error {
 
 // sshSession is one connection, until it is cut.
 type sshSession struct {
-	pace   sshPace
+	pace   pace
+	alive  time.Duration
 	client *ssh.Client
 	files  *sftp.Client
 	ended  chan struct{}
@@ -113,7 +103,7 @@ func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
 		raw.Close() // it is lost either way
 		return nil, sshError(ctx, l.address, err)
 	}
-	s := &sshSession{pace: l.pace, client: ssh.NewClient(conn, channels, requests), ended: make(chan struct{})}
+	s := &sshSession{pace: l.pace, alive: l.alive, client: ssh.NewClient(conn, channels, requests), ended: make(chan struct{})}
 	if s.files, err = sftp.NewClient(s.client, sftp.UseConcurrentReads(true)); err != nil {
 		s.client.Close() // as above
 		return nil, sshError(ctx, l.address, fmt.Errorf("SFTP: %w", err))
@@ -147,7 +137,7 @@ func (s *sshSession) live() {
 		select {
 		case <-s.ended:
 			return
-		case <-time.After(s.pace.keepAlive):
+		case <-time.After(s.alive):
 		}
 		answered := make(chan error, 1)
 		go func() {
@@ -159,7 +149,7 @@ func (s *sshSession) live() {
 			if err == nil {
 				continue
 			}
-		case <-time.After(s.pace.keepAlive):
+		case <-time.After(s.alive):
 		case <-s.ended:
 			return
 		}
@@ -180,7 +170,7 @@ var errSlow = errors.New("the host does not answer")
 func (s *sshSession) do(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	late := time.NewTimer(s.pace.wait)
+	late := time.NewTimer(s.pace.stall)
 	defer late.Stop()
 	select {
 	case err := <-done:
@@ -189,6 +179,6 @@ func (s *sshSession) do(ctx context.Context, f func() error) error {
 		return context.Cause(ctx)
 	case <-late.C:
 		s.client.Close()
-		return fmt.Errorf("%w within %v", errSlow, s.pace.wait)
+		return fmt.Errorf("%w within %v", errSlow, s.pace.stall)
 	}
 }
