@@ -2,7 +2,6 @@ package transport
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -10,19 +9,6 @@ import (
 
 	"hyper2kvm/pipeline/disk"
 )
-
-// spread is a disk of 8 MiB with data in it, and holes between: 64 KiB are data at each
-// whole MiB but the fourth.
-func spread() []byte {
-	all := make([]byte, 8<<20)
-	random := rand.NewChaCha8([32]byte{1})
-	for at := 0; at < len(all); at += 1 << 20 {
-		if at != 3<<20 {
-			random.Read(all[at : at+64<<10])
-		}
-	}
-	return all
-}
 
 // sparse writes a disk into a file whose zeroes are holes.
 func sparse(t testing.TB, file string, all []byte) {
@@ -93,6 +79,16 @@ func readsAs(t testing.TB, r disk.Remote, want []byte) {
 			t.Errorf("Read at %d is outside, and was done", off)
 		}
 	}
+}
+
+// holes counts what of a disk is zero in pieces of 64 KiB, which the library has.
+func holes(all []byte) (n int64) {
+	for at := 0; at+64<<10 <= len(all); at += 64 << 10 {
+		if allZero(all[at : at+64<<10]) {
+			n += 64 << 10
+		}
+	}
+	return n
 }
 
 // zeroes counts what a disk's extents say is zero.

@@ -218,11 +218,11 @@ func content() []byte {
 // quick makes waits short.
 func quick(t *testing.T) {
 	t.Helper()
-	was, again, beats := usual, reopening, heartbeat
+	was, again, beats, alive := usual, reopening, heartbeat, sshKeepAlive
 	usual = pace{most: 2 * time.Second, first: time.Millisecond, last: 20 * time.Millisecond, stall: 400 * time.Millisecond}
 	reopening = pace{most: 2 * time.Second, first: time.Millisecond, last: 20 * time.Millisecond}
 	heartbeat = 10 * time.Millisecond
-	t.Cleanup(func() { usual, reopening, heartbeat = was, again, beats })
+	t.Cleanup(func() { usual, reopening, heartbeat, sshKeepAlive = was, again, beats, alive })
 }
 
 // must is a value that there has to be.

@@ -62,8 +62,11 @@ type SSH struct {
 	User     string
 	Key      string // file of a private key
 	Password func() string
-	HostKeys string // file, as known_hosts
-	Port     int    // 22 if zero
+	HostKeys string // file, as known_hosts; or
+	// Fingerprint is of the one key that the host may have, as ssh-keygen -l prints it:
+	// SHA256:…
+	Fingerprint string
+	Port        int // 22 if zero
 }
 
 // Disk is one disk of a VM, as it is in a snapshot or while the VM is off. It does not

@@ -129,6 +129,9 @@ func (v *vddkDisk) renew(ctx context.Context, why error) error {
 		err = errors.Join(fmt.Errorf("vddk: the disk has now %d bytes, and had %d", v.client.Size(), v.disk.Size), v.stop())
 	}
 	if v.renewed = ctx.Err() == nil; v.renewed && err != nil {
+		if fileGone.MatchString(v.words.String()) {
+			err = fmt.Errorf("%s %w: %w", v.disk.Files[0], ErrGone, err)
+		}
 		v.lost = errors.Join(why, err)
 		return v.lost
 	}

@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// fileGone is said of a file that is not on the datastore.
+var fileGone = regexp.MustCompile(`(?i)VixDiskLib_Open: [^\n]*: (?:The )?(?:specified )?file was not found`)
+
 // vddkErrors are what VMware's library and nbdkit's plugin say, and what it means to an
 // operator. $1 is what was found in it. The first in this order holds: later ones are what
 // earlier ones lead to.
@@ -39,7 +42,7 @@ var vddkErrors = []struct {
 	{regexp.MustCompile(`(?i)Host address lookup for server (\S+) failed|Resolve host.*fail`), "the name of the ESXi host $1 does not resolve here: add it to the settings or to DNS"},
 	// The disk.
 	{regexp.MustCompile(`Error occurred when obtaining the file name for|Cannot create disk spec`), "VMware's library from version 7 on cannot open independent disks: use another transport"},
-	{regexp.MustCompile(`(?i)VixDiskLib_Open: [^\n]*: (?:The )?(?:specified )?file was not found`), "the server has no such file of a disk, or none in this snapshot"},
+	{fileGone, "the server has no such file of a disk, or none in this snapshot"},
 	{regexp.MustCompile(`You do not have access rights to this file`), "the server does not let VMware's library read the disk: the user needs VirtualMachine.Provisioning.DiskRandomRead, and a VM that runs needs a snapshot"},
 	{regexp.MustCompile(`(?i)(?:no|none of the) .*transport modes? .*(?:available|supported)|Failed to find a usable transport`), "none of the chosen transport modes of VMware's library works here: choose others, or none"},
 	{regexp.MustCompile(`(?i)Cannot connect to the host`), "VMware's library cannot connect to the server: check that it is reached from here on ports 443 and 902"},
