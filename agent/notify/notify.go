@@ -1,8 +1,8 @@
 // Package notify tells people and programs what becomes of migrations, by mail and by
-// webhooks. It never holds a migration up: what cannot be told now waits in a bounded
-// queue, is tried again, and is given up with a line in the log.
+// webhooks. It never holds a migration up, and keeps nothing: who hands it a message
+// knows by what it returns whether to hand it on again, and when.
 //
-// Message: one thing that happened. Receiver: who is told, with a queue of its own.
+// Message: one thing that happened. Receiver: who is told.
 package notify
 
 import (
@@ -10,7 +10,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"hyper2kvm/agent/api/model"
@@ -19,7 +18,6 @@ import (
 
 // How hard it is tried.
 const (
-	queued  = 256             // messages that wait for a receiver; of more the oldest are given up
 	tries   = 30              // of one message, over about two hours
 	atLeast = time.Second     // between the first and the second
 	atMost  = 5 * time.Minute // between any two
@@ -43,134 +41,58 @@ type Message struct {
 // changed while the agent runs.
 type Secret func(name string) ([]byte, error)
 
-// Notifier tells receivers.
-type Notifier struct {
-	receivers []*receiver
-	log       *slog.Logger
-	pause     func(try int) time.Duration
-}
-
-// New makes a notifier of the settings.
-func New(s config.Notify, secret Secret, log *slog.Logger) *Notifier {
-	n := &Notifier{log: log, pause: pause}
-	for _, w := range s.Webhooks {
-		n.add("webhook "+w.Name, w.Events, hook{w, secret}.send)
-	}
-	if s.Mail != nil {
-		n.add("mail", s.Mail.Events, mailer{Mail: *s.Mail, secret: secret}.send)
-	}
-	return n
-}
-
-func (n *Notifier) add(name string, events []model.State, send func(context.Context, Message) error) {
-	n.receivers = append(n.receivers, &receiver{name: name, events: events, send: send, queue: make(chan Message, queued)})
-}
-
-// receiver is one that is told, one message after the other.
-type receiver struct {
-	name   string
+// Receiver is one that is told.
+type Receiver struct {
+	Name   string // letters, digits and hyphens
 	events []model.State
 	send   func(context.Context, Message) error
-	queue  chan Message
+	log    *slog.Logger
 }
 
-// Tell hands a message to all who want it, and returns at once.
-func (n *Notifier) Tell(m Message) {
-	for _, r := range n.receivers {
-		if !slices.Contains(r.events, m.State) {
-			continue
-		}
-		for !r.take(m) {
-			select {
-			case old := <-r.queue:
-				n.lost(r, old, errors.New("too many wait: it was the oldest"))
-			default:
-			}
-		}
+// Receivers are those of the settings.
+func Receivers(s config.Notify, secret Secret, log *slog.Logger) (all []*Receiver) {
+	for _, w := range s.Webhooks {
+		all = append(all, &Receiver{"webhook-" + w.Name, w.Events, hook{w, secret}.send, log})
 	}
-}
-
-func (r *receiver) take(m Message) bool {
-	select {
-	case r.queue <- m:
-		return true
-	default:
-		return false
+	if s.Mail != nil {
+		all = append(all, &Receiver{"mail", s.Mail.Events, mailer{Mail: *s.Mail, secret: secret}.send, log})
 	}
+	return all
 }
 
-// Run tells receivers what they are to be told, until ctx ends. What waits then is lost.
-func (n *Notifier) Run(ctx context.Context) {
-	var all sync.WaitGroup
-	for _, r := range n.receivers {
-		all.Go(func() { n.serve(ctx, r) })
+// Tell tells a message once, for the so many-th time, from 1 on, if the receiver wants
+// it. It returns after how long to tell it again: zero if it is told, or is given up,
+// which stands in the log. What ctx has cut short is to be told again.
+func (r *Receiver) Tell(ctx context.Context, m Message, try int) (again time.Duration) {
+	if !slices.Contains(r.events, m.State) {
+		return 0
 	}
-	all.Wait()
-}
-
-func (n *Notifier) serve(ctx context.Context, r *receiver) {
-	for {
-		select {
-		case <-ctx.Done():
-			n.leave(ctx, r)
-			return
-		case m := <-r.queue:
-			if err := n.deliver(ctx, r, m); err != nil {
-				n.lost(r, m, err)
-			}
-		}
+	err := r.try(ctx, m)
+	_, lasting := errors.AsType[*lastingError](err)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		return atLeast
+	case lasting || try >= tries:
+		r.log.Warn("somebody was not notified", "receiver", r.Name, "migration", m.Migration, "state", m.State, "err", err)
+		return 0
 	}
-}
-
-// leave tells of what nobody is told any more.
-func (n *Notifier) leave(ctx context.Context, r *receiver) {
-	for {
-		select {
-		case m := <-r.queue:
-			n.lost(r, m, context.Cause(ctx))
-		default:
-			return
-		}
-	}
-}
-
-func (n *Notifier) lost(r *receiver, m Message, err error) {
-	n.log.Warn("somebody was not notified", "receiver", r.name, "migration", m.Migration, "state", m.State, "err", err)
-}
-
-// deliver tells one receiver, and tries again as long as that may help.
-func (n *Notifier) deliver(ctx context.Context, r *receiver, m Message) error {
-	for try := 1; ; try++ {
-		err := n.try(ctx, r, m)
-		_, lasting := errors.AsType[*lastingError](err)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case lasting || try == tries:
-			return err
-		}
-		wait := max(n.pause(try), min(afterOf(err), atMost))
-		n.log.Debug("notifying again", "receiver", r.name, "migration", m.Migration, "try", try, "wait", wait, "err", err)
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wait):
-		}
-	}
+	again = max(pause(try), min(afterOf(err), atMost))
+	r.log.Debug("notifying again", "receiver", r.Name, "migration", m.Migration, "try", try, "wait", again, "err", err)
+	return again
 }
 
 var errSlow = errors.New("the receiver took too long")
 
-func (n *Notifier) try(ctx context.Context, r *receiver, m Message) error {
+func (r *Receiver) try(ctx context.Context, m Message) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, aTry, errSlow)
 	defer cancel()
 	return r.send(ctx, m)
 }
 
 // pause is twice as long after each try.
-func pause(try int) time.Duration { return min(atLeast<<(try-1), atMost) }
+func pause(try int) time.Duration { return min(atLeast<<min(try-1, 10), atMost) }
 
 // lastingError is one that the same message would meet again.
 type lastingError struct{ error }

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,53 +19,30 @@ import (
 	"hyper2kvm/agent/webhook"
 )
 
-// log is one that many write to.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// running is a notifier that waits little, until the test ends or stop is called.
-func running(t *testing.T, s config.Notify, secret Secret) (n *Notifier, l *log, stop func()) {
+// told has all receivers of settings told messages, each as often as it wants, and
+// returns the log. The pauses between are not waited for.
+func told(t *testing.T, s config.Notify, secret Secret, messages ...Message) string {
 	t.Helper()
-	l = &log{}
-	n = New(s, secret, slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	n.pause = func(int) time.Duration { return time.Millisecond }
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); n.Run(ctx) }()
-	stop = func() { cancel(); <-done }
-	t.Cleanup(stop)
-	return n, l, stop
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 20 s", what)
+	var log bytes.Buffer
+	for _, r := range Receivers(s, secret, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))) {
+		for _, m := range messages {
+			for try := 1; ; try++ {
+				again := r.Tell(t.Context(), m, try)
+				if again == 0 {
+					break
+				}
+				if again < atLeast || again > atMost {
+					t.Errorf("%s is told again after %v", r.Name, again)
+				}
+			}
 		}
 	}
+	return log.String()
 }
 
 func TestWhoWantsToKnowIsToldUntilItIsTaken(t *testing.T) {
-	var mu sync.Mutex
 	heard := map[string]int{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
 		body, _ := io.ReadAll(r.Body)
 		var m Message
 		if err := json.Unmarshal(body, &m); err != nil || r.Header.Get(webhook.DeliveryHeader) != m.ID {
@@ -88,51 +64,38 @@ func TestWhoWantsToKnowIsToldUntilItIsTaken(t *testing.T) {
 	both := []model.State{"done", "failed"}
 	m := settings(p)
 	m.Encryption, m.User, m.Events = "none", "", []model.State{"failed"}
-	n, l, _ := running(t, config.Notify{Mail: &m, Webhooks: []config.Webhook{
+	said := told(t, config.Notify{Mail: &m, Webhooks: []config.Webhook{
 		{Name: "busy", URL: server.URL + "/busy", Secret: "key", Events: both},
 		{Name: "never", URL: server.URL + "/never", Events: both},
 		{Name: "broken", URL: server.URL + "/broken", Events: []model.State{"done"}},
 		{Name: "hidden", URLSecret: "address", Events: both},
 	}}, func(name string) ([]byte, error) {
 		return map[string][]byte{"key": []byte("hunter2"), "address": []byte(server.URL + "/hunter3\n")}[name], nil
-	})
-	n.Tell(Message{ID: "e1", State: "done"})
-	n.Tell(Message{ID: "e2", State: "failed"})
-	n.Tell(Message{ID: "e3", State: "running"})
+	}, Message{ID: "e1", State: "done"}, Message{ID: "e2", State: "failed"}, Message{ID: "e3", State: "running"})
 	want := map[string]int{"/busy e1 signed true": 4, "/busy e2 signed true": 4, "/never e1 signed false": 1, "/never e2 signed false": 1,
 		"/broken e1 signed false": tries, "/hunter3 e1 signed false": 1, "/hunter3 e2 signed false": 1}
-	eventually(t, "all are told", func() bool {
-		mails, _ := p.taken()
-		mu.Lock()
-		defer mu.Unlock()
-		return len(mails) == 1 && fmt.Sprint(heard) == fmt.Sprint(want) && strings.Count(l.String(), "level=WARN") == 3
-	})
-	if said := l.String(); strings.Contains(said, "hunter") || !strings.Contains(said, `msg="somebody was not notified" receiver="webhook never"`) {
+	if mails, _ := p.taken(); len(mails) != 1 || fmt.Sprint(heard) != fmt.Sprint(want) {
+		t.Errorf("heard is %v, want %v, and %d mails", heard, want, len(mails))
+	}
+	if strings.Count(said, "level=WARN") != 3 || strings.Contains(said, "hunter") || !strings.Contains(said, `msg="somebody was not notified" receiver=webhook-never`) {
 		t.Errorf("the log says\n%s", said)
 	}
 }
 
-// A receiver that is down for long costs no migration any time, and no memory.
-func TestTellingNeverWaits(t *testing.T) {
-	stop := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stop }))
+// What is cut short by the end of the agent is told when it is started again.
+func TestWhatWasCutShortIsNotGivenUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil { // without which the server does not see that the client is gone
+			t.Error(err)
+		}
+		cancel()
+		<-r.Context().Done()
+	}))
 	defer server.Close()
-	defer close(stop)
-	n, l, end := running(t, config.Notify{Webhooks: []config.Webhook{{Name: "slow", URL: server.URL, Events: []model.State{"done"}}}}, nil)
-	began := time.Now()
-	for i := range 10 * queued {
-		n.Tell(Message{ID: fmt.Sprint("e", i), State: "done"})
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	const lost = 9*queued - 1 // one is being told, or not yet
-	if got := strings.Count(l.String(), "too many wait"); got < lost || got > lost+1 {
-		t.Errorf("%d were given up, want about %d", got, lost)
-	}
-	end()
-	if got := strings.Count(l.String(), "level=WARN"); got != 10*queued {
-		t.Errorf("%d of %d that nobody was told are in the log", got, 10*queued)
+	all := Receivers(config.Notify{Webhooks: []config.Webhook{{Name: "slow", URL: server.URL, Events: []model.State{"done"}}}}, nil, slog.New(slog.DiscardHandler))
+	if again := all[0].Tell(ctx, Message{ID: "e1", State: "done"}, tries); again == 0 {
+		t.Error("it is given up")
 	}
 }
 

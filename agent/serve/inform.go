@@ -35,42 +35,39 @@ func (a *agent) webhook(name string) (webhook.Target, error) {
 	return webhook.Target{}, fmt.Errorf("the settings have no webhook %q under hooks.webhooks", name)
 }
 
-// inform tells people and programs what becomes of migrations. Of several appliances
-// with such settings one tells each.
+// inform tells people and programs what becomes of migrations. Where each receiver is, is
+// kept with the events, so that none is left out or told twice when the agent is started
+// again. Of several appliances with such a receiver one tells each.
 func (a *agent) inform(ctx context.Context) {
-	s := a.settings.Notify
-	if len(s.Webhooks) == 0 && s.Mail == nil {
-		return
-	}
-	n := notify.New(s, a.sealed, a.log)
-	go n.Run(ctx)
-	go func() {
-		for ctx.Err() == nil {
-			err := a.engine.Each(ctx, "notify", func(e engine.Numbered) error { return a.pass(n, e) })
-			if err != nil && ctx.Err() == nil {
-				a.log.Warn("what happens is not told for a moment", "err", err)
+	for _, r := range notify.Receivers(a.settings.Notify, a.sealed, a.log) {
+		go func() {
+			for ctx.Err() == nil {
+				err := a.engine.Each(ctx, "notify-"+r.Name, func(e engine.Numbered, try int) time.Duration { return a.pass(ctx, r, e, try) })
+				if err == nil || ctx.Err() != nil {
+					continue
+				}
+				a.log.Warn("what happens is not told for a moment", "receiver", r.Name, "err", err)
 				select {
 				case <-ctx.Done():
 				case <-time.After(patience):
 				}
 			}
-		}
-	}()
+		}()
+	}
 }
 
-// pass hands an event to the notifier, if it is of another state.
-func (a *agent) pass(n *notify.Notifier, e engine.Numbered) error {
+// pass tells a receiver of an event, if it is of another state.
+func (a *agent) pass(ctx context.Context, r *notify.Receiver, e engine.Numbered, try int) (again time.Duration) {
 	var v model.Event
 	if err := json.Unmarshal(e.JSON, &v); err != nil {
 		a.log.Error("an event cannot be read", "event", e.Number, "err", err)
-		return nil // it would not be read the next time
+		return 0 // it would not be read the next time
 	}
 	if v.Was == "" {
-		return nil
+		return 0
 	}
-	n.Tell(notify.Message{ID: fmt.Sprintf("%s.%d", v.Migration, e.Number), Time: v.Time, Appliance: a.settings.Appliance.Name, Migration: v.Migration, Name: v.Name,
-		State: v.State, Verdict: v.Verdict, Detail: cmp.Or(v.Problem.Detail, v.Text), Try: v.Problem.Try})
-	return nil
+	return r.Tell(ctx, notify.Message{ID: fmt.Sprintf("%s.%d", v.Migration, e.Number), Time: v.Time, Appliance: a.settings.Appliance.Name, Migration: v.Migration, Name: v.Name,
+		State: v.State, Verdict: v.Verdict, Detail: cmp.Or(v.Problem.Detail, v.Text), Try: v.Problem.Try}, try)
 }
 
 func (a *agent) watchFolder(w config.Watch) *watchfolder.Watcher {
