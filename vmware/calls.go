@@ -34,8 +34,7 @@ const (
 	OnVM        ObjectKind = "VM"
 	OnDatastore ObjectKind = "datastore"
 	OnFolder    ObjectKind = "folder"    // of the VM, and that it is moved to
-	OnPool      ObjectKind = "pool"      // resource pool of the VM
-	OnNetwork   ObjectKind = "network"   // of the VM
+	OnPool      ObjectKind = "pool"      // resource pool of the appliance
 	OnAppliance ObjectKind = "appliance" // the VM that this program runs in
 	OnRoot      ObjectKind = "root"      // folder of the inventory
 )
@@ -148,10 +147,12 @@ var readingCalls = []Call{
 		onVM("VirtualMachine.Provisioning.DiskRandomRead", "VirtualMachine.Provisioning.GetVmFiles")},
 	{"CloneVM_Task", "VirtualMachine", ForHotadd, "make a temporary linked clone, whose disks can be attached", false, slices.Concat(
 		onVM("VirtualMachine.Provisioning.Clone"),
-		on(OnFolder, "VirtualMachine.Inventory.CreateFromExisting"),
+		// The clone has no NICs, does not track changes, and is annotated: what is
+		// propagated from the folder holds for it.
+		on(OnFolder, "VirtualMachine.Inventory.CreateFromExisting", "VirtualMachine.Config.AddRemoveDevice",
+			"VirtualMachine.Config.Annotation", "VirtualMachine.Config.ChangeTracking"),
 		on(OnPool, "Resource.AssignVMToPool"),
-		on(OnDatastore, "Datastore.AllocateSpace"),
-		on(OnNetwork, "Network.Assign"))},
+		on(OnDatastore, "Datastore.AllocateSpace"))},
 	{"ReconfigVM_Task", "VirtualMachine", ForHotadd, "attach the clone's disks to the appliance, and detach them", false,
 		on(OnAppliance, "VirtualMachine.Config.AddExistingDisk", "VirtualMachine.Config.RemoveDisk", "VirtualMachine.Config.EditDevice")},
 	{"Destroy_Task", "ManagedEntity", ForHotadd, "remove the clone", false, on(OnFolder, "VirtualMachine.Inventory.Delete")},

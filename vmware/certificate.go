@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,7 @@ func look(ctx context.Context, t *http.Transport, p *peer) error {
 }
 
 func certificate(c *x509.Certificate) Certificate {
-	names := c.DNSNames
+	names := slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
 	}

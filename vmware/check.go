@@ -51,12 +51,11 @@ func (s *Session) Check(ctx context.Context, a Asked) ([]Finding, error) {
 	found := s.version()
 	found = append(found, s.clock(ctx)...)
 	found = append(found, s.licence(ctx)...)
-	site, gone := s.surroundings(ctx, a.VMs)
+	own, seen := s.ownVM(ctx, a.Purposes)
+	found = append(found, seen)
+	site, gone := s.surroundings(ctx, a.VMs, own)
 	found = append(found, gone...)
 	found = append(found, s.reach(ctx, site.hosts)...)
-	own, seen := s.ownVM(ctx, a.Purposes)
-	site.own = own
-	found = append(found, seen)
 	found = append(found, s.privileges(ctx, site, a.Purposes)...)
 	return append(found, a.Outside...), context.Cause(ctx)
 }

@@ -109,7 +109,7 @@ func pretend(t testing.TB, vendor, uuid string) {
 	}
 }
 
-func check(t testing.TB, session *Session, a Asked) map[string]Finding {
+func checked(t testing.TB, session *Session, a Asked) map[string]Finding {
 	t.Helper()
 	found, err := session.Check(t.Context(), a)
 	if err != nil {
@@ -148,7 +148,7 @@ func TestCheckOfAServerThatIsWell(t *testing.T) {
 	elsewhere(t)
 	s := newSite(t, simulator.VPX())
 	s.guard(nil)
-	by := check(t, s.connect(t), Asked{Outside: []Finding{{Code: "vddk", Level: OK, Text: "VMware's library 8.0.3 is there"}}})
+	by := checked(t, s.connect(t), Asked{Outside: []Finding{{Code: "vddk", Level: OK, Text: "VMware's library 8.0.3 is there"}}})
 	wantFinding(t, by, "vsphere/server", OK, "VirtualCenter", "API 6.5", "vCenter")
 	wantFinding(t, by, "vsphere/clock", OK, "differ by 0s")
 	wantFinding(t, by, "vsphere/own-vm", OK, "does not run in a VM of VMware's")
@@ -168,20 +168,20 @@ func TestWhatTheUserMayNotDoIsSaidPrecisely(t *testing.T) {
 		s.object(t, "Datastore", "LocalDS_0").Reference().Value: {"Datastore.FileManagement"},
 	})
 	session := s.connect(t)
-	all := check(t, session, Asked{VMs: chosen})
+	all := checked(t, session, Asked{VMs: chosen})
 	wantFinding(t, all, "vsphere/privileges-snapshots", Warning, siteUser+" lacks VirtualMachine.State.CreateSnapshot on VM DC0_H0_VM0, VM DC0_H0_VM1", "role")
 	wantFinding(t, all, "vsphere/privileges-nfc", Warning, "VApp.Export on VM DC0_H0_VM0")
 	wantFinding(t, all, "vsphere/privileges-https", Warning, "Datastore.FileManagement on datastore LocalDS_0")
 	wantFinding(t, all, "vsphere/privileges-vddk", OK)
 	wantFinding(t, all, "vsphere/privileges-power", OK)
 
-	cold := check(t, session, Asked{VMs: chosen, Purposes: []Purpose{ForSnapshots, ForNFC, ForVDDK}})
+	cold := checked(t, session, Asked{VMs: chosen, Purposes: []Purpose{ForSnapshots, ForNFC, ForVDDK}})
 	wantFinding(t, cold, "vsphere/privileges-snapshots", Blocker)
 	wantFinding(t, cold, "vsphere/privileges-nfc", Warning) // VDDK can read them
 	if _, ok := cold["vsphere/privileges-https"]; ok {
 		t.Error("what was not asked for was looked at")
 	}
-	none := check(t, session, Asked{VMs: chosen, Purposes: []Purpose{ForHTTPS, ForNFC, ForHotadd}})
+	none := checked(t, session, Asked{VMs: chosen, Purposes: []Purpose{ForHTTPS, ForNFC, ForHotadd}})
 	wantFinding(t, none, "vsphere/privileges-nfc", Blocker) // hotadd has no VM to attach to
 	wantFinding(t, none, "vsphere/privileges-https", Blocker)
 	wantFinding(t, none, "vsphere/own-vm", Warning, "hotadd cannot be had")
@@ -191,7 +191,7 @@ func TestPrivilegesThatTheServerDoesNotKnowAreNotMissed(t *testing.T) {
 	elsewhere(t)
 	s := newSite(t, simulator.VPX())
 	s.guard(map[string][]string{}, "VApp.Export")
-	by := check(t, s.connect(t), Asked{})
+	by := checked(t, s.connect(t), Asked{})
 	wantFinding(t, by, "vsphere/privileges-nfc", OK)
 	wantFinding(t, by, "vsphere/privileges-unknown", OK, "VApp.Export", "leave it out")
 }
@@ -200,7 +200,7 @@ func TestWithoutVMsTheRootFolderIsLookedAt(t *testing.T) {
 	elsewhere(t)
 	s := newSite(t, simulator.VPX())
 	s.guard(map[string][]string{"group-d1": {"VirtualMachine.Interact.PowerOn"}})
-	wantFinding(t, check(t, s.connect(t), Asked{}), "vsphere/privileges-power", Warning, "VirtualMachine.Interact.PowerOn on the root folder")
+	wantFinding(t, checked(t, s.connect(t), Asked{}), "vsphere/privileges-power", Warning, "VirtualMachine.Interact.PowerOn on the root folder")
 }
 
 func TestASessionThatEndsMeanwhileLacksNothing(t *testing.T) {
@@ -217,7 +217,7 @@ func TestASessionThatEndsMeanwhileLacksNothing(t *testing.T) {
 			return false
 		}
 	})
-	wantFinding(t, check(t, session, Asked{VMs: s.chosen(t, "DC0_H0_VM0")}), "vsphere/privileges-snapshots", OK)
+	wantFinding(t, checked(t, session, Asked{VMs: s.chosen(t, "DC0_H0_VM0")}), "vsphere/privileges-snapshots", OK)
 	if n := s.count("Login"); n != 2 {
 		t.Errorf("the session did not end: %d log-ins", n)
 	}
@@ -228,7 +228,7 @@ func TestPrivilegesOnAnESXiHostAreThoseOfTheRoles(t *testing.T) {
 	s := newSite(t, simulator.ESX())
 	const readOnly = -2
 	s.object(t, "VirtualMachine", "ha-host_VM0").Entity().EffectiveRole = []int32{readOnly}
-	by := check(t, s.connect(t), Asked{VMs: s.chosen(t, "ha-host_VM0", "ha-host_VM1")})
+	by := checked(t, s.connect(t), Asked{VMs: s.chosen(t, "ha-host_VM0", "ha-host_VM1")})
 	wantFinding(t, by, "vsphere/privileges-power", Warning, "VirtualMachine.Interact.PowerOff on VM ha-host_VM0;", "PowerOn on VM ha-host_VM0")
 	wantFinding(t, by, "vsphere/privileges-https", OK)
 	wantFinding(t, by, "vsphere/licence", OK, "Evaluation")
@@ -241,7 +241,7 @@ func TestVMsThatAreGoneAreFound(t *testing.T) {
 	elsewhere(t)
 	s := newSite(t, simulator.VPX())
 	s.guard(nil)
-	by := check(t, s.connect(t), Asked{VMs: append(s.chosen(t, "DC0_H0_VM0"), VM{Ref: "vm-4711", Name: "web01"})})
+	by := checked(t, s.connect(t), Asked{VMs: append(s.chosen(t, "DC0_H0_VM0"), VM{Ref: "vm-4711", Name: "web01"})})
 	wantFinding(t, by, "vsphere/vm", Blocker, "web01 (vm-4711)")
 	wantFinding(t, by, "vsphere/privileges-snapshots", OK)
 }
@@ -260,7 +260,7 @@ func TestTheClockIsCompared(t *testing.T) {
 			return method == "CurrentTime"
 		}
 	})
-	wantFinding(t, check(t, session, Asked{}), "vsphere/clock", Warning, "10m0s behind", "NTP")
+	wantFinding(t, checked(t, session, Asked{}), "vsphere/clock", Warning, "10m0s behind", "NTP")
 }
 
 func TestLicences(t *testing.T) {
@@ -330,7 +330,7 @@ func TestThePortsOfTheHostsAreTried(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer session.Close(context.Background())
-			by := check(t, session, Asked{VMs: s.chosen(t, "DC0_H0_VM0", "DC0_H0_VM1")})
+			by := checked(t, session, Asked{VMs: s.chosen(t, "DC0_H0_VM0", "DC0_H0_VM1")})
 			for code, level := range c.want {
 				wantFinding(t, by, code, level, c.host, c.says[code])
 			}
@@ -338,9 +338,9 @@ func TestThePortsOfTheHostsAreTried(t *testing.T) {
 	}
 	host.Name = "127.0.0.1"
 	host.Runtime.InMaintenanceMode = true
-	wantFinding(t, check(t, s.connect(t), Asked{VMs: s.chosen(t, "DC0_H0_VM0")}), "vsphere/host", Warning, "maintenance")
+	wantFinding(t, checked(t, s.connect(t), Asked{VMs: s.chosen(t, "DC0_H0_VM0")}), "vsphere/host", Warning, "maintenance")
 	host.Runtime.ConnectionState = types.HostSystemConnectionStateNotResponding
-	wantFinding(t, check(t, s.connect(t), Asked{VMs: s.chosen(t, "DC0_H0_VM0")}), "vsphere/host", Blocker, "notResponding")
+	wantFinding(t, checked(t, s.connect(t), Asked{VMs: s.chosen(t, "DC0_H0_VM0")}), "vsphere/host", Blocker, "notResponding")
 }
 
 func TestTheOwnVMIsFoundInEitherOrderOfBytes(t *testing.T) {
@@ -356,9 +356,9 @@ func TestTheOwnVMIsFoundInEitherOrderOfBytes(t *testing.T) {
 			t.Errorf("OwnVM() with the UUID %s = %q, %v; want %s", uuid, ref, err, own.Self.Value)
 		}
 	}
-	wantFinding(t, check(t, session, Asked{}), "vsphere/own-vm", OK, own.Self.Value)
-	s.guard(map[string][]string{own.Self.Value: {"VirtualMachine.Config.AddExistingDisk"}})
-	wantFinding(t, check(t, session, Asked{Purposes: []Purpose{ForHotadd}}), "vsphere/privileges-hotadd", Blocker, "AddExistingDisk on this program's own VM")
+	wantFinding(t, checked(t, session, Asked{}), "vsphere/own-vm", OK, own.Self.Value)
+	s.guard(map[string][]string{own.Self.Value: {"VirtualMachine.Config.AddExistingDisk"}, own.ResourcePool.Value: {"Resource.AssignVMToPool"}})
+	wantFinding(t, checked(t, session, Asked{Purposes: []Purpose{ForHotadd}}), "vsphere/privileges-hotadd", Blocker, "AddExistingDisk on this program's own VM", "AssignVMToPool on pool Resources")
 
 	pretend(t, "VMware, Inc.", "00000000-0000-0000-0000-000000000001")
 	_, err := session.OwnVM(t.Context())

@@ -51,7 +51,7 @@ func (r *rig) folder(t *testing.T, name string) {
 	defer s.Close(context.Background())
 	f, err := s.folder(context.Background(), "/DC0/vm")
 	if err == nil {
-		_, err = methods.CreateFolder(context.Background(), s.client, &types.CreateFolder{This: f, Name: name})
+		_, err = methods.CreateFolder(context.Background(), s.soap, &types.CreateFolder{This: f, Name: name})
 	}
 	if err != nil {
 		t.Fatal(err)

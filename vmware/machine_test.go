@@ -33,14 +33,14 @@ func fitted(t *testing.T, l *lab, vm *simulator.VirtualMachine) {
 		&types.VirtualNVMEController{VirtualController: types.VirtualController{VirtualDevice: types.VirtualDevice{Key: 31000}}},
 		&types.VirtualAHCIController{VirtualSATAController: types.VirtualSATAController{VirtualController: types.VirtualController{VirtualDevice: types.VirtualDevice{Key: 15000}, BusNumber: 1}}},
 		&types.VirtualIDEController{VirtualController: types.VirtualController{VirtualDevice: types.VirtualDevice{Key: 200}}},
-		disk(2010, 200, 1, &types.VirtualDiskSparseVer2BackingInfo{VirtualDeviceFileBackingInfo: file("web/ide.vmdk"), DiskMode: "nonpersistent", Parent: &types.VirtualDiskSparseVer2BackingInfo{VirtualDeviceFileBackingInfo: file("web/ide-base.vmdk")}}),
-		disk(2009, 15000, 3, &types.VirtualDiskLocalPMemBackingInfo{VirtualDeviceFileBackingInfo: file("web/pmem.vmdk"), DiskMode: "persistent"}),
-		disk(2008, 31000, 0, &types.VirtualDiskSeSparseBackingInfo{VirtualDeviceFileBackingInfo: file("web/se.vmdk"), DiskMode: "persistent"}),
-		disk(2007, 1001, 2, &types.VirtualDiskRawDiskVer2BackingInfo{VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "vml.2"}, DescriptorFileName: "[LocalDS_0] web/raw.vmdk"}),
-		disk(2006, 1001, 1, &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: file("web/virtual-rdm.vmdk"), DeviceName: "vml.1", CompatibilityMode: "virtualMode", DiskMode: "persistent"}),
-		disk(2005, 1001, 0, &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: file("web/rdm.vmdk"), DeviceName: "vml.0", CompatibilityMode: "physicalMode"}),
-		disk(2002, 1000, 2, clone),
-		disk(2000, 1000, 0, thin),
+		oneDisk(2010, 200, 1, &types.VirtualDiskSparseVer2BackingInfo{VirtualDeviceFileBackingInfo: file("web/ide.vmdk"), DiskMode: "nonpersistent", Parent: &types.VirtualDiskSparseVer2BackingInfo{VirtualDeviceFileBackingInfo: file("web/ide-base.vmdk")}}),
+		oneDisk(2009, 15000, 3, &types.VirtualDiskLocalPMemBackingInfo{VirtualDeviceFileBackingInfo: file("web/pmem.vmdk"), DiskMode: "persistent"}),
+		oneDisk(2008, 31000, 0, &types.VirtualDiskSeSparseBackingInfo{VirtualDeviceFileBackingInfo: file("web/se.vmdk"), DiskMode: "persistent"}),
+		oneDisk(2007, 1001, 2, &types.VirtualDiskRawDiskVer2BackingInfo{VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "vml.2"}, DescriptorFileName: "[LocalDS_0] web/raw.vmdk"}),
+		oneDisk(2006, 1001, 1, &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: file("web/virtual-rdm.vmdk"), DeviceName: "vml.1", CompatibilityMode: "virtualMode", DiskMode: "persistent"}),
+		oneDisk(2005, 1001, 0, &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: file("web/rdm.vmdk"), DeviceName: "vml.0", CompatibilityMode: "physicalMode"}),
+		oneDisk(2002, 1000, 2, clone),
+		oneDisk(2000, 1000, 0, thin),
 		&types.VirtualVmxnet3{VirtualVmxnet: types.VirtualVmxnet{VirtualEthernetCard: types.VirtualEthernetCard{MacAddress: "00:50:56:AA:BB:CC", VirtualDevice: types.VirtualDevice{Key: 4000,
 			SlotInfo: &types.VirtualDevicePciBusSlotInfo{PciSlotNumber: 192}, Connectable: &types.VirtualDeviceConnectInfo{StartConnected: true},
 			Backing: &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{Port: types.DistributedVirtualSwitchPortConnection{PortgroupKey: l.object(t, "DistributedVirtualPortgroup", "DC0_DVPG0").Value}}}}}},
@@ -68,7 +68,7 @@ func scsi(c types.BaseVirtualSCSIController, key, bus int32, sharing types.Virtu
 	return c.(types.BaseVirtualDevice)
 }
 
-func disk(key, controller, unit int32, backing types.BaseVirtualDeviceBackingInfo) *types.VirtualDisk {
+func oneDisk(key, controller, unit int32, backing types.BaseVirtualDeviceBackingInfo) *types.VirtualDisk {
 	return &types.VirtualDisk{CapacityInKB: 1 << 20, CapacityInBytes: 1 << 30, VirtualDevice: types.VirtualDevice{Key: key, ControllerKey: controller, UnitNumber: &unit, Backing: backing, DeviceInfo: &types.Description{Label: "Hard disk"}}}
 }
 
@@ -135,7 +135,7 @@ func TestGuestsAreCalledAsInVMXFiles(t *testing.T) {
 func TestAChainOfFilesIsBounded(t *testing.T) {
 	loop := &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: "[ds] a/a.vmdk"}}
 	loop.Parent = loop
-	d := diskOf(disk(2000, 1000, 0, loop), controller{}, newPlaces())
+	d := diskOf(oneDisk(2000, 1000, 0, loop), controller{}, newPlaces())
 	if len(d.Files) != longest {
 		t.Errorf("%d files", len(d.Files))
 	}

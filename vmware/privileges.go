@@ -54,15 +54,15 @@ func (s *Session) privileges(ctx context.Context, around surroundings, purposes 
 
 // targets are the objects to look at for each kind. Without VMs the root folder stands
 // for all: what is held there, propagated, is held everywhere.
-func (a surroundings) targets() map[ObjectKind][]object {
+func (a surroundings) targets() map[ObjectKind][]target {
 	targets := maps.Clone(a.on)
 	if len(a.on[OnVM]) == 0 {
-		for _, kind := range []ObjectKind{OnVM, OnDatastore, OnFolder, OnPool, OnNetwork} {
+		for _, kind := range []ObjectKind{OnVM, OnDatastore, OnFolder} {
 			targets[kind] = a.on[OnRoot]
 		}
 	}
 	if a.own != "" {
-		targets[OnAppliance] = []object{{types.ManagedObjectReference{Type: "VirtualMachine", Value: a.own}, "this program's own VM"}}
+		targets[OnAppliance] = []target{{types.ManagedObjectReference{Type: "VirtualMachine", Value: a.own}, "this program's own VM"}}
 	}
 	return targets
 }
@@ -112,7 +112,7 @@ func strange(known map[string]bool) []Finding {
 //
 // Source: vSphere Web Services API, AuthorizationManager.HasPrivilegeOnEntities
 // ("implemented only by vCenter Server"), ManagedEntity.effectiveRole.
-func (s *Session) granted(ctx context.Context, to grants, objects []object, privileges []string) error {
+func (s *Session) granted(ctx context.Context, to grants, objects []target, privileges []string) error {
 	ask := s.byRole
 	if s.VCenter() {
 		ask = s.bySession
@@ -176,7 +176,7 @@ func (s *Session) byRole(ctx context.Context, to grants, refs []types.ManagedObj
 }
 
 // lacks are the objects on which the user does not have a privilege.
-func (g grants) lacks(privilege string, objects []object) (lacks []lack) {
+func (g grants) lacks(privilege string, objects []target) (lacks []lack) {
 	for _, o := range objects {
 		if !g[o.ref][privilege] {
 			lacks = append(lacks, lack{privilege, o.name})

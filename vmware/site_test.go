@@ -176,14 +176,26 @@ type tunnel struct {
 	*httptest.Server
 	mu    sync.Mutex
 	asked []string
-	auth  []string
+}
+
+// hosts are those that it was asked for since it was last asked itself.
+func (p *tunnel) hosts() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asked := p.asked
+	p.asked = nil
+	return asked
 }
 
 func newTunnel(t testing.TB, status int) *tunnel {
 	p := &tunnel{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
-		p.asked, p.auth = append(p.asked, r.Host), append(p.auth, r.Header.Get("Proxy-Authorization"))
+		asked := r.Host
+		if r.Header.Get("Proxy-Authorization") != "" {
+			asked += " with credentials"
+		}
+		p.asked = append(p.asked, asked)
 		p.mu.Unlock()
 		if r.Method != http.MethodConnect || status != http.StatusOK {
 			w.WriteHeader(status)

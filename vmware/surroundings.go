@@ -12,32 +12,35 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// object is one of the inventory that privileges are held on.
-type object struct {
+// target is one of the inventory that privileges are held on.
+type target struct {
 	ref  types.ManagedObjectReference
 	name string // for people: VM web01
 }
 
 // surroundings are the objects that migrations of some VMs have to do with.
 type surroundings struct {
-	on    map[ObjectKind][]object
+	on    map[ObjectKind][]target
 	hosts []mo.HostSystem
 	own   string // MoRef of the VM that this program runs in, if it does
 }
 
-// surroundings finds what VMs stand on. VMs that are not there any more are findings.
-func (s *Session) surroundings(ctx context.Context, vms []VM) (surroundings, []Finding) {
-	around := surroundings{on: map[ObjectKind][]object{OnRoot: {{s.client.ServiceContent.RootFolder, "the root folder"}}}}
+// surroundings finds what VMs stand on, and where an own VM is. VMs that are not there
+// any more are findings.
+func (s *Session) surroundings(ctx context.Context, vms []VM, own string) (surroundings, []Finding) {
+	around := surroundings{own: own, on: map[ObjectKind][]target{OnRoot: {{s.client.ServiceContent.RootFolder, "the root folder"}}}}
 	records, names, found := s.existing(ctx, vms)
 	refs := map[ObjectKind][]types.ManagedObjectReference{}
 	var hosts []types.ManagedObjectReference
 	for _, r := range records {
 		refs[OnDatastore] = append(refs[OnDatastore], r.Datastore...)
-		refs[OnNetwork] = append(refs[OnNetwork], r.Network...)
 		refs[OnFolder] = append(refs[OnFolder], some(r.Parent)...)
-		refs[OnPool] = append(refs[OnPool], some(r.ResourcePool)...)
 		hosts = append(hosts, some(r.Runtime.Host)...)
-		around.on[OnVM] = append(around.on[OnVM], object{r.Self, "VM " + names[r.Self]})
+		around.on[OnVM] = append(around.on[OnVM], target{r.Self, "VM " + names[r.Self]})
+	}
+	var err error
+	if refs[OnPool], err = s.pool(ctx, own); err != nil {
+		found = append(found, unseen("vsphere/objects", "the pool of this program's own VM", err))
 	}
 	for kind, those := range refs {
 		objects, err := s.objectsOf(ctx, kind, those)
@@ -46,11 +49,20 @@ func (s *Session) surroundings(ctx context.Context, vms []VM) (surroundings, []F
 		}
 		around.on[kind] = objects
 	}
-	var err error
 	if around.hosts, err = s.hosts(ctx, hosts); err != nil {
 		found = append(found, unseen("vsphere/objects", "a host of the VMs", err))
 	}
 	return around, found
+}
+
+// pool is the resource pool of the VM that this program runs in, if it does.
+func (s *Session) pool(ctx context.Context, own string) ([]types.ManagedObjectReference, error) {
+	if own == "" {
+		return nil, nil
+	}
+	var vm mo.VirtualMachine
+	err := property.DefaultCollector(s.client).RetrieveOne(ctx, types.ManagedObjectReference{Type: "VirtualMachine", Value: own}, []string{"resourcePool"}, &vm)
+	return some(vm.ResourcePool), err
 }
 
 func some(ref *types.ManagedObjectReference) []types.ManagedObjectReference {
@@ -69,7 +81,7 @@ func (s *Session) existing(ctx context.Context, vms []VM) (records []mo.VirtualM
 		refs, names[ref] = append(refs, ref), vm.Name
 	}
 	for len(refs) > 0 {
-		err := property.DefaultCollector(s.client).Retrieve(ctx, refs, []string{"parent", "resourcePool", "datastore", "network", "runtime.host"}, &records)
+		err := property.DefaultCollector(s.client).Retrieve(ctx, refs, []string{"parent", "datastore", "runtime.host"}, &records)
 		var gone *types.ManagedObjectNotFound
 		if _, ok := fault.As(err, &gone); !ok || !slices.Contains(refs, gone.Obj) {
 			if err != nil {
@@ -84,7 +96,7 @@ func (s *Session) existing(ctx context.Context, vms []VM) (records []mo.VirtualM
 }
 
 // objectsOf reads the names of objects of a kind, each once.
-func (s *Session) objectsOf(ctx context.Context, kind ObjectKind, refs []types.ManagedObjectReference) ([]object, error) {
+func (s *Session) objectsOf(ctx context.Context, kind ObjectKind, refs []types.ManagedObjectReference) ([]target, error) {
 	refs = unique(refs)
 	if len(refs) == 0 {
 		return nil, nil
@@ -93,9 +105,9 @@ func (s *Session) objectsOf(ctx context.Context, kind ObjectKind, refs []types.M
 	if err := property.DefaultCollector(s.client).Retrieve(ctx, refs, []string{"name"}, &content); err != nil {
 		return nil, err
 	}
-	var objects []object
+	var objects []target
 	for _, c := range content {
-		o := object{c.Obj, string(kind) + " " + c.Obj.Value}
+		o := target{c.Obj, string(kind) + " " + c.Obj.Value}
 		for _, p := range c.PropSet {
 			if name, ok := p.Val.(string); ok {
 				o.name = string(kind) + " " + name
