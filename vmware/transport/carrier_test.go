@@ -170,6 +170,12 @@ func TestAReadThatHangsIsTakenAlong(t *testing.T) {
 	c.mu.Unlock()
 	c.drop(now, errBroken)
 	group.Wait()
+	c.drop(now, errBroken) // by one who noticed late: the next one stays
+	c.mu.Lock()
+	if c.now == nil {
+		t.Error("the one that works was left")
+	}
+	c.mu.Unlock()
 	must(0, r.Close())(t)
 }
 

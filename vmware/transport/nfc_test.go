@@ -119,6 +119,7 @@ func TestAWholeExportIsUsedAgain(t *testing.T) {
 	other.Snapshot = "snapshot-2"
 	off := d
 	off.Snapshot = ""
+	must(0, os.WriteFile(newSpool(off).path, make([]byte, len(raw)), 0o600))(t) // from before the VM ran again
 	for i, d := range []Disk{d, other, off, off} {
 		r := must(nfc.Open(t.Context(), s.access(), d))(t)
 		reads(t, r, raw)
@@ -156,6 +157,7 @@ func TestAHalfExportIsBegunAgain(t *testing.T) {
 // A server that does not know the export any more has ended it; another one is begun.
 func TestALeaseThatTimedOutIsTakenAgain(t *testing.T) {
 	quick(t)
+	usual.stall = time.Minute // only the server's word ends the first one
 	s := newServer(t)
 	raw := content()
 	d := s.exported(raw)
