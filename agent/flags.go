@@ -30,6 +30,8 @@ type flags struct {
 	grow, keys         []string
 	with, connect      string
 	remote             remoteFlags
+	vsphere            vsphereFlags
+	overrides          pipeline.Overrides
 }
 
 func (f *flags) addTarget(c *cobra.Command) {
@@ -41,7 +43,31 @@ func (f *flags) addTarget(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.devices, "disk-to", nil, "put a disk into a block device instead of a file: 0=/dev/vg0/web01 (may be repeated; disks are counted from 0)")
 	c.Flags().BoolVar(&f.overwrite, "overwrite", false, "the devices of --disk-to may hold something, which is lost")
 	f.addLimit(c)
+	c.Flags().IntVar(&f.overrides.CPUs, "cpus", 0, "CPUs of the target, if not as many as the source's")
+	c.Flags().Var((*sizeFlag)(&f.overrides.Memory), "memory", "memory of the target, such as 4G, if not as much as the source's")
+	c.Flags().StringToStringVar(&f.overrides.Networks, "network", nil, `network of the target by the source's name for it: "VM Network=default" for one of libvirt's, "DMZ=bridge:br0" for a bridge, "*" for all others (may be repeated)`)
 }
+
+// sizeFlag is a flag's number of bytes.
+type sizeFlag int64
+
+// String implements pflag.Value.
+func (s *sizeFlag) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
+
+// Set implements pflag.Value.
+func (s *sizeFlag) Set(text string) error {
+	n, err := transfer.ParseSize(text)
+	*s = sizeFlag(n)
+	return err
+}
+
+// Type implements pflag.Value.
+func (*sizeFlag) Type() string { return "size" }
 
 // targets are the devices that the flags called disk-to name.
 func (f *flags) targets() (map[int]string, error) {

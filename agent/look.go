@@ -14,6 +14,7 @@ import (
 	"hyper2kvm/agent/serve"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/vsphere"
 )
 
 func (a *app) inspect() *cobra.Command {
@@ -37,6 +38,7 @@ func (a *app) inspect() *cobra.Command {
 	f.addKeys(c)
 	f.addOutput(c)
 	f.addThere(c)
+	f.vsphere.addReading(c)
 	return c
 }
 
@@ -59,6 +61,7 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 	f.addGrow(c)
 	f.addOutput(c)
 	f.addThere(c)
+	f.vsphere.addReading(c)
 	return c
 }
 
@@ -79,7 +82,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err != nil {
 		return err
 	}
-	absolute, err := existing(path)
+	recorded, name, err := named(path)
 	if err != nil {
 		return err
 	}
@@ -91,13 +94,18 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err != nil {
 		return err
 	}
-	folder, err := os.MkdirTemp("", "hyper2kvm-"+stage+"-*")
+	temporary, err := os.MkdirTemp("", "hyper2kvm-"+stage+"-*")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	r, err := pipeline.Open(pipeline.Config{Folder: filepath.Join(folder, pipeline.FolderName(absolute)), Version: version, Log: a.log(), Keys: keys},
-		pipeline.Options{Source: absolute, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow})
+	folder := filepath.Join(temporary, name)
+	defer func() { err = errors.Join(err, discard(temporary, folder)) }()
+	origin, err := a.origin(f, recorded, folder, true)
+	if err != nil {
+		return err
+	}
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Keys: keys, Origin: origin},
+		pipeline.Options{Source: recorded, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow})
 	if err != nil {
 		return err
 	}
@@ -106,6 +114,16 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 		return err
 	}
 	return show(r)
+}
+
+// discard removes what was made to look at a guest, unless it says what is still to be
+// taken back in vSphere.
+func discard(temporary, folder string) error {
+	owes, err := vsphere.Owes(folder)
+	if err != nil || owes {
+		return err
+	}
+	return os.RemoveAll(temporary)
 }
 
 func (a *app) json(v any) error {

@@ -96,7 +96,8 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 
 Every migration runs FETCH, FLATTEN, INSPECT, PLAN, FIX, CONVERT, TEST. The
 source is never written. A SOURCE is a VMX file or a disk: VMDK, qcow2, raw
-data in a file that ends in .raw or .img, or a block device.
+data in a file that ends in .raw or .img, or a block device; or a VM in vSphere:
+vsphere://SERVER/VM, see hyper2kvm vsphere --help.
 
 ` + applianceHelp + `
 ` + exitHelp,
@@ -120,7 +121,7 @@ data in a file that ends in .raw or .img, or a block device.
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
 	a.addAppliance(root)
 	root.AddCommand(a.migrations()...)
-	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.restore(), a.fleet(), a.code(), a.versionCommand())
+	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.restore(), a.fleet(), a.code(), a.vcenter(), a.versionCommand())
 	return root
 }
 

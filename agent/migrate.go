@@ -18,6 +18,7 @@ import (
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
+	"hyper2kvm/pipeline/vsphere"
 )
 
 func (a *app) migrate() *cobra.Command {
@@ -47,6 +48,8 @@ on where it was when the same command is given again.`,
 	f.addGrow(c)
 	f.addTester(c, "test-with")
 	f.addRemote(c)
+	f.vsphere.addReading(c)
+	f.vsphere.addMoving(c)
 	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
 	return c
 }
@@ -73,6 +76,7 @@ the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 	f.addKeys(c)
 	f.addGrow(c)
 	f.addTester(c, "test-with")
+	f.vsphere.addReading(c)
 	return c
 }
 
@@ -97,6 +101,8 @@ Disks grow as the plan says; --grow may only say the same.`,
 	f.addKeys(c)
 	f.addGrow(c)
 	f.addTester(c, "test-with")
+	f.vsphere.addReading(c)
+	f.vsphere.addMoving(c)
 	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
 	return c
 }
@@ -132,11 +138,10 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 		return err
 	}
 	o.Grow = grow
-	absolute, err := existing(o.Source)
-	if err != nil {
+	var name string
+	if o.Source, name, err = named(o.Source); err != nil {
 		return err
 	}
-	o.Source = absolute
 	if o.AllowFolders, err = f.allowed(); err != nil {
 		return err
 	}
@@ -152,7 +157,8 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	}
 	o.Overwrite = f.overwrite
 	o.With, o.Connect = f.tester()
-	folder, err := filepath.Abs(filepath.Join(f.to, pipeline.FolderName(absolute)+suffix))
+	o.Target = f.overrides
+	folder, err := filepath.Abs(filepath.Join(f.to, name+suffix))
 	if err != nil {
 		return err
 	}
@@ -160,8 +166,12 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if err != nil {
 		return err
 	}
+	origin, err := a.origin(f, o.Source, folder, o.Skip["convert"] != "")
+	if err != nil {
+		return err
+	}
 	_, before := os.Lstat(folder)
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: pipeline.FolderName(absolute), Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Keys: keys, Limits: limits}, o)
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Name: name, Version: version, Log: a.log(), Tell: newProgress(a.stderr).tell, Keys: keys, Limits: limits, Origin: origin}, o)
 	if errors.Is(err, transfer.ErrTarget) {
 		return ifFull(f.to, fmt.Errorf("%w with --to: %w", problem.ErrFolder, err))
 	}
@@ -170,7 +180,7 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	}
 	err = ifFull(folder, r.Go(ctx))
 	if errors.Is(before, fs.ErrNotExist) && nothingBegun(r, err) {
-		return errors.Join(err, r.Close(), os.RemoveAll(folder)) // nothing in it is worth keeping
+		return errors.Join(err, r.Close(), discard(folder, folder)) // nothing in it is worth keeping
 	}
 	err = errors.Join(err, r.WriteReport(context.WithoutCancel(ctx)))
 	a.summary(r, err)
@@ -200,6 +210,24 @@ func ifFull(folder string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: make room at %s and give the command again, or choose another folder: %w", problem.ErrFull, folder, err)
+}
+
+// named is a source as it is recorded, and what its folder and its domain are called.
+func named(text string) (recorded, name string, err error) {
+	if !vsphere.Is(text) {
+		recorded, err = existing(text)
+		return recorded, pipeline.FolderName(recorded), err
+	}
+	_, _, vm, err := vsphere.Parse(text)
+	return text, pipeline.FolderName(vm + ".vmx"), err // a dot in a VM's name begins no extension
+}
+
+// origin is where a source's guest comes from; nil for files.
+func (a *app) origin(f flags, text, folder string, live bool) (pipeline.Origin, error) {
+	if !vsphere.Is(text) {
+		return nil, nil
+	}
+	return f.vsphere.origin(a, text, folder, live)
 }
 
 // existing is the absolute path of a source that is there.

@@ -48,6 +48,10 @@ func (r *Run) Verify(ctx context.Context, source bool) (list []Verified, err err
 }
 
 func (r *Run) verifySources(ctx context.Context) (list []Verified, err error) {
+	defer func() {
+		_, released := r.origin.Release(context.WithoutCancel(ctx), End{Interrupted: true, Err: err})
+		err = errors.Join(err, released)
+	}()
 	if err := r.openSources(ctx); err != nil {
 		return nil, err
 	}

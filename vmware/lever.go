@@ -86,7 +86,7 @@ func (h *Hand) SetCBT(ctx context.Context, vm string, on bool) error {
 func (h *Hand) ofVM(ctx context.Context, vm string, kind TraceKind) (Trace, error) {
 	var v mo.VirtualMachine
 	err := h.Session.look(ctx, vmRef(vm), &v, "name")
-	return Trace{Kind: kind, Object: vmRef(vm).String(), Name: v.Name}, explain(err, "name of %s", vm)
+	return Trace{Kind: kind, Object: vmRef(vm).String(), Name: unescaped(v.Name)}, explain(err, "name of %s", vm)
 }
 
 // seen reads a VM's properties for a trace.

@@ -156,7 +156,7 @@ func (s *Session) power(ctx context.Context, vm string) (powered, error) {
 	if err != nil {
 		return powered{}, explain(err, "power state of %s", vm)
 	}
-	p := powered{name: v.Name, state: powerOf[v.Runtime.PowerState]}
+	p := powered{name: unescaped(v.Name), state: powerOf[v.Runtime.PowerState]}
 	p.tools = v.Guest != nil && v.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 	return p, nil
 }

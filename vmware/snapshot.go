@@ -43,7 +43,7 @@ func (h *Hand) Snapshot(ctx context.Context, vm string, policy SnapshotPolicy) (
 		return Taken{Snapshot: own[0].Snapshot.Value, Quiesced: own[0].Quiesced}, h.adopt(v, own[0])
 	}
 	if err := h.roomForSnapshot(ctx, v, policy); err != nil {
-		return Taken{}, fmt.Errorf("snapshot of %s: %w", v.Name, err)
+		return Taken{}, fmt.Errorf("snapshot of %s: %w", unescaped(v.Name), err)
 	}
 	return h.freeze(ctx, v, name, policy.Quiesce && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn)
 }
@@ -67,7 +67,7 @@ func (h *Hand) adopt(v mo.VirtualMachine, own types.VirtualMachineSnapshotTree) 
 }
 
 func snapshotTrace(v mo.VirtualMachine, name string) Trace {
-	return Trace{Kind: KindSnapshot, Object: v.Self.String(), Name: v.Name, Becomes: name}
+	return Trace{Kind: KindSnapshot, Object: v.Self.String(), Name: unescaped(v.Name), Becomes: name}
 }
 
 // freeze makes a snapshot, without quiescing if the guest cannot.
@@ -81,7 +81,7 @@ func (h *Hand) freeze(ctx context.Context, v mo.VirtualMachine, name string, qui
 			made, err = h.createSnapshot(ctx, v.Self, name, false)
 		}
 		taken.Snapshot = made
-		return made, explain(err, "snapshot of %s", v.Name)
+		return made, explain(err, "snapshot of %s", unescaped(v.Name))
 	})
 	return taken, err
 }
@@ -135,7 +135,7 @@ func (h *Hand) dropSnapshot(ctx context.Context, t Trace) error {
 	}
 	for _, own := range h.own(v, t.Becomes) {
 		if err := h.removeSnapshot(ctx, own.Snapshot); err != nil {
-			return explain(err, "remove snapshot %q of %s", own.Name, v.Name)
+			return explain(err, "remove snapshot %q of %s", own.Name, unescaped(v.Name))
 		}
 	}
 	return h.renamed(v, t)

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/source"
+	"hyper2kvm/pipeline/vsphere"
+	"hyper2kvm/vmware"
+	"hyper2kvm/vmware/transport"
+)
+
+// vsphereFlags say how a vCenter or an ESXi host is reached, and what is done there.
+type vsphereFlags struct {
+	user, password           string
+	thumbprint, ca, proxy    string
+	resolve                  []string
+	transports               []string
+	vddk                     string
+	sshUser, sshKey, sshHost string
+	own                      string
+	powerOff, quiesce        bool
+	shutdown                 time.Duration
+	note, rename, folder     string
+	tag                      string
+	disconnect               bool
+}
+
+// addServer adds how a server is reached.
+func (f *vsphereFlags) addServer(c *cobra.Command) {
+	c.Flags().StringVar(&f.user, "user", "", "user at the vCenter or the ESXi host, if the source does not name one")
+	c.Flags().StringVar(&f.password, "password-file", "", "file with that user's password; asked for if it is not given")
+	c.Flags().StringVar(&f.thumbprint, "thumbprint", "", "SHA-256 or SHA-1 of the server's certificate, which is then the only one that is taken")
+	c.Flags().StringVar(&f.ca, "ca-file", "", "file with the certificates that may sign the server's, instead of this machine's")
+	c.Flags().StringVar(&f.proxy, "proxy", "", "URL of an HTTP proxy on the way to the server, instead of the environment's")
+	c.Flags().StringArrayVar(&f.resolve, "resolve", nil, "address of a host that has no name here: esx1.example.com=192.0.2.7 (may be repeated)")
+}
+
+// addReading adds how disks are read.
+func (f *vsphereFlags) addReading(c *cobra.Command) {
+	f.addServer(c)
+	c.Flags().StringSliceVar(&f.transports, "transport", nil, "ways to read the disks in the order in which they are tried, instead of all: "+strings.Join(transportNames(), ", "))
+	c.Flags().StringVar(&f.vddk, "vddk", "", "folder of VMware's VDDK, for the transport of that name")
+	c.Flags().StringVar(&f.sshUser, "ssh-user", "", "user at the ESXi hosts, for the transport ssh")
+	c.Flags().StringVar(&f.sshKey, "ssh-key", "", "file of that user's private key")
+	c.Flags().StringVar(&f.sshHost, "ssh-known-hosts", "", "file of the ESXi hosts' keys, as OpenSSH has it")
+	c.Flags().StringVar(&f.own, "own-vm", "", "VM that this program runs in, for the transport hotadd; found out if it is not given")
+	c.Flags().BoolVar(&f.quiesce, "quiesce", false, "have the guest of a running VM flush its files before its disks are frozen")
+}
+
+// addMoving adds what a migration does with its VM.
+func (f *vsphereFlags) addMoving(c *cobra.Command) {
+	c.Flags().BoolVar(&f.powerOff, "power-off", false, "power the VM off if its guest does not shut down; else the migration ends there")
+	c.Flags().DurationVar(&f.shutdown, "shutdown-wait", 10*time.Minute, "how long its guest may take to shut down")
+	c.Flags().StringVar(&f.note, "mark-note", "", "line for the annotation of a VM whose migration was proved; {name}, {migration} and {date} are filled in")
+	c.Flags().StringVar(&f.rename, "mark-name", "", "name that it gets, such as {name}-migrated")
+	c.Flags().StringVar(&f.folder, "mark-folder", "", "folder that it is moved to, such as /DC0/vm/Migrated")
+	c.Flags().StringVar(&f.tag, "mark-tag", "", "tag that it gets, as CATEGORY/NAME; made if there is none")
+	c.Flags().BoolVar(&f.disconnect, "mark-disconnect", false, "its network cards do not connect when it is powered on again")
+}
+
+func transportNames() (names []string) {
+	for _, t := range transport.Transports() {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// server is the one that a text names, with the flags' credentials.
+func (f *vsphereFlags) server(a *app, host, user string) (vmware.Config, error) {
+	c := vmware.Config{Server: host, User: user, Thumbprint: f.thumbprint, CA: f.ca, Proxy: f.proxy, Resolve: map[string]string{}}
+	if c.User == "" {
+		c.User = f.user
+	}
+	if c.User == "" {
+		return c, fmt.Errorf("%w: --user is missing: who logs in at %s?", errUsage, host)
+	}
+	for _, text := range f.resolve {
+		name, address, ok := strings.Cut(text, "=")
+		if !ok || name == "" || address == "" {
+			return c, fmt.Errorf("%w: --resolve %s: want NAME=ADDRESS", errUsage, text)
+		}
+		c.Resolve[name] = address
+	}
+	password, err := f.readPassword(a, c.User+" at "+host)
+	c.Password = password
+	return c, err
+}
+
+// maxPassword is how long a password may be, in bytes.
+const maxPassword = 4096
+
+func (f *vsphereFlags) readPassword(a *app, who string) (vmware.Secret, error) {
+	if f.password == "" {
+		secret, err := a.ask(who)
+		return vmware.Secret(secret), err
+	}
+	data, err := os.ReadFile(f.password)
+	if err != nil {
+		return "", fmt.Errorf("%w: --password-file: %w", source.ErrBadInput, err)
+	}
+	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
+	if len(data) == 0 || len(data) > maxPassword || bytes.ContainsAny(data, "\r\n") {
+		return "", fmt.Errorf("%w: --password-file: %s is not one line with a password", source.ErrBadInput, f.password)
+	}
+	return vmware.Secret(data), nil
+}
+
+// origin is the VM that a source names. Live leaves it running.
+func (f *vsphereFlags) origin(a *app, text, folder string, live bool) (*vsphere.Origin, error) {
+	c, err := f.config(a, text)
+	if err != nil {
+		return nil, err
+	}
+	c.Live, c.Folder = live, folder
+	return vsphere.New(c)
+}
+
+func (f *vsphereFlags) config(a *app, text string) (c vsphere.Config, err error) {
+	host, user, vm, err := vsphere.Parse(text)
+	if err != nil {
+		return c, err
+	}
+	c = vsphere.Config{VM: vm, Quiesce: f.quiesce, Transports: f.transports, VDDK: f.vddk, Own: f.own, Log: a.log(),
+		Power: vmware.PowerPolicy{Wait: f.shutdown, Force: f.powerOff},
+		Marks: vmware.Marks{Note: f.note, Rename: f.rename, Folder: f.folder, DisconnectNICs: f.disconnect},
+		Tell:  func(text string) { fmt.Fprintln(a.stderr, "  "+pipeline.Line(text)) }}
+	if c.Marks.Tag, err = f.markTag(); err != nil {
+		return c, err
+	}
+	c.Marks.CreateTag = f.tag != ""
+	if f.sshUser != "" {
+		c.SSH = &transport.SSH{User: f.sshUser, Key: f.sshKey, HostKeys: f.sshHost}
+	}
+	c.Server, err = f.server(a, host, user)
+	return c, err
+}
+
+func (f *vsphereFlags) markTag() (vmware.Tag, error) {
+	if f.tag == "" {
+		return vmware.Tag{}, nil
+	}
+	category, name, ok := strings.Cut(f.tag, "/")
+	if !ok || category == "" || name == "" {
+		return vmware.Tag{}, fmt.Errorf("%w: --mark-tag %s: want CATEGORY/NAME", errUsage, f.tag)
+	}
+	return vmware.Tag{Category: category, Name: name}, nil
+}
+
+// connected logs in at a server, for what only asks.
+func (f *vsphereFlags) connected(ctx context.Context, a *app, text string) (*vmware.Session, error) {
+	host, user, err := vsphere.ParseServer(text)
+	if err != nil {
+		return nil, err
+	}
+	c, err := f.server(a, host, user)
+	if err != nil {
+		return nil, err
+	}
+	s, err := vmware.Connect(ctx, c)
+	return s, vsphere.Asked(err)
+}

@@ -1,0 +1,200 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/vmware"
+	"hyper2kvm/vmware/transport"
+)
+
+// carried is how one disk is read.
+type carried struct {
+	size int64
+	read atomic.Int64
+	mu   sync.Mutex
+	by   string
+	not  []string
+}
+
+// heard takes note of what a carrier tells.
+func (c *carried) heard(e transport.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.Used {
+		c.not = append(c.not, fmt.Sprintf("%s: %v", e.Transport, e.Reason))
+		return
+	}
+	c.by = e.Transport
+}
+
+// Carried implements pipeline.Origin.
+func (o *Origin) Carried() (list []pipeline.Carried) {
+	for i, c := range o.carried {
+		c.mu.Lock()
+		list = append(list, pipeline.Carried{Disk: i, By: c.by, Not: slices.Clone(c.not), Read: c.read.Load(), Size: c.size})
+		c.mu.Unlock()
+	}
+	return list
+}
+
+// metered counts the bytes that are asked for.
+type metered struct {
+	disk.Remote
+	read *atomic.Int64
+}
+
+// Read implements disk.Remote.
+func (m metered) Read(ctx context.Context, p []byte, off int64) error {
+	m.read.Add(int64(len(p)))
+	return m.Remote.Read(ctx, p, off)
+}
+
+// Open implements pipeline.Origin.
+func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.Source, ids []pipeline.Identity, err error) {
+	if err := o.connect(ctx); err != nil {
+		return nil, nil, err
+	}
+	if o.vm.Ref == "" { // another process fetched it
+		if o.vm, err = o.session.One(ctx, o.ledger.kept.VM); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+		}
+	}
+	if len(o.vm.Disks) != len(m.Disks) {
+		return nil, nil, fmt.Errorf("%w: %s had %d disks and has %d", pipeline.ErrSourceChanged, o.vm.Name, len(m.Disks), len(o.vm.Disks))
+	}
+	if err := o.findOwn(ctx); err != nil {
+		return nil, nil, err
+	}
+	o.carried = nil
+	o.guard.stop()
+	o.guard = watch(func(ctx context.Context) error { return o.Same(ctx, nil) })
+	for i, d := range o.vm.Disks {
+		r, err := o.open(ctx, d)
+		if err != nil {
+			return sources, nil, fmt.Errorf("%s of %s: %w", d.Label, o.vm.Name, err)
+		}
+		sources = append(sources, disk.FromRemote(r))
+		ids = append(ids, pipeline.Identity{Path: m.Disks[i].Path, Size: d.Size})
+	}
+	return sources, ids, nil
+}
+
+// findOwn finds the VM that this program runs in, if it runs in one of this server's.
+func (o *Origin) findOwn(ctx context.Context) error {
+	if o.Own != "" {
+		own, err := o.session.One(ctx, o.Own)
+		o.own = own.Ref
+		return Asked(err)
+	}
+	own, err := o.session.OwnVM(ctx)
+	if err != nil {
+		o.Log.Info("no disk can be attached to the VM that this program runs in", "err", err)
+	}
+	o.own = own
+	return nil
+}
+
+// open opens one disk by the first transport that can.
+func (o *Origin) open(ctx context.Context, d vmware.Disk) (disk.Remote, error) {
+	c := &carried{size: d.Size}
+	o.carried = append(o.carried, c)
+	r, err := transport.Open(ctx, o.transports(), o.access(), o.disk(d), func(e transport.Event) {
+		c.heard(e)
+		o.Log.Info("transport", "disk", d.Label, "vm", o.vm.Name, "transport", e.Transport, "used", e.Used, "err", e.Reason)
+		if e.Used {
+			o.Tell(fmt.Sprintf("read %s by %s", d.Label, e.Transport))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return guarded{metered{r, &c.read}, o.guard}, nil
+}
+
+// transports are those that may be used, in their order. What only looks at a VM reads
+// a few blocks, for which NFC would send whole disks.
+func (o *Origin) transports() (list []transport.Transport) {
+	if len(o.Transports) == 0 {
+		return slices.DeleteFunc(transport.Transports(), func(t transport.Transport) bool { return o.Live && t.Name == "nfc" })
+	}
+	for _, name := range o.Transports {
+		for _, t := range transport.Transports() {
+			if t.Name == name {
+				list = append(list, t)
+			}
+		}
+	}
+	return list
+}
+
+// access is how transports reach the server.
+func (o *Origin) access() transport.Access {
+	return transport.Access{Server: o.session.URL(), Thumbprint: o.session.Thumbprint(), HTTP: o.session.HTTPClient(),
+		Cookie: o.session.Cookie, Login: o.session.Login, VDDK: o.VDDK, SSH: o.SSH}
+}
+
+// disk is what transports are told of a disk.
+func (o *Origin) disk(d vmware.Disk) transport.Disk {
+	k := o.ledger.kept
+	t := transport.Disk{VM: o.vm.Ref, Snapshot: k.Snapshot, Key: d.Key, Files: k.Where.Disks[d.Key], Datacenter: o.vm.Datacenter,
+		Host: o.session.Address(o.vm.Host), UUID: d.UUID, Size: d.Size, Folder: filepath.Join(o.Folder, "work"),
+		Export: func(ctx context.Context) (transport.Export, error) { return o.export(ctx, d.Key) }}
+	if o.vm.CBT {
+		t.Allocated = o.session.Allocated(o.vm.Ref, k.Snapshot, d.Key, d.Size).Extents
+	}
+	if o.own != "" {
+		t.Attach = func(ctx context.Context) (transport.Attached, error) { return o.attach(ctx, o.own, d.Key) }
+	}
+	return t
+}
+
+// export has the server send a disk.
+func (o *Origin) export(ctx context.Context, key int32) (transport.Export, error) {
+	e, err := o.hand.Export(ctx, o.vm.Ref, o.ledger.kept.Snapshot, key)
+	if err != nil {
+		return transport.Export{}, err
+	}
+	client, err := o.session.ClientFor(e.URL.Host, e.Thumbprint)
+	if err != nil {
+		return transport.Export{}, errors.Join(err, e.Close(context.WithoutCancel(ctx), false))
+	}
+	return transport.Export{URL: e.URL, Client: client, Progress: e.Progress, Close: e.Close}, nil
+}
+
+// attach makes a disk one of the VM that this program runs in. A VM that is off gets a
+// snapshot for it, on which nothing is written.
+func (o *Origin) attach(ctx context.Context, own string, key int32) (transport.Attached, error) {
+	snapshot, err := o.frozen(ctx)
+	if err != nil {
+		return transport.Attached{}, err
+	}
+	a, err := o.hand.Attach(ctx, own, o.vm.Ref, snapshot, key)
+	if err != nil {
+		return transport.Attached{}, err
+	}
+	o.Tell(a.Warning)
+	return transport.Attached{Serial: strings.ToLower(strings.ReplaceAll(a.UUID, "-", "")),
+		Detach: func(ctx context.Context) error { return o.hand.Detach(ctx, a) }}, nil
+}
+
+// frozen is a snapshot of ours of the disks that are read.
+func (o *Origin) frozen(ctx context.Context) (string, error) {
+	if o.ledger.kept.Snapshot != "" {
+		return o.ledger.kept.Snapshot, nil
+	}
+	taken, err := o.hand.Snapshot(ctx, o.vm.Ref, vmware.SnapshotPolicy{Label: "off"})
+	if err != nil {
+		return "", err
+	}
+	return taken.Snapshot, o.ledger.keep(func(k *kept) { k.Frozen = taken.Snapshot })
+}

@@ -1,0 +1,293 @@
+// Package vsphere brings guests from vSphere: it joins the control plane, which brings
+// a VM to rest and takes back what it changed, with the transports, which read its
+// disks.
+//
+// Cold: the VM is shut down, and stays so if its migration succeeds. Live: it runs on,
+// and its disks are read as they were in a snapshot of our own.
+package vsphere
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+
+	"hyper2kvm/fixers/fixer"
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/source"
+	"hyper2kvm/vmware"
+	"hyper2kvm/vmware/transport"
+)
+
+// Scheme is that of a source that is a VM: vsphere://vcenter.example.com/DC0/vm/web01.
+const Scheme = "vsphere"
+
+// Config says which VM is brought, and how.
+type Config struct {
+	Server vmware.Config
+	VM     string // as vmware.Session.One takes it
+	// Live leaves the VM running: for what only looks at it, and for rehearsals.
+	Live    bool
+	Quiesce bool // a live VM flushes its files first, if it can
+	Power   vmware.PowerPolicy
+	Marks   vmware.Marks // of a VM whose migration was proved
+	// Transports are names of those that may be used, in the order in which they are
+	// tried; the usual ones if empty.
+	Transports []string
+	VDDK       string // folder of VMware's library; "" if there is none
+	SSH        *transport.SSH
+	Own        string // the VM that this program runs in, as VM; found out if empty
+	Folder     string // of the migration
+	// ID tells what is made in vSphere from others'; made up if empty.
+	ID   string
+	Log  *slog.Logger
+	Tell func(text string) // of what takes long; may be nil
+}
+
+// Parse takes a source apart: the server with its user, and the VM.
+func Parse(text string) (server, user, vm string, err error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != Scheme || u.Host == "" || strings.Trim(u.Path, "/") == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", "", "", fmt.Errorf("%w: %q: want vsphere://SERVER/VM, with the VM's inventory path, name, UUID or MoRef; a ?, # or %% in it is written as %%3F, %%23, %%25", source.ErrBadInput, text)
+	}
+	if _, has := u.User.Password(); has {
+		return "", "", "", errPassword
+	}
+	vm = strings.Trim(u.Path, "/")
+	if strings.Contains(vm, "/") { // an inventory path
+		vm = "/" + vm
+	}
+	return u.Host, u.User.Username(), vm, nil
+}
+
+// Is tells whether a source is a VM in vSphere.
+func Is(text string) bool { return strings.HasPrefix(text, Scheme+"://") }
+
+// Origin is a VM that guests are brought from. It implements pipeline.Origin.
+type Origin struct {
+	Config
+	ledger  *ledger
+	session *vmware.Session
+	hand    *vmware.Hand
+	vm      vmware.VM
+	around  vmware.Around
+	own     string // MoRef; "" if this program runs in no VM of the server's
+	carried []*carried
+	guard   *guard // while disks are open; nil if none ever were
+}
+
+// New prepares to bring a VM. Nothing is asked of the server yet.
+func New(c Config) (*Origin, error) {
+	if c.Tell == nil {
+		c.Tell = func(string) {}
+	}
+	for _, name := range c.Transports {
+		if !slices.ContainsFunc(transport.Transports(), func(t transport.Transport) bool { return t.Name == name }) {
+			return nil, fmt.Errorf("%w: there is no transport %q", source.ErrBadInput, name)
+		}
+	}
+	return &Origin{Config: c}, nil
+}
+
+// connect logs in, and takes up what an earlier process noted.
+func (o *Origin) connect(ctx context.Context) (err error) {
+	if o.session != nil {
+		return nil
+	}
+	if o.ledger, err = openLedger(o.Folder, o.ID); err != nil {
+		return err
+	}
+	if o.session, err = vmware.Connect(ctx, o.Server); err != nil {
+		return Asked(err)
+	}
+	o.hand = &vmware.Hand{Session: o.session, Migration: o.ledger.kept.ID, Ledger: o.ledger, Log: o.Log}
+	return nil
+}
+
+// Fetch implements pipeline.Origin. What forbids the migration is known before anything
+// is changed.
+func (o *Origin) Fetch(ctx context.Context) (machine.Machine, error) {
+	if err := o.connect(ctx); err != nil {
+		return machine.Machine{}, err
+	}
+	vm, err := o.session.One(ctx, cmp.Or(o.ledger.kept.VM, o.VM))
+	if err != nil {
+		return machine.Machine{}, Asked(err)
+	}
+	o.vm = vm
+	if o.around, err = o.session.Around(ctx); err != nil {
+		return machine.Machine{}, err
+	}
+	if err := blocked(o.Concerns()); err != nil {
+		return machine.Machine{}, err
+	}
+	if err := o.ledger.keep(func(k *kept) { k.VM, k.Name, k.Server = vm.Ref, vm.Name, o.Server.Server }); err != nil {
+		return machine.Machine{}, err
+	}
+	if err := o.rest(ctx); err != nil {
+		return machine.Machine{}, Asked(err)
+	}
+	return o.record()
+}
+
+// blocked is pipeline.ErrBlocked if a concern forbids it.
+func blocked(list []fixer.Concern) error {
+	var texts []string
+	for _, c := range list {
+		if c.Level == fixer.Blocker {
+			texts = append(texts, fmt.Sprintf("%s: %s (%s)", c.Code, c.Text, c.Try))
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w before anything was changed: %s", pipeline.ErrBlocked, strings.Join(texts, "; "))
+}
+
+// rest brings the VM's disks to rest: by a snapshot, or by shutting it down. Where they
+// are then is kept.
+func (o *Origin) rest(ctx context.Context) error {
+	snapshot := ""
+	if o.Live {
+		o.Tell("freeze the disks of " + o.vm.Name + " by a snapshot")
+		taken, err := o.hand.Snapshot(ctx, o.vm.Ref, vmware.SnapshotPolicy{Label: "live", Quiesce: o.Quiesce})
+		if err != nil {
+			return err
+		}
+		snapshot = taken.Snapshot
+		if taken.Why != "" {
+			o.Tell("the guest was not quiesced: " + taken.Why)
+		}
+	} else {
+		o.Tell("shut " + o.vm.Name + " down")
+		if err := o.hand.Shutdown(ctx, o.vm.Ref, o.Power); err != nil {
+			return err
+		}
+	}
+	where, err := o.session.Where(ctx, o.vm.Ref, snapshot)
+	if err != nil {
+		return err
+	}
+	return o.ledger.keep(func(k *kept) { k.Live, k.Snapshot, k.Where = o.Live, snapshot, where })
+}
+
+// record is the VM's hardware. Its disks are where they are at rest.
+func (o *Origin) record() (machine.Machine, error) {
+	m := o.vm.Machine()
+	m.Source = o.name()
+	for i, d := range o.vm.Disks {
+		files := o.ledger.kept.Where.Disks[d.Key]
+		if len(files) == 0 {
+			return m, fmt.Errorf("%w: %s of %s has no files that can be read", source.ErrBadInput, d.Label, o.vm.Name)
+		}
+		m.Disks[i].Path, m.Disks[i].Parents = files[0], files[1:]
+		m.Disks[i].Serial = machine.Serial(m.Name, i)
+	}
+	if len(m.Disks) == 0 {
+		return m, fmt.Errorf("%w: %s has no disk", source.ErrBadInput, o.vm.Name)
+	}
+	return m, nil
+}
+
+func (o *Origin) name() string {
+	return (&url.URL{Scheme: Scheme, Host: o.Server.Server, Path: o.vm.Path}).String()
+}
+
+// Same implements pipeline.Origin.
+func (o *Origin) Same(ctx context.Context, _ []pipeline.Identity) error {
+	if err := o.connect(ctx); err != nil {
+		return err
+	}
+	k := o.ledger.kept
+	if !k.Live {
+		if err := o.session.StillOff(ctx, k.VM); err != nil {
+			return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+		}
+	}
+	snapshot := k.Snapshot
+	if k.Frozen != "" { // the VM stands on a snapshot of ours since
+		snapshot = k.Frozen
+	}
+	if err := o.session.Unmoved(ctx, k.VM, snapshot, k.Where, false); err != nil {
+		return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+	}
+	return nil
+}
+
+// Concerns implements pipeline.Origin.
+func (o *Origin) Concerns() (list []fixer.Concern) {
+	for _, c := range vmware.Concerns(o.vm, o.around) {
+		list = append(list, fixer.Concern{Level: fixer.Level(c.Level), Code: c.Code, Text: c.Text, Try: c.Try})
+	}
+	return list
+}
+
+// Release implements pipeline.Origin: a proved migration's VM is marked, one that is to
+// be gone on with stays off, and any other is as it was found.
+func (o *Origin) Release(ctx context.Context, end pipeline.End) (changes bool, err error) {
+	o.guard.stop()
+	if o.ledger == nil || len(o.ledger.open()) == 0 && !end.Proved {
+		return false, o.close(ctx)
+	}
+	if err := o.connect(ctx); err != nil {
+		return false, o.left(err)
+	}
+	defer func() { err = errors.Join(err, o.close(ctx)) }()
+	switch {
+	case o.Live:
+		return !end.Finished, o.left(o.hand.Restore(ctx))
+	case end.Finished && end.Converted:
+		return false, errors.Join(o.left(o.hand.Finish(ctx)), o.mark(ctx, end))
+	case end.Interrupted:
+		o.Log.Info("the source stays off until the migration is gone on with or given up", "vm", o.ledger.kept.Name)
+		return false, nil
+	}
+	return true, o.left(o.hand.Restore(ctx))
+}
+
+// mark marks a VM that nobody needs any more.
+func (o *Origin) mark(ctx context.Context, end pipeline.End) error {
+	if !end.Proved || o.Marks == (vmware.Marks{}) {
+		return nil
+	}
+	return o.hand.Mark(ctx, o.ledger.kept.VM, o.Marks)
+}
+
+// left says what to do about what could not be taken back.
+func (o *Origin) left(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s is not as it was found: %w; mend that, and run hyper2kvm vsphere restore %s", o.ledger.kept.Name, err, o.Folder)
+}
+
+func (o *Origin) close(ctx context.Context) error {
+	o.guard.stop()
+	if o.session == nil {
+		return nil
+	}
+	err := o.session.Close(ctx)
+	o.session = nil
+	return err
+}
+
+// Restore takes back everything that the migration in a folder changed in vSphere and
+// that was not taken back. Its VM runs again if it ran.
+func Restore(ctx context.Context, c Config) (names []string, err error) {
+	o, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.connect(ctx); err != nil {
+		return nil, err
+	}
+	for _, t := range o.ledger.open() {
+		names = append(names, fmt.Sprintf("%s of %s", t.Kind, t.Name))
+	}
+	return names, errors.Join(o.hand.Restore(ctx), o.close(ctx))
+}
