@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/vmware"
+	"hyper2kvm/vmware/vmwaretest"
+)
+
+// vcenterLab is a server, and a command line that may use it.
+type vcenterLab struct {
+	*vmwaretest.Server
+	password string // a file
+}
+
+func newVCenterLab(t *testing.T) *vcenterLab {
+	t.Helper()
+	l := &vcenterLab{vmwaretest.Start(t, vmwaretest.Options{}), filepath.Join(t.TempDir(), "password")}
+	if err := os.WriteFile(l.password, []byte(l.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// told runs a command with what reaches the server.
+func (l *vcenterLab) told(t *testing.T, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	args = append(args, "--user", l.User, "--password-file", l.password, "--thumbprint", l.ThumbprintSHA256)
+	return told(t, want, args...)
+}
+
+func told(t *testing.T, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, words bytes.Buffer
+	if got := run(t.Context(), args, &out, &words); got != want {
+		t.Fatalf("hyper2kvm %s ends with %d, want %d:\n%s%s", strings.Join(args, " "), got, want, out.String(), words.String())
+	}
+	return out.String(), words.String()
+}
+
+func TestVMsAreListedWithWhatStandsAgainstThem(t *testing.T) {
+	l := newVCenterLab(t)
+	l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 30}}})
+	l.AddVM(t, vmwaretest.VM{Name: "db01", Disks: []vmwaretest.Disk{{Size: 1 << 30, Sharing: "sharingMultiWriter"}}})
+	out, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host)
+	if !strings.Contains(out, "/web01 ") || !strings.Contains(out, "blocker vsphere/") || strings.Count(out, "\n") != 3 {
+		t.Errorf("listed are\n%s", out)
+	}
+	out, _ = l.told(t, 0, "vsphere", "vms", l.URL.Host, "web*", "--output", "json")
+	var rows []vmware.Row
+	if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) != 1 || rows[0].Name != "web01" {
+		t.Errorf("as JSON: %v\n%s", err, out)
+	}
+	if out, _ = l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "csv"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "db01") {
+		t.Errorf("as CSV:\n%s", out)
+	}
+	if _, words := l.told(t, exitUsage, "vsphere", "vms", l.URL.Host, "--output", "yaml"); !strings.Contains(words, "text, json or csv") {
+		t.Error(words)
+	}
+}
+
+func TestAServerIsChecked(t *testing.T) {
+	l := newVCenterLab(t)
+	l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 30}}})
+	out, _ := l.told(t, 0, "vsphere", "check", l.URL.Host, "web01")
+	for _, want := range []string{"ok      vsphere/server: ", "vsphere/vddk: VMware's VDDK is not given", "vsphere/own-vm"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	if _, words := l.told(t, exitBadInput, "vsphere", "check", l.URL.Host, "nobody"); !strings.Contains(words, "there is no such VM") {
+		t.Error(words)
+	}
+	l.Password = "wrong"
+	if err := os.WriteFile(l.password, []byte("wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := l.told(t, exitBlocked, "vsphere", "check", l.URL.Host); !strings.Contains(out, "blocker vsphere/login") || strings.Contains(out, "wrong\"") {
+		t.Errorf("with a wrong password:\n%s", out)
+	}
+}
+
+func TestAServerTellsItsThumbprintAndUsersTheirRole(t *testing.T) {
+	l := newVCenterLab(t)
+	if out, _ := told(t, 0, "vsphere", "thumbprint", l.URL.Host); !strings.Contains(out, "SHA-256 "+l.ThumbprintSHA256+"\n") {
+		t.Errorf("it tells\n%s, want %s", out, l.ThumbprintSHA256)
+	}
+	if out, _ := told(t, 0, "vsphere", "role", "--form", "govc"); !strings.Contains(out, "VirtualMachine.State.CreateSnapshot") {
+		t.Errorf("the role is\n%s", out)
+	}
+	if _, words := told(t, exitUsage, "vsphere", "role", "--for", "fun"); !strings.Contains(words, "want ") {
+		t.Error(words)
+	}
+}
+
+func TestWhatMigratingTakesIsSummedUp(t *testing.T) {
+	l := newVCenterLab(t)
+	l.AddVM(t, vmwaretest.VM{Name: "web01", Folder: "Prod", Disks: []vmwaretest.Disk{{Size: 1 << 30}}})
+	l.AddVM(t, vmwaretest.VM{Name: "web02", Folder: "Prod", Disks: []vmwaretest.Disk{{Size: 3 << 30}}})
+	out, _ := l.told(t, 0, "vsphere", "assess", l.URL.Host, "--wave", "folder", "--output", "json")
+	var a vmware.Assessment
+	if err := json.Unmarshal([]byte(out), &a); err != nil || a.Total.VMs != 2 || a.Total.Size != 4<<30 || a.Waves["/DC0/vm/Prod"].VMs != 2 {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	if out, _ = l.told(t, 0, "vsphere", "assess", l.URL.Host); !strings.Contains(out, "total ") {
+		t.Errorf("for people:\n%s", out)
+	}
+	told(t, exitUsage, "vsphere", "assess")
+}
+
+func TestAPasswordIsNoArgument(t *testing.T) {
+	_, words := told(t, exitBadInput, "inspect", "vsphere://root:hunter2@esx1/web01")
+	if !strings.Contains(words, "--password-file") || strings.Contains(words, "hunter2") {
+		t.Error(words)
+	}
+	_, words = told(t, exitUsage, "inspect", "vsphere://esx1/web01")
+	if !strings.Contains(words, "--user") {
+		t.Error(words)
+	}
+}
+
+// TestAVMIsMigratedFromItsServer: TEST is left out, since a machine takes minutes here.
+func TestAVMIsMigratedFromItsServer(t *testing.T) {
+	if os.Getenv("NEED_TOOLS") == "" {
+		t.Skip("mounts disks as root: set NEED_TOOLS=1")
+	}
+	l := newVCenterLab(t)
+	raw := filepath.Join(t.TempDir(), "small.raw")
+	if err := guesttest.Small(t.Context(), raw, guesttest.SmallFstab); err != nil {
+		t.Fatal(err)
+	}
+	vm := l.AddVM(t, vmwaretest.VM{Name: "web01.example.com", On: true, Disks: []vmwaretest.Disk{{Raw: raw}}})
+	source, to := "vsphere://"+l.URL.Host+"/web01.example.com", t.TempDir()
+	if out, _ := l.told(t, 0, "plan", source); !strings.Contains(out, "linux/fstab-names") {
+		t.Errorf("the plan is\n%s", out)
+	}
+	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old")
+	folder := filepath.Join(to, "web01.example.com")
+	xml, err := os.ReadFile(filepath.Join(folder, "web01.example.com.xml"))
+	if err != nil || !strings.Contains(string(xml), "2097152") {
+		t.Errorf("%v: the domain is\n%s\n%s", err, xml, words)
+	}
+	if state, name := l.state(t, vm); state != types.VirtualMachinePowerStatePoweredOff || name != "web01.example.com" {
+		t.Errorf("it is %s and called %q: nothing was proved", state, name)
+	}
+	if strings.Contains(words, l.Password) {
+		t.Errorf("the password is told:\n%s", words)
+	}
+	if out, _ := l.told(t, 0, "vsphere", "restore", folder); out != "as before: power of web01.example.com\n" {
+		t.Errorf("taken back is %q", out)
+	}
+	if state, _ := l.state(t, vm); state != types.VirtualMachinePowerStatePoweredOn {
+		t.Errorf("it is %s", state)
+	}
+	if left := l.Leaks(); len(left) > 0 {
+		t.Errorf("left is %q", left)
+	}
+}
+
+func (l *vcenterLab) state(t *testing.T, vm vmwaretest.VM) (types.VirtualMachinePowerState, string) {
+	t.Helper()
+	var v mo.VirtualMachine
+	if err := object.NewVirtualMachine(l.Client, vm.Ref).Properties(t.Context(), vm.Ref, []string{"name", "runtime.powerState"}, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v.Runtime.PowerState, v.Name
+}
