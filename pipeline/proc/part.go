@@ -19,7 +19,7 @@ const itself = "/proc/self/exe"
 func (s Service) command(said *tail) (*exec.Cmd, error) {
 	path := itself
 	if !s.Part {
-		found, err := Look(s.Name)
+		found, err := s.path()
 		if err != nil {
 			return nil, err
 		}

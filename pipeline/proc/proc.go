@@ -31,6 +31,7 @@ const stderrTail = 4 << 10
 // Command is one run of a program. The zero values of all but Name are useful.
 type Command struct {
 	Name   string    // a program's name in Programs
+	Path   string    // where an operator has it; looked up by its name if empty
 	Args   []string  // without the name; logged, so never a secret
 	Env    []string  // added to the agent's environment; never a secret
 	Dir    string    // working directory
@@ -69,7 +70,7 @@ func Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 // Run runs the command to its end and returns its standard output, unless
 // Stdout takes it. When ctx ends first, the error is the context's cause.
 func (c Command) Run(ctx context.Context) ([]byte, error) {
-	path, err := Look(c.Name)
+	path, err := c.path()
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +110,14 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
 	}
 	return nil, c.failure(err, said)
+}
+
+// path is the program's file.
+func (c Command) path() (string, error) {
+	if c.Path != "" {
+		return c.Path, nil
+	}
+	return Look(c.Name)
 }
 
 // attributes tie a program to the agent's life, and keep a terminal's Ctrl-C

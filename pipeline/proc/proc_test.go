@@ -203,7 +203,7 @@ func TestAProgramIsFoundOutsideOfPATH(t *testing.T) {
 func TestEveryProgramIsInTheTableOnceWithItsPackage(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range Programs {
-		if p.Name == "" || (p.Package == "" && !p.Bench) || p.Usage == "" || seen[p.Name] {
+		if p.Name == "" || (p.Package == "" && !p.Bench && !p.Hook) || p.Usage == "" || seen[p.Name] {
 			t.Errorf("%+v is incomplete or there twice", p)
 		}
 		seen[p.Name] = true
@@ -218,5 +218,19 @@ func TestALogOfTheContextToldOfEveryRun(t *testing.T) {
 	}
 	if got := said.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=DEBUG msg="program ran" argv="[bash -c exit 1]" took=`) {
 		t.Errorf("the log says %q", got)
+	}
+}
+
+func TestAProgramRunsFromWhereAnOperatorHasIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mine")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho mine\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := Command{Name: "govc", Path: path}.Run(t.Context())
+	if err != nil || string(out) != "mine\n" {
+		t.Errorf("Run = %q, %v", out, err)
+	}
+	if _, err := Look("ovftool"); err != nil && (!errors.Is(err, ErrMissing) || strings.Contains(err.Error(), "package")) {
+		t.Errorf("Look = %v, and no package has it", err)
 	}
 }

@@ -19,6 +19,7 @@ type Program struct {
 	Least   string // oldest version that will do; empty: any
 	Build   bool   // only needed to build test guests, not to migrate
 	Bench   bool   // only needed to measure, and installed for that alone
+	Hook    bool   // no package ships it, and nothing needs it: an operator may have it
 }
 
 // oldestQEMU is the oldest that is tested, and the first with the stream network
@@ -74,6 +75,8 @@ var Programs = []Program{
 	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "build: virt-v2v copies with it; disk/nbd: what the client is measured beside", Bench: true},
 	{Name: "xorrisofs", Package: "xorriso", Usage: "agent/library: tests make images of CDs", Build: true},
 	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},
+	{Name: "govc", Usage: "vmware/transport: is told of, if it is there", Hook: true},
+	{Name: "ovftool", Usage: "vmware/transport: is told of, if it is there", Hook: true},
 	{Name: "unshare", Package: "util-linux", Usage: "testers/guests: mounts that end with who made them", Build: true},
 }
 
@@ -97,7 +100,10 @@ func Look(name string) (string, error) {
 			return path, nil
 		}
 	}
-	if Programs[i].Package == "" {
+	switch {
+	case Programs[i].Hook:
+		return "", fmt.Errorf("%s: %w: it is not in PATH", name, ErrMissing)
+	case Programs[i].Package == "":
 		return "", fmt.Errorf("%s: %w: run make build, and put its folder into PATH", name, ErrMissing)
 	}
 	return "", fmt.Errorf("%s: %w: install the package %s", name, ErrMissing, Programs[i].Package)

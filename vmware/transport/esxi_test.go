@@ -1,7 +1,9 @@
 package transport
 
 import (
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
@@ -89,6 +91,21 @@ func newESXi(t testing.TB) *esxi {
 func (e *esxi) access(t testing.TB) *SSH {
 	t.Helper()
 	return &SSH{User: "root", Port: e.address.Port, Password: func() string { return password }, HostKeys: e.known(t, e.key.PublicKey())}
+}
+
+// second gives the host another key, which clients like better, and tells the first.
+func (e *esxi) second(t testing.TB) ssh.PublicKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.change(func(c *ssh.ServerConfig) { c.AddHostKey(signer) })
+	return e.key.PublicKey()
 }
 
 // known is a file that says that a key is the host's.

@@ -66,6 +66,9 @@ func TestLogInsOverSSH(t *testing.T) {
 			})
 			s.Key = keyFile(t, key, "")
 		}, ""},
+		"a key that is not the host's first": {func(e *esxi, s *SSH) {
+			s.HostKeys = e.known(t, e.second(t))
+		}, ""},
 		"questions": {func(e *esxi, s *SSH) {
 			e.change(func(c *ssh.ServerConfig) {
 				c.PasswordCallback = nil
