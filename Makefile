@@ -27,7 +27,9 @@ GENERATED := $(wildcard agent/api/config.yaml agent/api/*/config.yaml)
 # What stands on a package that has another form without C.
 NOCGO_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./... | grep -E 'fixers/guest/libguestfs|testers/libvirt' | cut -d' ' -f1
 
-STAGES := fmt-check generate-check vet staticcheck test-unit test-nocgo test-race test-vms
+# test-unit is not among them: test-race runs the same tests of all packages that it can,
+# and test-vms those of the others.
+STAGES := fmt-check generate-check vet staticcheck test-nocgo test-race test-vms
 
 .PHONY: help setup build migrate guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
 

@@ -9,8 +9,9 @@ import (
 	"hyper2kvm/pipeline"
 )
 
-// The sample guest, given over to systemd-networkd with DHCP by an approved
-// plan: its lease is proved from outside, in a rehearsal that copies nothing.
+// The sample guest, a VM in vSphere that runs on, given over to systemd-networkd with
+// DHCP by an approved plan: its lease is proved from outside, in a rehearsal that copies
+// nothing, and reads but the blocks that are touched.
 func TestAGuestOnDHCPIsProvedByARehearsal(t *testing.T) {
 	g := guestUnderTest(t)
 	planned, err := run(t, filepath.Join(t.TempDir(), "plan"), pipeline.Options{Source: g.VMX, Until: "plan"})
@@ -20,9 +21,17 @@ func TestAGuestOnDHCPIsProvedByARehearsal(t *testing.T) {
 	approved := *planned.Plan
 	approved.Changes = slices.Concat(approved.Changes, overToDHCP(t, g.VMDK))
 	folder := filepath.Join(t.TempDir(), "dhcp")
-	r, err := run(t, folder, pipeline.Options{Source: g.VMX, Plan: &approved, Skip: map[string]string{"convert": "this is a rehearsal"}})
+	s, vm := inVSphere(t, g)
+	r, err := runFrom(t, folder, pipeline.Options{Source: "vsphere://vc/" + g.Name, Plan: &approved, Skip: map[string]string{"convert": "this is a rehearsal"}}, origin(t, s, vm, folder, true))
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Logf("read: %+v", r.Carried)
+	if c := r.Carried[0]; c.By != "https" || c.Read == 0 || c.Read > c.Size/2 {
+		t.Errorf("the disk came as %+v", c)
+	}
+	if list, left := namesOf(t, s), s.Leaks(); list != g.Name+" on" || len(left) > 0 {
+		t.Errorf("the server has %s, and left there is %q", list, left)
 	}
 	if n := r.Expect.NICs; len(n) != 1 || !n[0].DHCP || len(n[0].Static) > 0 {
 		t.Errorf("the proof asked for %+v", n)

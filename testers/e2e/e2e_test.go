@@ -55,15 +55,28 @@ func run(t *testing.T, folder string, o pipeline.Options) (*pipeline.Run, error)
 // runWith has the keys of what is encrypted.
 func runWith(t *testing.T, folder string, o pipeline.Options, keys *guest.Keyring) (*pipeline.Run, error) {
 	t.Helper()
+	return runAs(t, o, pipeline.Config{Folder: folder, Keys: keys})
+}
+
+// runFrom has a guest that comes from elsewhere.
+func runFrom(t *testing.T, folder string, o pipeline.Options, from pipeline.Origin) (*pipeline.Run, error) {
+	t.Helper()
+	return runAs(t, o, pipeline.Config{Folder: folder, Origin: from})
+}
+
+func runAs(t *testing.T, o pipeline.Options, c pipeline.Config) (*pipeline.Run, error) {
+	t.Helper()
 	o.Shape.Format = "qcow2"
 	if o.Engine == "" {
 		o.Engine = pipeline.Auto
 	}
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: "test", Log: testLog(t), Keys: keys, Tell: func(e pipeline.Event) {
+	c.Version, c.Log = "test", testLog(t)
+	c.Tell = func(e pipeline.Event) {
 		if e.Progress == nil {
 			t.Logf("%s %s %s", e.Stage, e.State, e.Text)
 		}
-	}}, o)
+	}
+	r, err := pipeline.Open(c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
