@@ -116,7 +116,7 @@ func (s *Server) commit(delta, l *layer) error {
 	if err := os.Rename(delta.raw, l.raw); err != nil {
 		return err
 	}
-	l.shared = false
+	l.shared = delta.shared
 	for _, c := range s.children(delta) {
 		c.parent = l
 		if err := os.WriteFile(c.file, []byte(deltaDescriptor(c)), 0o600); err != nil {

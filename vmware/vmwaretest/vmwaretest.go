@@ -73,6 +73,7 @@ type Server struct {
 	initial   map[types.ManagedObjectReference]bool // VMs of the model
 	users     map[string]string
 	grants    map[string]map[types.ManagedObjectReference]grant
+	calls     map[string]int
 	leases    map[string]*lease // by their MoRefs
 	weather   []*Weather
 	troubles  []*Trouble
@@ -83,7 +84,7 @@ type Server struct {
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{options: o.filled(), folder: t.TempDir(), closed: make(chan struct{}),
-		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{},
+		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{}, calls: map[string]int{},
 		initial: map[types.ManagedObjectReference]bool{}, users: map[string]string{}, grants: map[string]map[types.ManagedObjectReference]grant{},
 		madeVMs: map[types.ManagedObjectReference]VM{}, made: map[types.ManagedObjectReference]bool{},
 	}
@@ -179,6 +180,9 @@ func (s *Server) stop() {
 	close(s.closed)
 	s.server.CloseClientConnections() // or those who wait for updates keep it open
 	s.server.Close()
+	for _, l := range s.openLeases() {
+		l.over()
+	}
 }
 
 // context is the arranger's, one for each thing that it does: locks are held by contexts.
