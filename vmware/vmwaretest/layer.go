@@ -26,6 +26,7 @@ type layer struct {
 	owner    types.ManagedObjectReference
 	shared   bool // raw is another name of somebody else's file, and is copied before it is written
 	made     bool // a delta that a client made as a disk, not one of a snapshot
+	stale    bool // the extent of a delta is not what it should be
 	arranged bool // the arranger made it, so that nobody else may destroy it
 }
 
@@ -145,12 +146,12 @@ func (s *Server) writeBase(l *layer) error {
 
 // child puts a delta on a layer. What was written to the layer stays as it is from now on.
 func (s *Server) child(parent *layer, datastorePath, file string, owner types.ManagedObjectReference) (*layer, error) {
-	l := &layer{path: datastorePath, file: file, size: parent.size, parent: parent, owner: owner, uuid: parent.uuid, arranged: parent.arranged,
+	l := &layer{path: datastorePath, file: file, size: parent.size, parent: parent, owner: owner, uuid: parent.uuid, arranged: parent.arranged, stale: true,
 		raw: filepath.Join(s.folder, fmt.Sprintf("%d.raw", s.nextRaw()))}
 	if err := l.share(parent); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(l.extent(), emptyDelta(l.size), 0o600); err != nil {
+	if err := l.writeExtent(); err != nil {
 		return nil, err
 	}
 	s.layers[file] = l

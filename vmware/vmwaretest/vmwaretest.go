@@ -8,9 +8,13 @@
 // datastore has under one descriptor of a disk's chain.
 //
 // What passes here asks as the protocol says. It does not prove that a real server
-// answers so: the order and the texts of its faults, its speed, its locks between
-// hosts, what a user who lacks System.View does not see, the form of delta extents
-// on VMFS 6, and everything that VDDK does.
+// answers so. Of these things real servers are known to differ, or it is not known: the
+// order and the texts of faults, and the status of a file that is locked; what a user
+// who lacks System.View does not see; user names, which a vCenter gives back with its
+// domain in front; how fast anything is; which blocks a host finds allocated, and what
+// CBT loses; the form of delta extents on VMFS 6; leases whose sessions end; a linked
+// clone that is off, which keeps nobody from removing its snapshot. Nothing here has to
+// do with VDDK.
 package vmwaretest
 
 import (
