@@ -45,7 +45,7 @@ func (s *Server) cloned(ctx *simulator.Context, vm *simulator.VirtualMachine, re
 	if !ok {
 		return nil, &types.ManagedObjectNotFound{Obj: req.Folder}
 	}
-	if e := ctx.Map.FindByName(escape(req.Name), folder.ChildEntity); e != nil {
+	if e := ctx.Map.FindByName(stored(req.Name), folder.ChildEntity); e != nil {
 		return nil, &types.DuplicateName{Name: req.Name, Object: e.Reference()}
 	}
 	if req.Spec.Snapshot == nil {
@@ -63,7 +63,7 @@ func (s *Server) cloned(ctx *simulator.Context, vm *simulator.VirtualMachine, re
 
 // cloneByTheBook clones as the simulator does, under a name that it can.
 func cloneByTheBook(ctx *simulator.Context, vm *simulator.VirtualMachine, req types.CloneVM_Task) (*simulator.VirtualMachine, types.BaseMethodFault) {
-	name := escape(req.Name)
+	name := stored(req.Name)
 	if name != req.Name {
 		req.Name = uuid.NewString()
 	}
@@ -110,18 +110,18 @@ func (s *Server) cloneDisk(made *simulator.VirtualMachine, d *types.VirtualDisk,
 	if err != nil {
 		return err
 	}
+	if err := os.Remove(flat(file)); err != nil && !os.IsNotExist(err) { // the simulator's
+		return err
+	}
 	if link {
-		if err := os.Remove(flat(file)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
 		c, err := s.child(from, name, file, made.Self)
 		if err == nil {
-			c.made, c.uuid = true, newDiskUUID()
+			c.madeByClient()
 		}
 		return err
 	}
 	l := &layer{path: name, file: file, raw: flat(file), size: from.size, owner: made.Self, uuid: newDiskUUID()}
-	if err := copySparse(l.raw, from.raw); err != nil {
+	if err := l.share(from); err != nil {
 		return err
 	}
 	return s.writeBase(l)

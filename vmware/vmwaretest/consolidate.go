@@ -116,9 +116,9 @@ func (s *Server) commit(delta, l *layer) error {
 	if err := os.Rename(delta.raw, l.raw); err != nil {
 		return err
 	}
-	l.shared = false
+	l.shared, l.stale = delta.shared, l.parent != nil
 	for _, c := range s.children(delta) {
-		c.parent = l
+		c.parent, c.stale = l, true
 		if err := os.WriteFile(c.file, []byte(deltaDescriptor(c)), 0o600); err != nil {
 			return err
 		}

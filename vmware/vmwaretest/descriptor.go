@@ -1,7 +1,6 @@
 package vmwaretest
 
 import (
-	"encoding/binary"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -55,20 +54,4 @@ ddb.geometry.heads = "255"
 ddb.geometry.sectors = "63"
 ddb.virtualHWVersion = "19"
 `, neverWritten, parent, kind, hint, extent, l.size/sector/255/63)
-}
-
-// emptyDelta is a delta's extent to which nothing was written: COWD, one sector a grain.
-// What a guest writes later is not in it: deltas are read by their owners' hosts alone.
-//
-// Source: VMware Virtual Disk Format 5.0, "ESX Server Sparse Extents".
-func emptyDelta(size int64) []byte {
-	const grainTable = 4096 // grains
-	tables := (size/sector + grainTable - 1) / grainTable
-	directory := (tables*4 + sector - 1) / sector
-	b := make([]byte, (4+directory)*sector)
-	copy(b, "COWD")
-	for i, v := range []int64{1, 3, size / sector, 1, 4, tables, 4 + directory} {
-		binary.LittleEndian.PutUint32(b[4+4*i:], uint32(v))
-	}
-	return b
 }

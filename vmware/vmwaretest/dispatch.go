@@ -1,6 +1,8 @@
 package vmwaretest
 
 import (
+	"maps"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -30,6 +32,7 @@ var answers = map[string]answer{
 	"VirtualMachine.PowerOffVM_Task":                    on((*Server).powerOff),
 	"VirtualMachine.ShutdownGuest":                      on((*Server).shutdownGuest),
 	"VirtualMachine.ReconfigVM_Task":                    on((*Server).reconfigure),
+	"VirtualMachine.Rename_Task":                        on((*Server).rename),
 	"VirtualMachine.CloneVM_Task":                       on((*Server).clone),
 	"VirtualMachine.Destroy_Task":                       on((*Server).destroy),
 	"VirtualMachine.ExportVm":                           on((*Server).exportVM),
@@ -48,6 +51,7 @@ var answers = map[string]answer{
 //
 // Source: govmomi v0.56.0, simulator.go, Service.call.
 func (s *Server) dispatch(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	s.count(ctx, m)
 	if ctx.Session == nil || ctx.Session.Get(m.This) == nil {
 		return nil, nil // the simulator refuses them well
 	}
@@ -88,6 +92,23 @@ func refusal(text string, fault types.BaseMethodFault) answer {
 // the virtual machines are disabled" as long as a lease lasts.
 var disabledByExport = map[string]bool{
 	"PowerOnVM_Task": true, "ReconfigVM_Task": true, "Destroy_Task": true, "UnregisterVM": true, "RevertToCurrentSnapshot_Task": true,
+}
+
+// count counts the calls of clients.
+func (s *Server) count(ctx *simulator.Context, m *simulator.Method) {
+	if ctx.Session != nil && arranger(ctx) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[m.Name]++
+}
+
+// Calls is how often clients have called each method.
+func (s *Server) Calls() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.calls)
 }
 
 // arranger tells whether it is the test itself that calls. It has logged in nowhere.

@@ -1,19 +1,27 @@
 package vmwaretest
 
 import (
+	"bytes"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/vmware/govmomi/vim25"
 )
 
 // Weather is what happens to HTTP requests whose path begins with a prefix: /sdk,
 // /folder, /nfc, /rest. Zero values do no harm.
 type Weather struct {
 	Prefix string
+	Method string        // of the API alone, for /sdk: CreateSnapshot_Task
 	Times  int           // requests that it happens to; zero: all, until Clear
 	Status int           // answered instead of what was asked for, such as 503
 	Cut    int64         // bytes of the answer's body, after which the connection breaks
 	Delay  time.Duration // before the answer
+	Lost   bool          // what is asked for is done, and the answer lost
 }
 
 // Storm lets something happen to requests from now on, after what was to happen before.
@@ -37,7 +45,7 @@ func (s *Server) door(inside http.Handler) http.Handler {
 	mux.HandleFunc(folderPrefix, s.folderFiles)
 	mux.HandleFunc("GET "+nfcPrefix+"{lease}/{file}", s.nfcFile)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if now := s.weatherFor(r.URL.Path); now != nil {
+		if now := s.weatherFor(r); now != nil {
 			now.over(w, r, mux, s.closed)
 			return
 		}
@@ -45,12 +53,28 @@ func (s *Server) door(inside http.Handler) http.Handler {
 	})
 }
 
+// methodOf is the method of a request to /sdk, whose body is read and put back.
+func methodOf(r *http.Request) string {
+	if r.URL.Path != vim25.Path {
+		return ""
+	}
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if found := bodyStart.FindSubmatch(body); found != nil {
+		return string(found[1])
+	}
+	return ""
+}
+
+var bodyStart = regexp.MustCompile(`<(?:\w+:)?Body[^>]*><(\w+)`)
+
 // weatherFor is what is to happen to a request.
-func (s *Server) weatherFor(path string) *Weather {
+func (s *Server) weatherFor(r *http.Request) *Weather {
+	method := methodOf(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, w := range s.weather {
-		if !strings.HasPrefix(path, w.Prefix) {
+		if !strings.HasPrefix(r.URL.Path, w.Prefix) || w.Method != "" && w.Method != method {
 			continue
 		}
 		if w.Times == 1 {
@@ -76,6 +100,10 @@ func (a *Weather) over(w http.ResponseWriter, r *http.Request, inside http.Handl
 	if a.Status != 0 {
 		http.Error(w, http.StatusText(a.Status), a.Status)
 		return
+	}
+	if a.Lost {
+		inside.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
 	}
 	if a.Cut > 0 {
 		w = &cutShort{ResponseWriter: w, left: a.Cut}

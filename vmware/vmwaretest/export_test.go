@@ -168,6 +168,11 @@ func TestALeaseEndsUnlessItsClientTellsOfProgress(t *testing.T) {
 	if _, err := lease.Wait(context.Background(), nil); err == nil {
 		t.Error("the lease is ready after its end")
 	}
+	lease, _ = exported(t, c, v.Ref)
+	time.Sleep(time.Second)
+	if err := lease.Complete(context.Background()); !fault.Is(err, &types.Timedout{}) {
+		t.Errorf("complete what nobody told of: %v", err)
+	}
 }
 
 func TestALeaseThatEndsBreaksItsDownload(t *testing.T) {

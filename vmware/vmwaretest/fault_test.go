@@ -4,12 +4,14 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"hyper2kvm/vmware/vmwaretest"
@@ -75,6 +77,25 @@ func TestStormsPass(t *testing.T) {
 	}
 	if string(download(t, s, c, v.Disks[0].Path, "")) != string(content) {
 		t.Error("other bytes after the storms")
+	}
+}
+
+func TestAnAnswerIsLostAndWhatWasAskedForIsDone(t *testing.T) {
+	s, c := started(t, vmwaretest.Options{})
+	v := s.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 20}}})
+	s.Storm(vmwaretest.Weather{Prefix: "/sdk", Method: "CreateSnapshot_Task", Lost: true, Times: 1})
+	vm := object.NewVirtualMachine(c.Client, v.Ref)
+	if _, err := vm.CreateSnapshot(context.Background(), "lost", "", false, false); err == nil || soap.IsSoapFault(err) {
+		t.Errorf("the lost answer: %v", err)
+	}
+	for end := time.Now().Add(10 * time.Second); len(s.Leaks()) < 2 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if want := `the snapshot "lost" of web01`; !slices.Contains(s.Leaks(), want) {
+		t.Errorf("the leaks are %q", s.Leaks())
+	}
+	if n := s.Calls()["CreateSnapshot_Task"]; n != 1 {
+		t.Errorf("%d calls", n)
 	}
 }
 

@@ -34,6 +34,15 @@ func takeBytes(l *layer, d *Disk) error {
 	return copySparse(l.raw, d.Raw)
 }
 
+// share gives a layer the bytes of another one, which are copied when either is written.
+func (l *layer) share(from *layer) error {
+	if os.Link(from.raw, l.raw) == nil {
+		l.shared, from.shared = true, true
+		return nil
+	}
+	return copySparse(l.raw, from.raw)
+}
+
 // unshare gives a layer a file of its own, before it is written.
 func (l *layer) unshare() error {
 	if !l.shared {

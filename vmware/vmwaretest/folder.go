@@ -41,7 +41,23 @@ func (s *Server) folderFiles(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the file is locked", http.StatusInternalServerError)
 		return
 	}
+	if err := s.refresh(file); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	serveFile(w, r, file)
+}
+
+// refresh writes a delta's extent anew, if a guest has written to the delta.
+func (s *Server) refresh(file string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.layers {
+		if l.extent() == file {
+			return l.writeExtent()
+		}
+	}
+	return nil
 }
 
 // user is who asks, by the cookie of a session or by a name and a password.

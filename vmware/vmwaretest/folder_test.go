@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -112,4 +114,34 @@ func TestARunningVMLocksItsDisksButNotItsFrozenOnes(t *testing.T) {
 	if response, _ := fetch(t, c, r); response.StatusCode != http.StatusOK {
 		t.Errorf("the frozen base of a running VM: %s", response.Status)
 	}
+}
+
+// A chain that is read file by file is the disk as the guest left it.
+func TestDeltasHaveTheSectorsThatDiffer(t *testing.T) {
+	s, c := started(t, vmwaretest.Options{})
+	raw, content := rawDisk(t, 5<<20+512)
+	v := s.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Raw: raw}}})
+	write := func(off int, text string) {
+		s.GuestWrite(t, v.Ref, v.Disks[0].Key, int64(off), []byte(text))
+		copy(content[off:], text)
+	}
+	snapshot(t, c, v.Ref, "one")
+	write(511, "two sectors")
+	snapshot(t, c, v.Ref, "two")
+	write(5<<20, "the last one")
+	write(3<<20, "where there was nothing")
+	dir := t.TempDir()
+	for _, name := range []string{"web01.vmdk", "web01-flat.vmdk", "web01-000001.vmdk", "web01-000001-delta.vmdk", "web01-000002.vmdk", "web01-000002-delta.vmdk"} {
+		r := withCookie(folderRequest(t, s, v.Disks[0].Path, ""), s, c)
+		r.URL.Path = "/folder/web01/" + name
+		response, body := fetch(t, c, r)
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s", name, response.Status)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readByUs(t, filepath.Join(dir, "web01-000002.vmdk"), int64(len(content)))
+	readByQEMU(t, filepath.Join(dir, "web01-000002.vmdk"), content)
 }

@@ -46,6 +46,7 @@ func (l *layer) write(off int64, p []byte) (err error) {
 	if err := l.unshare(); err != nil {
 		return err
 	}
+	l.stale = l.parent != nil
 	f, err := os.OpenFile(l.raw, os.O_RDWR, 0)
 	if err != nil {
 		return err

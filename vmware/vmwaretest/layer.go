@@ -17,15 +17,17 @@ import (
 // layer is what a datastore has under one descriptor: the base of a disk, with its
 // bytes in a flat extent, or a delta that stands on a parent.
 type layer struct {
-	path   string // its descriptor as a datastore path
-	file   string // its descriptor as a file of this machine
-	raw    string // a file with the whole disk as the layer has it
-	size   int64  // bytes
-	uuid   string
-	parent *layer // nil: a base
-	owner  types.ManagedObjectReference
-	shared bool // raw is somebody else's file too, and is copied before it is written
-	made   bool // a delta that somebody made as a disk, not one of a snapshot
+	path     string // its descriptor as a datastore path
+	file     string // its descriptor as a file of this machine
+	raw      string // a file with the whole disk as the layer has it
+	size     int64  // bytes
+	uuid     string
+	parent   *layer // nil: a base
+	owner    types.ManagedObjectReference
+	shared   bool // raw is another name of somebody else's file, and is copied before it is written
+	made     bool // a delta that a client made as a disk, not one of a snapshot
+	stale    bool // the extent of a delta is not what it should be
+	arranged bool // the arranger made it, so that nobody else may destroy it
 }
 
 // flat is the file of a base's extent.
@@ -113,7 +115,7 @@ func (s *Server) adoptChild(vm *simulator.VirtualMachine, l *layer, parent *type
 	}
 	c, err := s.child(p, l.path, l.file, vm.Self)
 	if err == nil {
-		c.made, c.uuid = true, newDiskUUID()
+		c.madeByClient()
 	}
 	return c, err
 }
@@ -144,12 +146,12 @@ func (s *Server) writeBase(l *layer) error {
 
 // child puts a delta on a layer. What was written to the layer stays as it is from now on.
 func (s *Server) child(parent *layer, datastorePath, file string, owner types.ManagedObjectReference) (*layer, error) {
-	l := &layer{path: datastorePath, file: file, size: parent.size, parent: parent, owner: owner, uuid: parent.uuid,
+	l := &layer{path: datastorePath, file: file, size: parent.size, parent: parent, owner: owner, uuid: parent.uuid, arranged: parent.arranged, stale: true,
 		raw: filepath.Join(s.folder, fmt.Sprintf("%d.raw", s.nextRaw()))}
-	if err := copySparse(l.raw, parent.raw); err != nil {
+	if err := l.share(parent); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(l.extent(), emptyDelta(l.size), 0o600); err != nil {
+	if err := l.writeExtent(); err != nil {
 		return nil, err
 	}
 	s.layers[file] = l
@@ -160,6 +162,9 @@ func (s *Server) nextRaw() int {
 	s.raws++
 	return s.raws
 }
+
+// madeByClient says that a delta is a disk of its own.
+func (l *layer) madeByClient() { l.made, l.arranged, l.uuid = true, false, newDiskUUID() }
 
 // snapshotDelta puts a delta on a layer under the next free name beside it:
 // web01.vmdk, web01-000001.vmdk, web01-000002.vmdk.

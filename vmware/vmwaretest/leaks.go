@@ -25,7 +25,7 @@ func (s *Server) Leaks() (all []string) {
 		all = append(all, fmt.Sprintf("a lease on %s", s.nameOf(l.vm)))
 	}
 	for _, l := range s.destroyed {
-		if _, ok := s.madeVMs[l.owner]; ok {
+		if l.arranged {
 			all = append(all, fmt.Sprintf("%s of %s is gone", l.path, s.nameOf(l.owner)))
 		}
 	}

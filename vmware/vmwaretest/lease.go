@@ -1,6 +1,8 @@
 package vmwaretest
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,6 +62,12 @@ func (l *lease) over() bool {
 	delete(l.server.leases, l.Self.Value)
 	close(l.ended)
 	return true
+}
+
+func (s *Server) openLeases() []*lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.leases))
 }
 
 // timeOut ends a lease that nobody spoke of.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,6 +194,54 @@ func TestALinkedCloneStandsOnItsSnapshot(t *testing.T) {
 	consolidate(t, c, v.Ref)
 	copy(content, "later")
 	sameBytes(t, "the disk afterwards", s.RawOf(t, v.Disks[0].Path), content)
+}
+
+func TestAChildDiskIsMadeOnAFrozenOne(t *testing.T) {
+	s, c := started(t, vmwaretest.Options{})
+	raw, content := rawDisk(t, 1<<20)
+	v := s.AddVM(t, vmwaretest.VM{Name: "web01", On: true, Disks: []vmwaretest.Disk{{Raw: raw}}})
+	appliance := s.AddVM(t, vmwaretest.VM{Name: "appliance", On: true, Disks: []vmwaretest.Disk{{Size: 1 << 20}}})
+	snapshot(t, c, v.Ref, "ours")
+	s.GuestWrite(t, v.Ref, v.Disks[0].Key, 0, []byte("later"))
+	const child = "[datastore1] appliance/of-web01.vmdk"
+	unit := int32(5)
+	d := &types.VirtualDisk{CapacityInKB: 1 << 10, VirtualDevice: types.VirtualDevice{Key: -1, ControllerKey: 1000, UnitNumber: &unit,
+		Backing: &types.VirtualDiskFlatVer2BackingInfo{
+			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: child}, DiskMode: "persistent",
+			Parent: &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: v.Disks[0].Path}}}}}
+	machine := object.NewVirtualMachine(c.Client, appliance.Ref)
+	task, err := machine.Reconfigure(context.Background(), types.VirtualMachineConfigSpec{DeviceChange: []types.BaseVirtualDeviceConfigSpec{
+		&types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationAdd, FileOperation: types.VirtualDeviceConfigSpecFileOperationCreate, Device: d}}})
+	wait(t, task, err)
+	sameBytes(t, "the child", s.RawOf(t, child), content)
+	if err := detach(t, c, appliance.Ref, child, false); err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, "the base", s.RawOf(t, v.Disks[0].Path), content)
+	if leaks := s.Leaks(); slices.ContainsFunc(leaks, func(l string) bool { return strings.Contains(l, "gone") || strings.Contains(l, "attached") }) {
+		t.Errorf("the leaks are %q", leaks)
+	}
+}
+
+func TestAVMIsRenamedWhereverItHasAName(t *testing.T) {
+	s, c := started(t, vmwaretest.Options{})
+	v := s.AddVM(t, vmwaretest.VM{Name: "web01"})
+	s.AddVM(t, vmwaretest.VM{Name: "taken"})
+	vm := object.NewVirtualMachine(c.Client, v.Ref)
+	task, err := vm.Rename(context.Background(), "web01 (moved/1)")
+	wait(t, task, err)
+	var m mo.VirtualMachine
+	properties(t, c, v.Ref, &m, "name", "config.name", "summary.config.name")
+	if want := "web01 (moved%2f1)"; m.Name != want || m.Config.Name != want || m.Summary.Config.Name != want {
+		t.Errorf("the names are %q, %q, %q", m.Name, m.Config.Name, m.Summary.Config.Name)
+	}
+	task, err = vm.Rename(context.Background(), "taken")
+	if err == nil {
+		err = task.Wait(context.Background())
+	}
+	if !fault.Is(err, &types.DuplicateName{}) {
+		t.Errorf("a name that is taken: %v", err)
+	}
 }
 
 func TestAFullCloneHasItsOwnBytes(t *testing.T) {

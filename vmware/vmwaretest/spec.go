@@ -2,11 +2,13 @@ package vmwaretest
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -46,7 +48,7 @@ func scsi(bus int32) types.VirtualSCSIController {
 }
 
 // spec is the VM as the API wants it.
-func (v VM) spec(t testing.TB) types.VirtualMachineConfigSpec {
+func (v VM) spec(t testing.TB, s *Server) types.VirtualMachineConfigSpec {
 	t.Helper()
 	spec := types.VirtualMachineConfigSpec{
 		Name: v.plainName(), GuestId: v.GuestID, Version: v.Version, Uuid: v.UUID, Annotation: v.Annotation,
@@ -58,7 +60,7 @@ func (v VM) spec(t testing.TB) types.VirtualMachineConfigSpec {
 		spec.Firmware = "efi"
 		spec.BootOptions = &types.VirtualMachineBootOptions{EfiSecureBootEnabled: &v.SecureBoot}
 	}
-	devices, err := v.devices()
+	devices, err := v.devices(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func (v VM) plainName() string {
 }
 
 // devices are the controllers, disks and network cards.
-func (v VM) devices() (all object.VirtualDeviceList, err error) {
+func (v VM) devices(s *Server) (all object.VirtualDeviceList, err error) {
 	units := map[int32]int32{}
 	for i := range v.Disks {
 		d := &v.Disks[i]
@@ -101,7 +103,7 @@ func (v VM) devices() (all object.VirtualDeviceList, err error) {
 		all = append(all, d.device(c.disk+c.span*d.Number+unit, key, unit, i))
 	}
 	for i, n := range v.NICs {
-		nic, err := n.device(int32(4000 + i))
+		nic, err := n.device(s, int32(4000+i))
 		if err != nil {
 			return nil, err
 		}
@@ -124,9 +126,10 @@ func (d Disk) device(key, controller, unit int32, i int) *types.VirtualDisk {
 	}
 }
 
-func (n NIC) device(key int32) (types.BaseVirtualDevice, error) {
-	backing := &types.VirtualEthernetCardNetworkBackingInfo{
-		VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: cmp.Or(n.Network, "VM Network")},
+func (n NIC) device(s *Server, key int32) (types.BaseVirtualDevice, error) {
+	backing, err := s.network(cmp.Or(n.Network, "VM Network"))
+	if err != nil {
+		return nil, err
 	}
 	d, err := object.EthernetCardTypes().CreateEthernetCard(cmp.Or(n.Model, "vmxnet3"), backing)
 	if err != nil {
@@ -136,4 +139,16 @@ func (n NIC) device(key int32) (types.BaseVirtualDevice, error) {
 	card.Key, card.MacAddress = key, n.MAC
 	card.AddressType = string(types.VirtualEthernetCardMacTypeAssigned)
 	return d, nil
+}
+
+// network is what a card in a network has behind it, on a host's own switch or on a
+// distributed one.
+func (s *Server) network(name string) (types.BaseVirtualDeviceBackingInfo, error) {
+	for _, e := range s.entities("DistributedVirtualPortgroup") {
+		if pg := e.(*simulator.DistributedVirtualPortgroup); pg.Name == name {
+			return object.NewDistributedVirtualPortgroup(s.Client, pg.Self).EthernetCardBackingInfo(context.Background())
+		}
+	}
+	return &types.VirtualEthernetCardNetworkBackingInfo{
+		VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: name}}, nil
 }

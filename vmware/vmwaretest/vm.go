@@ -74,7 +74,7 @@ type Disk struct {
 // NIC is a network card of a VM to add.
 type NIC struct {
 	Model   string // vmxnet3
-	Network string // VM Network
+	Network string // by name; VM Network
 	MAC     string // given to it if empty
 }
 
@@ -111,13 +111,6 @@ func (v VM) filled(s *Server) VM {
 	v.Memory = cmp.Or(v.Memory, 1<<30)
 	v.UUID = cmp.Or(v.UUID, uuid.NewString())
 	return v
-}
-
-// escape is how a server stores a name.
-//
-// Source: vSphere Web Services API, ManagedEntity.name.
-func escape(name string) string {
-	return strings.NewReplacer("%", "%25", "/", "%2f", `\`, "%5c").Replace(name)
 }
 
 // place puts the bytes of a VM's disk onto its datastore.
@@ -159,7 +152,7 @@ func (s *Server) create(t testing.TB, v *VM) {
 		t.Fatal(err)
 	}
 	ref := host.Reference()
-	task, err := folder.CreateVM(ctx, v.spec(t), pool, object.NewHostSystem(s.Client, ref))
+	task, err := folder.CreateVM(ctx, v.spec(t, s), pool, object.NewHostSystem(s.Client, ref))
 	if err != nil {
 		t.Fatalf("add the VM %q: %v", v.Name, err)
 	}
@@ -181,7 +174,7 @@ func (s *Server) own(v *VM) {
 	for i, d := range disksOf(vm.Config.Hardware.Device) {
 		v.Disks[i].Key = d.Key
 		if l, err := s.layerOf(vm, d); err == nil {
-			l.owner = v.Ref
+			l.owner, l.arranged = v.Ref, true
 		}
 	}
 }

@@ -26,10 +26,10 @@ func TestAVMHasWhatWasAskedFor(t *testing.T) {
 	v := s.AddVM(t, vmwaretest.VM{
 		Name: "web01", Folder: "Prod/Web", GuestID: "rhel9_64Guest", SecureBoot: true, CPUs: 4, Memory: 2 << 30, On: true, CBT: true,
 		Disks: []vmwaretest.Disk{{Raw: raw}, {Size: 1 << 20, Bus: "nvme"}, {Size: 1 << 20, Bus: "lsilogic-sas", Number: 1}, {Size: 1 << 20, Bus: "sata"}, {Size: 1 << 20, Bus: "ide"}},
-		NICs:  []vmwaretest.NIC{{MAC: "00:50:56:aa:bb:cc"}, {Model: "e1000"}},
+		NICs:  []vmwaretest.NIC{{MAC: "00:50:56:aa:bb:cc"}, {Model: "e1000", Network: "DC0_DVPG0"}},
 	})
 	var m mo.VirtualMachine
-	properties(t, c, v.Ref, &m, "name", "config", "runtime")
+	properties(t, c, v.Ref, &m, "name", "config", "runtime", "network")
 	h := m.Config.Hardware
 	if m.Name != "web01" || m.Config.Firmware != "efi" || !*m.Config.BootOptions.EfiSecureBootEnabled || h.NumCPU != 4 || h.MemoryMB != 2048 ||
 		m.Config.GuestId != "rhel9_64Guest" || m.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn || !*m.Config.ChangeTrackingEnabled {
@@ -41,6 +41,11 @@ func TestAVMHasWhatWasAskedFor(t *testing.T) {
 	}
 	if want := [5]int32{2000, 32000, 2016, 16000, 3000}; [5]int32(keys) != want {
 		t.Errorf("the disks have the keys %v, want %v", keys, want)
+	}
+	var network mo.DistributedVirtualPortgroup
+	properties(t, c, m.Network[1], &network, "name")
+	if network.Name != "DC0_DVPG0" {
+		t.Errorf("the second card is in %q", network.Name)
 	}
 	found, err := find.NewFinder(c.Client).VirtualMachine(context.Background(), "/DC0/vm/Prod/Web/web01")
 	if err != nil || found.Reference() != v.Ref {

@@ -8,9 +8,13 @@
 // datastore has under one descriptor of a disk's chain.
 //
 // What passes here asks as the protocol says. It does not prove that a real server
-// answers so: the order and the texts of its faults, its speed, its locks between
-// hosts, what a user who lacks System.View does not see, the form of delta extents
-// on VMFS 6, and everything that VDDK does.
+// answers so. Of these things real servers are known to differ, or it is not known: the
+// order and the texts of faults, and the status of a file that is locked; what a user
+// who lacks System.View does not see; user names, which a vCenter gives back with its
+// domain in front; how fast anything is; which blocks a host finds allocated, and what
+// CBT loses; the form of delta extents on VMFS 6; leases whose sessions end; a linked
+// clone that is off, which keeps nobody from removing its snapshot. Nothing here has to
+// do with VDDK.
 package vmwaretest
 
 import (
@@ -73,6 +77,7 @@ type Server struct {
 	initial   map[types.ManagedObjectReference]bool // VMs of the model
 	users     map[string]string
 	grants    map[string]map[types.ManagedObjectReference]grant
+	calls     map[string]int
 	leases    map[string]*lease // by their MoRefs
 	weather   []*Weather
 	troubles  []*Trouble
@@ -83,7 +88,7 @@ type Server struct {
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{options: o.filled(), folder: t.TempDir(), closed: make(chan struct{}),
-		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{},
+		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{}, calls: map[string]int{},
 		initial: map[types.ManagedObjectReference]bool{}, users: map[string]string{}, grants: map[string]map[types.ManagedObjectReference]grant{},
 		madeVMs: map[types.ManagedObjectReference]VM{}, made: map[types.ManagedObjectReference]bool{},
 	}
@@ -179,6 +184,9 @@ func (s *Server) stop() {
 	close(s.closed)
 	s.server.CloseClientConnections() // or those who wait for updates keep it open
 	s.server.Close()
+	for _, l := range s.openLeases() {
+		l.over()
+	}
 }
 
 // context is the arranger's, one for each thing that it does: locks are held by contexts.
