@@ -243,3 +243,23 @@ func TestACallerMayHaveEnough(t *testing.T) {
 		t.Errorf("%d views are left", made-gone)
 	}
 }
+
+// A vCenter gives VMs of a vApp no folder; the vApp has one.
+func TestAVMOfAVAppIsInTheFolderOfThat(t *testing.T) {
+	model := simulator.VPX()
+	model.App = 1
+	l := serve(t, model)
+	vm, app := l.vm(t, "DC0_C0_APP0_VM0"), l.object(t, "VirtualApp", "DC0_C0_APP0")
+	folder := *vm.Parent
+	vm.Parent, vm.ParentVApp = nil, &app
+	l.model.Map().Get(app).(*simulator.VirtualApp).ParentFolder = &folder
+	surveyed, err := l.One(t.Context(), "/DC0/vm/DC0_C0_APP0/DC0_C0_APP0_VM0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for alone, err := range l.VMs(t.Context(), Selection{Refs: []string{vm.Self.Value}}) {
+		if err != nil || alone.Path != surveyed.Path || alone.Datacenter != "/DC0" {
+			t.Errorf("alone it is %s in %s: %v", alone.Path, alone.Datacenter, err)
+		}
+	}
+}
