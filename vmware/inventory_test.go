@@ -211,3 +211,55 @@ func TestAListGoesOnAfterTheLogInEnded(t *testing.T) {
 		t.Errorf("%d VMs, want %d", len(seen), want)
 	}
 }
+
+// Neither VMs nor hosts, networks or datastores are asked for one by one.
+func TestAListIsReadInFewCalls(t *testing.T) {
+	model := simulator.VPX()
+	model.Machine = firstPage
+	l := serve(t, model)
+	if got := names(t, l.Session, Selection{}); len(got) != 2*firstPage {
+		t.Fatalf("%d VMs", len(got))
+	}
+	for method, want := range map[string]int{"CreateContainerView": 1, "RetrievePropertiesEx": 3, "ContinueRetrievePropertiesEx": 0, "RetrieveProperties": 0, "DestroyView": 1} {
+		if got := l.count(method); got != want {
+			t.Errorf("%s was called %d times, want %d", method, got, want)
+		}
+	}
+	if _, err := l.One(t.Context(), "/DC0/vm/DC0_H0_VM0"); err != nil || l.count("RetrievePropertiesEx") != 5 {
+		t.Errorf("one VM: %v, %d calls", err, l.count("RetrievePropertiesEx")-3)
+	}
+}
+
+// A caller that has enough leaves nothing behind at the server.
+func TestACallerMayHaveEnough(t *testing.T) {
+	l := serve(t, simulator.VPX())
+	for _, err := range l.VMs(t.Context(), Selection{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if made, gone := l.count("CreateContainerView"), l.count("DestroyView"); made != gone {
+		t.Errorf("%d views are left", made-gone)
+	}
+}
+
+// A vCenter gives VMs of a vApp no folder; the vApp has one.
+func TestAVMOfAVAppIsInTheFolderOfThat(t *testing.T) {
+	model := simulator.VPX()
+	model.App = 1
+	l := serve(t, model)
+	vm, app := l.vm(t, "DC0_C0_APP0_VM0"), l.object(t, "VirtualApp", "DC0_C0_APP0")
+	folder := *vm.Parent
+	vm.Parent, vm.ParentVApp = nil, &app
+	l.model.Map().Get(app).(*simulator.VirtualApp).ParentFolder = &folder
+	surveyed, err := l.One(t.Context(), "/DC0/vm/DC0_C0_APP0/DC0_C0_APP0_VM0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for alone, err := range l.VMs(t.Context(), Selection{Refs: []string{vm.Self.Value}}) {
+		if err != nil || alone.Path != surveyed.Path || alone.Datacenter != "/DC0" {
+			t.Errorf("alone it is %s in %s: %v", alone.Path, alone.Datacenter, err)
+		}
+	}
+}

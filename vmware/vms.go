@@ -1,6 +1,7 @@
 package vmware
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -115,11 +116,11 @@ func (s *Session) read(ctx context.Context, refs []ref, p *places, tags *tags) (
 	if err != nil {
 		return nil, fmt.Errorf("inventory: %w", err)
 	}
-	vms := map[ref]types.ObjectContent{}
-	around := p
-	if around == nil {
-		around = newPlaces()
+	if err := tags.read(ctx, refs); err != nil {
+		return nil, err
 	}
+	vms := map[ref]types.ObjectContent{}
+	around := cmp.Or(p, newPlaces())
 	for _, o := range objects {
 		if o.Obj.Type == "VirtualMachine" {
 			vms[o.Obj] = o
@@ -127,14 +128,15 @@ func (s *Session) read(ctx context.Context, refs []ref, p *places, tags *tags) (
 			around.add(o)
 		}
 	}
-	if err := tags.read(ctx, refs); err != nil {
-		return nil, err
-	}
-	var rows []VM
+	return records(refs, vms, around, tags)
+}
+
+// records are those of VMs that are still there.
+func records(refs []ref, vms map[ref]types.ObjectContent, around *places, tags *tags) (rows []VM, err error) {
 	for _, r := range refs {
 		o, ok := vms[r]
 		if !ok {
-			continue // it is gone
+			continue
 		}
 		vm, err := record(o, around)
 		if err != nil {
