@@ -17,14 +17,14 @@ import (
 // inventory is all that may differ when something is left over, as text.
 func (r *rig) inventory(t *testing.T) (lines []string) {
 	t.Helper()
-	r.quiet(t)
-	for _, e := range r.model.Map().All("VirtualMachine") {
+	r.quiet()
+	for _, e := range r.Model.Map().All("VirtualMachine") {
 		lines = append(lines, describe(e.(*simulator.VirtualMachine))...)
 	}
-	for _, e := range r.model.Map().All("VirtualMachineSnapshot") {
+	for _, e := range r.Model.Map().AllReference("VirtualMachineSnapshot") {
 		lines = append(lines, "snapshot object "+e.Reference().Value)
 	}
-	for _, ds := range r.model.Map().All("Datastore") {
+	for _, ds := range r.Model.Map().All("Datastore") {
 		folder := ds.(*simulator.Datastore).Info.GetDatastoreInfo().Url
 		filepath.WalkDir(folder, func(path string, _ fs.DirEntry, _ error) error {
 			rel, _ := filepath.Rel(folder, path)
@@ -36,9 +36,8 @@ func (r *rig) inventory(t *testing.T) (lines []string) {
 }
 
 // quiet waits for tasks that a killed session began.
-func (r *rig) quiet(t *testing.T) {
-	t.Helper()
-	for _, e := range r.model.Map().AllReference("Task") {
+func (r *rig) quiet() {
+	for _, e := range r.Model.Map().AllReference("Task") {
 		if task, ok := e.(*simulator.Task); ok {
 			task.Wait()
 		}
@@ -95,12 +94,12 @@ func (r *rig) tags(t *testing.T) (lines []string) {
 }
 
 // same fails the test if the inventory is not as it was.
-func (r *rig) same(t *testing.T, before []string) {
+func (r *rig) same(t *testing.T, before []string, when string) {
 	t.Helper()
 	now := r.inventory(t)
 	slices.Sort(before)
 	slices.Sort(now)
 	if diff := cmp.Diff(before, now); diff != "" {
-		t.Fatalf("the inventory is not as it was (-before +after):\n%s", diff)
+		t.Fatalf("%s: the inventory is not as it was (-before +after):\n%s", when, diff)
 	}
 }

@@ -57,6 +57,11 @@ func (t Trace) same(other Trace) bool {
 // reset gives a setting the value that it had. One that has neither the value that it
 // had nor the one that it was given belongs to somebody else: ErrChanged.
 func (h *Hand) reset(ctx context.Context, t Trace) error {
+	if t.Kind == KindPower && t.State == Noted {
+		if err := h.obeyed(ctx, t); err != nil {
+			return err
+		}
+	}
 	now, err := levers[t.Kind].read(ctx, h, t)
 	switch {
 	case gone(err):

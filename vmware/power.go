@@ -2,6 +2,7 @@ package vmware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,7 +17,12 @@ type PowerPolicy struct {
 	Force bool          // power it off when it does not; else ErrNeedsPowerOff
 }
 
-const shutdownWait = 10 * time.Minute
+func (p PowerPolicy) wait() time.Duration {
+	if p.Wait > 0 {
+		return p.Wait
+	}
+	return 10 * time.Minute
+}
 
 // powered is what is known of a VM's power.
 type powered struct {
@@ -57,6 +63,9 @@ func (h *Hand) turn(ctx context.Context, vm string, now powered, policy PowerPol
 		return h.Ledger.Settle(noted[0].ID, Made, "")
 	}
 	t := Trace{Kind: KindPower, Object: vmRef(vm).String(), Name: now.name, Was: string(On), Becomes: string(Off)}
+	if now.tools {
+		t.Part = policy.wait().String()
+	}
 	_, err = h.make(ctx, t, func(ctx context.Context) (string, error) { return "", h.off(ctx, vm, now, policy) })
 	return err
 }
@@ -88,12 +97,8 @@ func (h *Hand) askGuest(ctx context.Context, vm string, now powered, policy Powe
 	if err := h.unlessPower(ctx, vm, Off, err); err != nil {
 		return explain(err, "shut down %s", now.name)
 	}
-	wait := policy.Wait
-	if wait == 0 {
-		wait = shutdownWait
-	}
-	late := needsPowerOff(now.name, fmt.Sprintf("it did not shut down within %s", wait))
-	limited, cancel := context.WithTimeoutCause(ctx, wait, late)
+	late := needsPowerOff(now.name, fmt.Sprintf("it did not shut down within %s", policy.wait()))
+	limited, cancel := context.WithTimeoutCause(ctx, policy.wait(), late)
 	defer cancel()
 	return h.Session.awaitOff(limited, vm)
 }
@@ -138,6 +143,26 @@ func (h *Hand) PowerBack(ctx context.Context, vm string) error {
 	return h.takeBack(ctx, func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() })
 }
 
+// obeyed waits for a guest that a killed process asked to shut down: it may still do so,
+// and would then stay off.
+func (h *Hand) obeyed(ctx context.Context, t Trace) error {
+	ref, err := refOf(t.Object)
+	if err != nil {
+		return err
+	}
+	wait, err := time.ParseDuration(t.Part)
+	if err != nil || time.Since(t.Time) > wait {
+		return nil // it was not asked, or has had its time
+	}
+	errLate := errors.New("it did not shut down")
+	limited, cancel := context.WithDeadlineCause(ctx, t.Time.Add(wait), errLate)
+	defer cancel()
+	if err := h.Session.awaitOff(limited, ref.Value); err != nil && !errors.Is(err, errLate) && !gone(err) {
+		return err
+	}
+	return nil
+}
+
 func (h *Hand) powerOn(ctx context.Context, ref types.ManagedObjectReference) error {
 	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
 		res, err := methods.PowerOnVM_Task(ctx, h.Session.client, &types.PowerOnVM_Task{This: ref})
@@ -146,7 +171,20 @@ func (h *Hand) powerOn(ctx context.Context, ref types.ManagedObjectReference) er
 		}
 		return res.Returnval, nil
 	})
-	return h.unlessPower(ctx, ref.Value, On, err)
+	return h.onHost(ctx, ref, h.unlessPower(ctx, ref.Value, On, err))
+}
+
+// onHost says of an error that the VM's host is in maintenance, if it is.
+func (h *Hand) onHost(ctx context.Context, ref types.ManagedObjectReference, err error) error {
+	var v mo.VirtualMachine
+	if err == nil || h.Session.look(ctx, ref, &v, "runtime.host") != nil || v.Runtime.Host == nil {
+		return err
+	}
+	var host mo.HostSystem
+	if h.Session.look(ctx, *v.Runtime.Host, &host, "name", "runtime.inMaintenanceMode") != nil || !host.Runtime.InMaintenanceMode {
+		return err
+	}
+	return fmt.Errorf("%s: %w: take it out of maintenance, or move the VM to another: %w", host.Name, ErrMaintenance, err)
 }
 
 // power asks how a VM is.

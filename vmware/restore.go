@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 // Restore takes back everything that the ledger says is changed, the last first. What
@@ -27,7 +28,7 @@ func (h *Hand) takeBack(ctx context.Context, want func(Trace) bool) error {
 	if err != nil {
 		return err
 	}
-	var problems []error
+	problems := []error{h.heard(ctx, list)}
 	for _, t := range slices.Backward(list) {
 		problems = append(problems, h.undo(ctx, t))
 	}
@@ -38,11 +39,6 @@ func (h *Hand) takeBack(ctx context.Context, want func(Trace) bool) error {
 func (h *Hand) undo(ctx context.Context, t Trace) error {
 	if server := h.Session.identity(); t.Server != server && t.Server != "" && server != "" {
 		return fmt.Errorf("%s of %s: %w: it was changed on another vCenter: connect to that", t.Kind, t.Name, ErrCannot)
-	}
-	if t.State == Noted {
-		if err := h.heard(ctx, t); err != nil {
-			return err
-		}
 	}
 	err := h.inverse(ctx, t)
 	if errors.Is(err, ErrChanged) {
@@ -55,23 +51,20 @@ func (h *Hand) undo(ctx context.Context, t Trace) error {
 	return h.Ledger.Settle(t.ID, Undone, "")
 }
 
-// heard waits for what a killed process may have begun: a task whose end it did not see.
-func (h *Hand) heard(ctx context.Context, t Trace) error {
-	text := t.Object
-	if t.Kind == KindClone {
-		text = t.Part
+// heard waits for what a killed process may have begun and did not see the end of.
+func (h *Hand) heard(ctx context.Context, list []Trace) error {
+	var refs []types.ManagedObjectReference
+	for _, t := range list {
+		for _, text := range []string{t.Object, t.Part, vmRef(t.Made).String()} {
+			if ref, err := refOf(text); err == nil && !slices.Contains(refs, ref) {
+				refs = append(refs, ref)
+			}
+		}
 	}
-	if !strings.HasPrefix(text, "VirtualMachine:") {
+	if len(refs) == 0 {
 		return nil
 	}
-	ref, err := refOf(text)
-	if err != nil {
-		return err
-	}
-	if err := h.settled(ctx, ref); err != nil && !gone(err) {
-		return err
-	}
-	return nil
+	return h.settled(ctx, refs...)
 }
 
 // inverse is what takes a kind of trace back. Each may be called again, and is content

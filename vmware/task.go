@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/task"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -76,21 +78,51 @@ func (s *Session) taskInfo(ctx context.Context, ref types.ManagedObjectReference
 	return t.Info, err
 }
 
-// settled waits for the tasks that others, or a process that was killed, began on an
-// object.
-func (h *Hand) settled(ctx context.Context, ref types.ManagedObjectReference) error {
+// settled waits for the tasks that others, or a process that was killed, began on
+// objects, which need not be there any more: a VM that is destroyed goes before its files.
+func (h *Hand) settled(ctx context.Context, objects ...types.ManagedObjectReference) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.patience(), ErrBusy)
 	defer cancel()
-	var entity mo.ManagedEntity
-	if err := h.Session.look(ctx, ref, &entity, "recentTask"); err != nil {
-		return explain(err, "tasks on %s", ref.Value)
+	tasks, err := h.Session.tasks(ctx)
+	if err != nil {
+		return explain(err, "tasks under way")
 	}
-	for _, t := range entity.RecentTask {
-		if _, err := h.Session.end(ctx, t); err != nil && ctx.Err() != nil {
-			return fmt.Errorf("tasks on %s: %w", ref.Value, context.Cause(ctx))
+	for _, t := range tasks {
+		if t.Entity == nil || !slices.Contains(objects, *t.Entity) {
+			continue
+		}
+		if _, err := h.Session.end(ctx, t.Task); err != nil && ctx.Err() != nil {
+			return fmt.Errorf("%s of %s: %w", t.DescriptionId, t.EntityName, context.Cause(ctx))
 		}
 	}
 	return nil
+}
+
+// tasks are the server's that are queued or run.
+func (s *Session) tasks(ctx context.Context) (running []types.TaskInfo, err error) {
+	manager := s.client.ServiceContent.TaskManager
+	if manager == nil {
+		return nil, nil
+	}
+	res, err := methods.RetrievePropertiesEx(ctx, s.client, &types.RetrievePropertiesEx{
+		This: s.client.ServiceContent.PropertyCollector,
+		SpecSet: []types.PropertyFilterSpec{{
+			ObjectSet: []types.ObjectSpec{{Obj: *manager, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
+				&types.TraversalSpec{Type: "TaskManager", Path: "recentTask"}}}},
+			PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info"}}},
+		}}})
+	if err != nil || res.Returnval == nil {
+		return nil, err
+	}
+	for _, o := range res.Returnval.Objects {
+		for _, p := range o.PropSet {
+			info, ok := p.Val.(types.TaskInfo)
+			if ok && (info.State == types.TaskInfoStateQueued || info.State == types.TaskInfoStateRunning) {
+				running = append(running, info)
+			}
+		}
+	}
+	return running, nil
 }
 
 // look reads properties of an object.
