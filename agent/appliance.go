@@ -54,16 +54,21 @@ var (
 	hereAlone = map[string]string{
 		"disk-to":   "an appliance puts disks into files of a storage",
 		"overwrite": "an appliance overwrites nothing",
-		"hardware":  "it tests what it has migrated",
 	}
 	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
 	thereAlone    = []string{"approval", "detach", "name"}
 	looks         = []string{"inspect", "plan"} // which have no target here
 	afterwards    = []string{"verify", "undo", "test"}
+	withSource    = []string{"hardware", "to", "name", "detach"} // of test, which a migration is not asked for
 )
 
+// ofMigration tells of a command that is about a migration that an appliance has done.
+func ofMigration(c *cobra.Command, args []string) bool {
+	return slices.Contains(afterwards, c.Name()) && !(c.Name() == "test" && len(args) == 1 && isPlace(args[0]))
+}
+
 // sides refuses flags that mean nothing where the command works.
-func (a *app) sides(c *cobra.Command) error {
+func (a *app) sides(c *cobra.Command, args []string) error {
 	if a.remote() {
 		for name, why := range hereAlone {
 			if c.Flags().Changed(name) {
@@ -71,8 +76,13 @@ func (a *app) sides(c *cobra.Command) error {
 			}
 		}
 		for _, name := range withMigration {
-			if slices.Contains(afterwards, c.Name()) && c.Flags().Changed(name) {
+			if ofMigration(c, args) && c.Flags().Changed(name) {
 				return fmt.Errorf("%w: --%s is not for --appliance here: it is given with the migration", errUsage, name)
+			}
+		}
+		for _, name := range withSource {
+			if c.Name() == "test" && ofMigration(c, args) && c.Flags().Changed(name) {
+				return fmt.Errorf("%w: --%s is for the test of a source: write STORAGE:PATH", errUsage, name)
 			}
 		}
 		return nil
@@ -95,20 +105,21 @@ func (a *app) sides(c *cobra.Command) error {
 
 // onlyHere are the commands that no appliance does, with what to do instead.
 var onlyHere = map[string]string{
-	"apply":   "let the plan be reviewed there: migrate --approval required, then approve",
 	"serve":   "it is the appliance",
 	"restore": "it makes the appliance that then answers",
 	"config":  "settings are files of the appliance's",
+	"code":    "it is given on the appliance itself, over its own socket",
+	"version": "it is this program's; see hyper2kvm appliances for theirs",
 }
 
 // place checks that a command can be done where it is to be.
-func (a *app) place(c *cobra.Command) error {
+func (a *app) place(c *cobra.Command, args []string) error {
 	for p := c; p != nil; p = p.Parent() {
 		if try, ok := onlyHere[p.Name()]; ok && a.remote() && p.Parent() != nil && p.Parent().Parent() == nil {
 			return fmt.Errorf("%w: %s is not for --appliance: %s", errUsage, p.Name(), try)
 		}
 	}
-	return a.sides(c)
+	return a.sides(c, args)
 }
 
 // asks marks the commands that always ask an appliance.
@@ -122,6 +133,9 @@ func asksAlways(c *cobra.Command) bool {
 	}
 	return false
 }
+
+// isPlace tells a place from the ID or the name of a migration.
+func isPlace(text string) bool { return strings.Contains(text, ":") }
 
 // storagePlace is a place as people write it, STORAGE:PATH.
 func storagePlace(text string) (storage, path string, err error) {

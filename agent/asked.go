@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/pipeline"
 )
 
 // remoteFlags are what migrations on an appliance are asked for besides.
@@ -24,7 +25,7 @@ func (f *flags) addRemote(c *cobra.Command) {
 
 // addThere is for commands that put their result nowhere but on an appliance.
 func (f *flags) addThere(c *cobra.Command) {
-	c.Flags().StringVar(&f.to, "to", "", "with --appliance: storage that it works in")
+	c.Flags().StringVar(&f.to, "to", "", "with --appliance: storage that it works in (default: the appliance's own)")
 	c.Flags().StringVar(&f.remote.name, "name", "", "with --appliance: the name to work under (default: the source's)")
 }
 
@@ -34,7 +35,7 @@ func (f *flags) spec(mode model.Mode, source string) (s model.Spec, err error) {
 	if s.Source.Storage, s.Source.Path, err = storagePlace(source); err != nil {
 		return s, err
 	}
-	if s.Target, err = f.target(); err != nil {
+	if s.Target, err = f.target(mode); err != nil {
 		return s, err
 	}
 	if f.remote.approval {
@@ -58,13 +59,19 @@ func (f *flags) spec(mode model.Mode, source string) (s model.Spec, err error) {
 		return s, err
 	}
 	s.Test = model.Test{With: model.TestWith(f.with), Connect: f.connect}
+	if f.hardware == pipeline.OnVMware {
+		s.Test.Hardware = model.TestHardwareVmware
+	}
 	if f.noTest {
-		s.Test = model.Test{Skip: "asked for with --no-test"}
+		s.Test = model.Test{Skip: whyNoTest}
 	}
 	return s, nil
 }
 
-func (f *flags) target() (t model.Target, err error) {
+func (f *flags) target(mode model.Mode) (t model.Target, err error) {
+	if f.to == "" && (mode == model.ModePlan || mode == model.ModeInspect) {
+		return t, nil
+	}
 	if f.to == "" || f.to == "." || strings.ContainsAny(f.to, "/:") {
 		return t, fmt.Errorf("%w: --to is a storage of the appliance's: see hyper2kvm storages", errUsage)
 	}

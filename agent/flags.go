@@ -29,6 +29,7 @@ type flags struct {
 	folders            []string
 	grow, keys         []string
 	with, connect      string
+	hardware           string
 	remote             remoteFlags
 	vsphere            vsphereFlags
 	overrides          pipeline.Overrides
@@ -124,6 +125,21 @@ func (f *flags) speed() ([]transfer.Limit, error) {
 		list = append(list, l)
 	}
 	return list, nil
+}
+
+func (f *flags) addNoTest(c *cobra.Command) {
+	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
+}
+
+// whyNoTest is why a result is not tested that --no-test asks for.
+const whyNoTest = "asked for with --no-test"
+
+// skipped are the stages that flags leave out, with why.
+func (f *flags) skipped() map[string]string {
+	if f.noTest {
+		return map[string]string{"test": whyNoTest}
+	}
+	return map[string]string{}
 }
 
 func (f *flags) addEngine(c *cobra.Command) {

@@ -108,9 +108,9 @@ vsphere://SERVER/VM, see hyper2kvm vsphere --help.
 			return nil
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(c *cobra.Command, args []string) error {
 			c.SetContext(proc.WithLogger(c.Context(), a.log()))
-			return a.place(c)
+			return a.place(c, args)
 		},
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},

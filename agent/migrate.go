@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,13 +31,9 @@ XML, the report and the screenshot of the proof. A run that was interrupted goes
 on where it was when the same command is given again.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if a.remote() {
-				return a.migrateThere(c.Context(), f, model.ModeMigrate, args[0])
+				return a.migrateThere(c.Context(), f, model.ModeMigrate, args[0], nil)
 			}
-			o := pipeline.Options{Source: args[0], Engine: f.engine, Skip: map[string]string{}}
-			if f.noTest {
-				o.Skip["test"] = "asked for with --no-test"
-			}
-			return a.inFolder(c.Context(), f, "", o)
+			return a.inFolder(c.Context(), f, "", pipeline.Options{Source: args[0], Engine: f.engine, Skip: f.skipped()})
 		},
 	}
 	f.addTarget(c)
@@ -50,7 +45,7 @@ on where it was when the same command is given again.`,
 	f.addRemote(c)
 	f.vsphere.addReading(c)
 	f.vsphere.addMoving(c)
-	c.Flags().BoolVar(&f.noTest, "no-test", false, "convert alone; the result is not proved to boot")
+	f.addNoTest(c)
 	return c
 }
 
@@ -63,7 +58,7 @@ the source only the blocks that it touches. Nothing is left but the report and
 the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if a.remote() {
-				return a.migrateThere(c.Context(), f, model.ModeRehearse, args[0])
+				return a.migrateThere(c.Context(), f, model.ModeRehearse, args[0], nil)
 			}
 			return a.inFolder(c.Context(), f, "-rehearsal", pipeline.Options{Source: args[0], Engine: f.engine,
 				Skip: map[string]string{"convert": "this is a rehearsal: the proof boots from the overlay"}})
@@ -88,11 +83,14 @@ func (a *app) apply() *cobra.Command {
 --output json" wrote. A guest that changed since is a conflict, and is left alone.
 Disks grow as the plan says; --grow may only say the same.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			plan, err := readPlan(f.plan)
+			text, plan, err := readPlan(f.plan)
 			if err != nil {
 				return err
 			}
-			return a.inFolder(c.Context(), f, "", pipeline.Options{Source: args[0], Engine: f.engine, Plan: &plan})
+			if a.remote() {
+				return a.migrateThere(c.Context(), f, model.ModeMigrate, args[0], text)
+			}
+			return a.inFolder(c.Context(), f, "", pipeline.Options{Source: args[0], Engine: f.engine, Plan: &plan, Skip: f.skipped()})
 		},
 	}
 	f.addTarget(c)
@@ -103,27 +101,26 @@ Disks grow as the plan says; --grow may only say the same.`,
 	f.addTester(c, "test-with")
 	f.vsphere.addReading(c)
 	f.vsphere.addMoving(c)
+	f.addRemote(c)
+	f.addNoTest(c)
 	c.Flags().StringVar(&f.plan, "plan", "", "file with the plan as JSON")
 	return c
 }
 
-func readPlan(path string) (fixers.Plan, error) {
+// readPlan reads a plan, and returns it as it is written too.
+func readPlan(path string) ([]byte, fixers.Plan, error) {
 	if path == "" {
-		return fixers.Plan{}, fmt.Errorf("%w: --plan FILE is missing", errUsage)
+		return nil, fixers.Plan{}, fmt.Errorf("%w: --plan FILE is missing", errUsage)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return fixers.Plan{}, fmt.Errorf("%w: %w", problem.ErrPlan, err)
+		return nil, fixers.Plan{}, fmt.Errorf("%w: %w", problem.ErrPlan, err)
 	}
-	const try = `make one with "hyper2kvm plan --output json"`
-	var plan fixers.Plan
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return plan, fmt.Errorf("%w: %s is not JSON of a plan (%w); %s", problem.ErrPlan, path, err, try)
+	plan, err := fixers.Parse(text)
+	if err != nil {
+		return nil, plan, fmt.Errorf("%w: %s %w; make one with \"hyper2kvm plan --output json\"", problem.ErrPlan, path, err)
 	}
-	if plan.Changes == nil { // a plan without changes has an empty list: other JSON would convert an unfixed guest
-		return plan, fmt.Errorf("%w: %s has no list of changes; %s", problem.ErrPlan, path, try)
-	}
-	return plan, nil
+	return text, plan, nil
 }
 
 // inFolder runs a migration whose folder stays, and sums up what came of it.

@@ -18,8 +18,9 @@ import (
 )
 
 // migrateThere has an appliance migrate or rehearse, and sums up what came of it.
-func (a *app) migrateThere(ctx context.Context, f flags, mode model.Mode, source string) error {
-	c, op, err := a.beginThere(ctx, f, mode, source)
+// With a plan it makes exactly the changes of that.
+func (a *app) migrateThere(ctx context.Context, f flags, mode model.Mode, source string, plan json.RawMessage) error {
+	c, op, err := a.beginThere(ctx, f, mode, source, plan)
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func (a *app) migrateThere(ctx context.Context, f flags, mode model.Mode, source
 	return a.sumUpRemote(ctx, c, op.Migration, err)
 }
 
-func (a *app) beginThere(ctx context.Context, f flags, mode model.Mode, source string) (*client.Conn, model.Operation, error) {
+func (a *app) beginThere(ctx context.Context, f flags, mode model.Mode, source string, plan json.RawMessage) (*client.Conn, model.Operation, error) {
 	if err := f.check(); err != nil {
 		return nil, model.Operation{}, err
 	}
@@ -46,13 +47,13 @@ func (a *app) beginThere(ctx context.Context, f flags, mode model.Mode, source s
 	if err != nil {
 		return nil, model.Operation{}, err
 	}
-	op, err := c.Begin(ctx, model.MigrationRequest{Spec: s})
+	op, err := c.Begin(ctx, model.MigrationRequest{Spec: s, Plan: plan})
 	return c, op, err
 }
 
 // lookThere has an appliance look at a guest, and leaves nothing of that there.
 func (a *app) lookThere(ctx context.Context, f flags, mode model.Mode, source string, show func(*client.Conn, string) error) error {
-	c, op, err := a.beginThere(ctx, f, mode, source)
+	c, op, err := a.beginThere(ctx, f, mode, source, nil)
 	if err != nil {
 		return err
 	}

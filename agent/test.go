@@ -9,34 +9,38 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/api/model"
 	"hyper2kvm/pipeline"
 )
 
 func (a *app) test() *cobra.Command {
 	var f flags
-	var hardware string
 	c := &cobra.Command{
 		Use: "test FOLDER|SOURCE", Short: "Boot a converted guest, or any disk as it is, and judge what is seen", Args: oneArg("FOLDER, SOURCE or MIGRATION"),
 		Long: `Boot a throwaway overlay and judge what is seen. Given the folder of a migration,
 its converted disks are tested again. Given a source, that is booted as it is,
 unfixed: on KVM's hardware, or with --hardware vmware on PVSCSI and VMXNET3, to
-tell whether a guest was healthy before its migration.
+tell whether a guest was healthy before its migration. With --appliance a SOURCE is
+STORAGE:PATH, and anything else the ID or the name of a migration.
 
 With --with libvirt the machine is not run by QEMU alone: libvirt validates and
 starts the domain that was emitted, as a transient one under another name, with
 throwaway disks and networks that lead nowhere.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if a.remote() {
-				return a.testThere(c.Context(), f, args[0])
+			if f.hardware != "kvm" && f.hardware != pipeline.OnVMware {
+				return fmt.Errorf("%w: --hardware %s: want kvm or vmware", errUsage, f.hardware)
 			}
-			if hardware != "kvm" && hardware != pipeline.OnVMware {
-				return fmt.Errorf("%w: --hardware %s: want kvm or vmware", errUsage, hardware)
-			}
-			if hardware == pipeline.OnVMware && f.with == pipeline.WithLibvirt {
+			if f.hardware == pipeline.OnVMware && f.with == pipeline.WithLibvirt {
 				return fmt.Errorf("%w: --hardware vmware is for a test with qemu: libvirt runs the emitted domain alone", errUsage)
 			}
 			if err := f.check(); err != nil {
 				return err
+			}
+			switch {
+			case a.remote() && isPlace(args[0]):
+				return a.migrateThere(c.Context(), f, model.ModeTest, args[0], nil)
+			case a.remote():
+				return a.testThere(c.Context(), f, args[0])
 			}
 			path, err := existing(args[0])
 			if err != nil {
@@ -47,18 +51,20 @@ throwaway disks and networks that lead nowhere.`,
 			}
 			asIs := "the guest is tested as it is"
 			o := pipeline.Options{Source: args[0], Engine: f.engine, Skip: map[string]string{"plan": asIs, "fix": asIs, "convert": asIs}}
-			if hardware == pipeline.OnVMware {
+			if f.hardware == pipeline.OnVMware {
 				o.Hardware = pipeline.OnVMware
 			}
 			return a.inFolder(c.Context(), f, "-test", o)
 		},
 	}
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the test's own folder is made")
-	c.Flags().StringVar(&hardware, "hardware", "kvm", "kvm or vmware")
+	c.Flags().StringVar(&f.hardware, "hardware", "kvm", "kvm or vmware")
 	f.addEngine(c)
 	f.addFolders(c)
 	f.addKeys(c)
 	f.addTester(c, "with")
+	c.Flags().StringVar(&f.remote.name, "name", "", "with --appliance, of a SOURCE: the name of the test (default: the source's)")
+	c.Flags().BoolVar(&f.remote.detach, "detach", false, "with --appliance, of a SOURCE: print the test's ID and do not wait for its end")
 	return c
 }
 

@@ -60,8 +60,11 @@ type server struct {
 // base is where the operations are.
 const base = "/api/v1"
 
-// maxBody is how large a request may be that is no upload, in bytes.
-const maxBody = 2 << 20
+// How large a request may be that is no upload, in bytes, and one that may have a plan.
+const (
+	maxBody     = 2 << 20
+	maxWithPlan = 8 << 20
+)
 
 // New is the handler of the whole API.
 func New(c Config) (http.Handler, error) {
@@ -90,7 +93,7 @@ func New(c Config) (http.Handler, error) {
 	s.login(e)
 	e.GET("/metrics", echo.WrapHandler(m.handler()), s.known, need{role: auth.Viewer, scope: "appliance:read"}.hold)
 	s.streams(e.Group(base, s.known), needs)
-	g := e.Group(base, middleware.BodyLimit(fmt.Sprint(maxBody)), s.known, checked)
+	g := e.Group(base, bounded(maxBody, false), bounded(maxWithPlan, true), s.known, checked)
 	RegisterHandlers(g, NewStrictHandler(s, nil))
 	g.GET("/events", s.followEvents)
 	return e, nil
@@ -116,6 +119,12 @@ func (s *server) streams(g *echo.Group, needs map[string]need) {
 	} {
 		g.Add(r.method, r.path, r.handle, needs[r.operation].hold)
 	}
+}
+
+// bounded bounds the requests that may have a plan, or all others.
+func bounded(size int, plans bool) echo.MiddlewareFunc {
+	return middleware.BodyLimitWithConfig(middleware.BodyLimitConfig{Limit: fmt.Sprint(size),
+		Skipper: func(c echo.Context) bool { return (wanted(c).operation() == "createMigration") != plans }})
 }
 
 // sameOrigin refuses what a page of another site has a browser send.

@@ -411,7 +411,7 @@ func TestBadRequestsSayWhatIsWrong(t *testing.T) {
 		code, text   string
 	}{
 		{"POST", "/migrations", `{`, 400, "bad-request", "the body"},
-		{"POST", "/migrations", `{"spec":{"source":{"storage":"vmware","path":"a.vmx"}}}`, 400, "bad-request", "target"},
+		{"POST", "/migrations", `{"spec":{"source":{"storage":"vmware","path":"a.vmx"}}}`, 422, "bad-spec", "target is missing"},
 		{"POST", "/migrations", `{"spec":{"source":{"storage":"vmware","path":"a.vmx"},"target":{"storage":"kvm"},"speed":1}}`, 400, "bad-request", "speed"},
 		{"POST", "/migrations", `{"id":"Not An ID","spec":{"source":{"storage":"vmware","path":"a.vmx"},"target":{"storage":"kvm"}}}`, 400, "bad-request", "id"},
 		{"POST", "/migrations", request("../../etc/passwd"), 422, "bad-spec", "leads out of the storage"},

@@ -98,7 +98,7 @@ func TestBadBatchesSayWhatIsWrong(t *testing.T) {
 		{`{"name": "Not An ID", "migrations": [{}]}`, 400, "bad-request", "name"},
 		{many(1001, "vm"), 400, "bad-request", "migrations"},
 		{many(500, strings.Repeat("x", 2200)), 413, "too-large", "submit it in parts"},
-		{`{"name": "w", "migrations": [{"source": {"storage": "vmware", "path": "a.vmx"}}]}`, 422, "bad-batch", "migrations[0]: lacks target"},
+		{`{"name": "w", "migrations": [{"source": {"storage": "vmware", "path": "a.vmx"}}]}`, 422, "bad-batch", "migrations[0].target: is missing"},
 		{strings.Replace(many(2, "vm"), "vm1.vmx", "vm0.vmx", 1), 422, "bad-batch", "is the folder of the one"},
 		{`{"name": "w", "defaults": {"engin": "direct"}, "migrations": [{}]}`, 422, "bad-batch", "defaults.engin: there is no such field: write engine"},
 		{strings.Replace(many(1, "vm"), "kvm", "none", 1), 422, "bad-spec", `w-vm0: the spec cannot be used: no appliance has a storage that is called "none"`},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/spec"
 	"hyper2kvm/agent/worker"
+	"hyper2kvm/fixers"
 )
 
 // errSpec is a spec that asks for what cannot be.
@@ -31,15 +33,43 @@ func (s *server) CreateMigration(ctx context.Context, r CreateMigrationRequestOb
 	if err := s.checkSpec(r.Body.Spec); err != nil {
 		return nil, err
 	}
+	plan, err := given(r.Body)
+	if err != nil {
+		return nil, err
+	}
 	by, name := principal(ctx).Name, worker.Name(r.Body.Spec)
 	if r.Params.ValidateOnly {
 		return CreateMigration200JSONResponse(engine.Draft(r.Body.ID, r.Body.Spec, name, by)), nil
 	}
-	m, err := s.Engine.Submit(ctx, r.Body.ID, r.Body.Spec, name, by, key(ctx, r.Params.IdempotencyKey))
+	m, err := s.submit(ctx, r, plan, name, by)
 	if err != nil {
 		return nil, err
 	}
 	return CreateMigration202JSONResponse{accepted(m.Operations[0])}, nil
+}
+
+func (s *server) submit(ctx context.Context, r CreateMigrationRequestObject, plan []byte, name, by string) (engine.Record, error) {
+	key := key(ctx, r.Params.IdempotencyKey)
+	if plan == nil {
+		return s.Engine.Submit(ctx, r.Body.ID, r.Body.Spec, name, by, key)
+	}
+	return s.Engine.SubmitWith(ctx, r.Body.ID, r.Body.Spec, plan, name, by, key)
+}
+
+// given is the plan that a request has, as the pipeline writes it: its digest is then
+// that of the plan that the migration shows. It is nil if there is none.
+func given(r *model.MigrationRequest) ([]byte, error) {
+	if r.Plan == nil {
+		return nil, nil
+	}
+	if spec.Looks(r.Spec) || r.Spec.Mode == model.ModeTest {
+		return nil, fmt.Errorf("%w: a plan is for the modes migrate and rehearse, and is not applied by %s", errSpec, r.Spec.Mode)
+	}
+	p, err := fixers.Parse(r.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the plan %w", errSpec, err)
+	}
+	return json.Marshal(p)
 }
 
 // checkSpec tells whether what a spec asks for could be done somewhere.

@@ -17,6 +17,9 @@ func (b *batch) apart(requests []model.MigrationRequest) {
 			b.wrong(i, "id", "%s is the ID of the one in %s too: give each its own", r.ID, b.entries[first].Origin)
 		}
 		ids[r.ID] = i
+		if r.Spec.Target.Storage == "" { // it has no folder that stays
+			continue
+		}
 		name := cmp.Or(r.Spec.Name, sourceName(r.Spec.Source.Path))
 		folder := r.Spec.Target.Storage + "/" + name
 		if first, ok := folders[folder]; ok {

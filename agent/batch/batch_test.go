@@ -99,14 +99,14 @@ func TestFaultsNameFileLineAndField(t *testing.T) {
 		"migration: []":                         "1: migration: there is no such field: write migrations",
 		"migrations: []":                        "there are none: write them into migrations",
 		"defaults: {mod: plan}":                 "1: defaults.mod: there is no such field: write mode",
-		"migrations:\n" + one:                   "2: migrations[0]: lacks target: where the results go",
+		"migrations:\n" + one:                   "2: migrations[0].target: is missing: write the storage",
 		head + "- name: x\n":                    "3: migrations[0]: lacks source",
 		head + one + "  engin: direct\n":        "4: migrations[0].engin: there is no such field: write engine",
 		head + one + "  id: A\n":                `4: migrations[0].id: is "A": write what matches`,
 		head + one + "- source: {storage: v}\n": "4: migrations[1].source: lacks path: in the storage, without a slash at its start",
 		head + one + "  limits: [fast]\n":       `4: migrations[0].limits[0]: cannot use the limit "fast"`,
 		head + one + "- source: {storage: v, path: b.vmx}\noverrides: [{match: 'c*', spec: {mode: plan}}]\n":                                             `5: overrides[0].match: "c*" matches no migration`,
-		head + one + "overrides:\n- match: a\n  spec:\n    mode: go\n":                                                                                   `7: overrides[0].spec.mode: is "go": write migrate, rehearse, plan or inspect`,
+		head + one + "overrides:\n- match: a\n  spec:\n    mode: go\n":                                                                                   `7: overrides[0].spec.mode: is "go": write migrate, rehearse, plan, inspect or test`,
 		head + one + "overrides:\n- match: a\n  spec:\n    schedule: {windows: [nights]}\n":                                                              `7: migrations[0].schedule.windows[0]: cannot use the window "nights"`,
 		head + one + "- source: {storage: w, path: x/a.vmdk}\n":                                                                                          "4: migrations[1].name: a in the storage kvm is the folder of the one in ",
 		head + "- {id: x, source: {storage: v, path: a}}\n- {id: x, source: {storage: v, path: b}}\n":                                                    "4: migrations[1].id: x is the ID of the one in ",
@@ -168,5 +168,12 @@ func TestTheLargestBatchIsRead(t *testing.T) {
 	large := write(t, "# "+strings.Repeat("x", maxFile))[0]
 	if _, err := loaded(large); err == nil || !strings.Contains(err.Error(), "is larger than 10485760 bytes") {
 		t.Errorf("Load of a large file = %v", err)
+	}
+}
+
+func TestGuestsOfOneNameAreLookedAtTogether(t *testing.T) {
+	got, err := loaded(write(t, "defaults: {mode: plan}\nmigrations:\n- source: {storage: v, path: a/vm.vmx}\n- source: {storage: v, path: b/vm.vmx}\n")...)
+	if err != nil || len(got) != 2 {
+		t.Errorf("Load = %+v, %v", got, err)
 	}
 }

@@ -20,6 +20,7 @@ func Uses(s model.Spec) (uses, storages []string) {
 	for _, p := range s.AllowFolders {
 		names[p.Storage] = true
 	}
+	delete(names, "") // what makes nothing may have no target
 	storages = slices.Sorted(maps.Keys(names))
 	for _, name := range storages {
 		uses = append(uses, "storage:"+name)

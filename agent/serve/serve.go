@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -100,12 +101,16 @@ func (a *agent) open(ctx context.Context) error {
 	}
 	opened := make(chan struct{})
 	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, User: a.settings.Hooks.User, Webhooks: a.webhook}
-	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened)}
+	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened), Plan: a.plan(opened),
+		Scratch: filepath.Join(a.settings.State, "looks")}
 	c, err := a.engineConfig(ctx, w)
 	if err != nil {
 		return err
 	}
 	if w.Groups, err = worker.OpenGroups(id, a.log); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(w.Scratch); err != nil { // of a life that was cut short
 		return err
 	}
 	if a.engine, err = engine.Open(ctx, c); err != nil {
@@ -136,6 +141,17 @@ func (a *agent) keep(opened <-chan struct{}) func(context.Context, string, []eng
 			return a.engine.Keep(ctx, id, files)
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+	}
+}
+
+func (a *agent) plan(opened <-chan struct{}) func(context.Context, engine.Record) ([]byte, error) {
+	return func(ctx context.Context, r engine.Record) ([]byte, error) {
+		select {
+		case <-opened:
+			return a.engine.Plan(ctx, r)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }

@@ -114,6 +114,15 @@ func Check(s model.Spec) (problems []Problem) {
 	if strings.ContainsAny(s.Name, "/\x00\n") || s.Name == "." || s.Name == ".." {
 		add("is no name of a folder: write one without slashes", "name")
 	}
+	if s.Target.Storage == "" && !Looks(s) {
+		add("is missing: write the storage that the results go to; only the modes plan and inspect have none", "target")
+	}
+	if s.Mode == model.ModeTest && s.Test.Skip != "" {
+		add("is of a test that is asked for: leave it out, or choose another mode", "test", "skip")
+	}
+	if s.Test.Hardware == model.TestHardwareVmware && (s.Mode != model.ModeTest || s.Test.With == model.TestWithLibvirt) {
+		add("is for guests as they are: write mode: test, and test them with qemu", "test", "hardware")
+	}
 	if err := shape(s.Target).Check(); err != nil {
 		add(err.Error(), "target")
 	}
@@ -134,6 +143,9 @@ func Check(s model.Spec) (problems []Problem) {
 	}
 	return append(problems, checkSchedule(s.Schedule)...)
 }
+
+// Looks tells of what makes nothing but a report of what it has found.
+func Looks(s model.Spec) bool { return s.Mode == model.ModePlan || s.Mode == model.ModeInspect }
 
 // wrongPath tells why a place's path cannot be used; empty if it can. Where it leads is
 // for who opens it to find out.

@@ -13,7 +13,7 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 		"{}": `f:1: lacks source`,
 		"source: {storage: vmware}\ntarget: {storage: kvm}":                                                                              `f:1: source: lacks path: in the storage, without a slash at its start`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmod: plan":                                                          `f:3: mod: there is no such field: write mode`,
-		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: go":                                                           `f:3: mode: is "go": write migrate, rehearse, plan or inspect`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: go":                                                           `f:3: mode: is "go": write migrate, rehearse, plan, inspect or test`,
 		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  compress: maybe":                                                 `f:4: target.compress: is "maybe": write true or false`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nschedule:\n  start: tomorrow":                                       `f:4: schedule.start: is "tomorrow": write a time such as 2026-11-26T20:00:00Z`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nschedule: {windows: [nights]}":                                      `f:3: schedule.windows[0]: cannot use the window "nights": "nights" are no days: write mon-fri or sat,sun`,
@@ -21,6 +21,11 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ngrow:\n- {disk: 0, size: 513}":                                      `f:4: grow[0].size: is not a multiple of 512`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ngrow: [{disk: -1, size: 512}]":                                      `f:3: grow[0].disk: is -1: write at least 0`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm, format: raw, compress: true}":                                        `f:2: target: no such format of a disk: raw has neither compression nor a cluster size`,
+		"source: {storage: vmware, path: a}":                                                                                             `f:1: target: is missing: write the storage that the results go to; only the modes plan and inspect have none`,
+		"source: {storage: vmware, path: a}\nmode: rehearse":                                                                             `f:1: target: is missing`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: test\ntest: {skip: no time}":                                  `f:4: test.skip: is of a test that is asked for`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ntest: {hardware: vmware}":                                           `f:3: test.hardware: is for guests as they are: write mode: test`,
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: test\ntest: {hardware: vmware, with: libvirt}":                `f:4: test.hardware: is for guests as they are`,
 		"source: {storage: vmware, path: /a}\ntarget: {storage: kvm}":                                                                    `f:1: source.path: begins with a slash`,
 		"source: {storage: vmware, path: a/../../b}\ntarget: {storage: kvm}":                                                             `f:1: source.path: leads out of the storage`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nname: ../x":                                                         `f:3: name: is no name of a folder`,
@@ -34,6 +39,22 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 		_, faults := spec.Read(v)
 		if err := faults.Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s\n is %v\n want %s", text, err, want)
+		}
+	}
+}
+
+func TestWhatIsRightIsTaken(t *testing.T) {
+	for _, text := range []string{
+		"source: {storage: vmware, path: a}\nmode: plan",
+		"source: {storage: vmware, path: a}\nmode: inspect",
+		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: test\ntest: {hardware: vmware}",
+	} {
+		v, err := layers.Read("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, faults := spec.Read(v); faults.Err() != nil {
+			t.Errorf("%s\n is %v", text, faults.Err())
 		}
 	}
 }

@@ -3,11 +3,17 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/spec"
+	"hyper2kvm/fixers"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
@@ -21,8 +27,11 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 	if err != nil {
 		return order{}, refused("bad-input", err)
 	}
+	if options.Plan, err = w.given(ctx, j.Record); err != nil {
+		return order{}, err
+	}
 	place := Folder(s)
-	folder, err := w.Storages.Path(place, true)
+	folder, err := w.folder(j, place)
 	if err != nil {
 		return order{}, refused("bad-input", err)
 	}
@@ -42,8 +51,40 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 		}
 		o.Keys = append(o.Keys, key{For: k.Device, Secrets: [][]byte{secret}})
 	}
-	j.Tell(engine.Update{Folder: place})
+	if place.Storage != "" {
+		j.Tell(engine.Update{Folder: place})
+	}
 	return o, nil
+}
+
+// folder is where a job works.
+func (w *Worker) folder(j engine.Job, place model.Place) (string, error) {
+	if place.Storage != "" {
+		return w.Storages.Path(place, true)
+	}
+	if !spec.Looks(j.Spec) {
+		return "", errors.New("it has no target")
+	}
+	return filepath.Join(w.Scratch, j.ID), os.MkdirAll(w.Scratch, 0o700)
+}
+
+// given is the plan that a job was asked for with; nil if there is none.
+func (w *Worker) given(ctx context.Context, r engine.Record) (*fixers.Plan, error) {
+	if r.GivenPlan == "" {
+		return nil, nil
+	}
+	text, err := w.Plan(ctx, r)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refused("no-plan", fmt.Errorf("%w: ask for the migration again", err))
+	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := fixers.Parse(text)
+	if err != nil {
+		return nil, refused("bad-input", err)
+	}
+	return &p, nil
 }
 
 // refused is a job that cannot be done as it is asked for.
@@ -58,7 +99,7 @@ func Folder(s model.Spec) model.Place {
 	return model.Place{Storage: s.Target.Storage, Path: Name(s) + suffixes[s.Mode]}
 }
 
-var suffixes = map[model.Mode]string{model.ModeRehearse: "-rehearsal", model.ModePlan: "-plan", model.ModeInspect: "-inspection"}
+var suffixes = map[model.Mode]string{model.ModeRehearse: "-rehearsal", model.ModePlan: "-plan", model.ModeInspect: "-inspection", model.ModeTest: "-test"}
 
 // Name is a migration's for people, and its results'.
 func Name(s model.Spec) string {
@@ -90,6 +131,12 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 	switch s.Mode {
 	case model.ModeRehearse:
 		o.Skip["convert"] = "this is a rehearsal: the proof boots from the overlay"
+	case model.ModeTest:
+		const asIs = "the guest is tested as it is"
+		o.Skip["plan"], o.Skip["fix"], o.Skip["convert"] = asIs, asIs, asIs
+		if s.Test.Hardware == model.TestHardwareVmware {
+			o.Hardware = pipeline.OnVMware
+		}
 	case model.ModePlan, model.ModeInspect:
 		o.Until = string(s.Mode)
 	}

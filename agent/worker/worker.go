@@ -36,6 +36,11 @@ type Worker struct {
 	Storages storage.List
 	// Secret opens a stored secret.
 	Secret func(ctx context.Context, name string) (guest.Secret, error)
+	// Plan is the plan that a migration was asked for with.
+	Plan func(ctx context.Context, r engine.Record) ([]byte, error)
+	// Scratch is the folder in which those look that have no target. What is in it is
+	// worth nothing.
+	Scratch string
 	// Keep keeps small files of a migration's for every appliance to show.
 	Keep func(ctx context.Context, migration string, files []engine.File) error
 	// Hooks runs what is to run before and after stages.
@@ -58,6 +63,9 @@ func (w *Worker) Work(ctx context.Context, j engine.Job) (engine.Result, error) 
 		w.Log.Warn("what the migration has made is not all kept", "migration", j.ID, "err", keeping)
 	} else if err == nil && o.looks() {
 		err = pipeline.Discard(o.Folder, o.ID) // what it has found is kept
+	}
+	if j.Spec.Target.Storage == "" && ctx.Err() == nil {
+		err = errors.Join(err, os.RemoveAll(o.Folder)) // tried again, it begins anew
 	}
 	return result, err
 }

@@ -359,7 +359,7 @@ type ClientInterface interface {
 	//
 	// Needs the role operator. The migration is queued, and runs when an appliance that
 	// reaches its storages has room, its windows are open, and what it comes `after` is
-	// done.
+	// done. With a `plan` the request may have 8 MiB.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -370,7 +370,7 @@ type ClientInterface interface {
 	//
 	// Needs the role operator. The migration is queued, and runs when an appliance that
 	// reaches its storages has room, its windows are open, and what it comes `after` is
-	// done.
+	// done. With a `plan` the request may have 8 MiB.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1387,7 +1387,7 @@ func (c *Client) ListMigrations(ctx context.Context, params *ListMigrationsParam
 //
 // Needs the role operator. The migration is queued, and runs when an appliance that
 // reaches its storages has room, its windows are open, and what it comes `after` is
-// done.
+// done. With a `plan` the request may have 8 MiB.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1408,7 +1408,7 @@ func (c *Client) CreateMigrationWithBody(ctx context.Context, params *CreateMigr
 //
 // Needs the role operator. The migration is queued, and runs when an appliance that
 // reaches its storages has room, its windows are open, and what it comes `after` is
-// done.
+// done. With a `plan` the request may have 8 MiB.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5608,7 +5608,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Needs the role operator. The migration is queued, and runs when an appliance that
 	// reaches its storages has room, its windows are open, and what it comes `after` is
-	// done.
+	// done. With a `plan` the request may have 8 MiB.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5619,7 +5619,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Needs the role operator. The migration is queued, and runs when an appliance that
 	// reaches its storages has room, its windows are open, and what it comes `after` is
-	// done.
+	// done. With a `plan` the request may have 8 MiB.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9950,7 +9950,7 @@ func (c *ClientWithResponses) ListMigrationsWithResponse(ctx context.Context, pa
 //
 // Needs the role operator. The migration is queued, and runs when an appliance that
 // reaches its storages has room, its windows are open, and what it comes `after` is
-// done.
+// done. With a `plan` the request may have 8 MiB.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9967,7 +9967,7 @@ func (c *ClientWithResponses) CreateMigrationWithBodyWithResponse(ctx context.Co
 //
 // Needs the role operator. The migration is queued, and runs when an appliance that
 // reaches its storages has room, its windows are open, and what it comes `after` is
-// done.
+// done. With a `plan` the request may have 8 MiB.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -4,6 +4,7 @@
 package model
 
 import (
+	"encoding/json"
 	"time"
 )
 
@@ -208,6 +209,7 @@ const (
 	ModeMigrate  Mode = "migrate"
 	ModePlan     Mode = "plan"
 	ModeRehearse Mode = "rehearse"
+	ModeTest     Mode = "test"
 )
 
 // Valid indicates whether the value is a known member of the Mode enum.
@@ -220,6 +222,8 @@ func (e Mode) Valid() bool {
 	case ModePlan:
 		return true
 	case ModeRehearse:
+		return true
+	case ModeTest:
 		return true
 	default:
 		return false
@@ -580,6 +584,24 @@ func (e TargetPreallocation) Valid() bool {
 	case TargetPreallocationMetadata:
 		return true
 	case TargetPreallocationOff:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TestHardware.
+const (
+	TestHardwareKvm    TestHardware = "kvm"
+	TestHardwareVmware TestHardware = "vmware"
+)
+
+// Valid indicates whether the value is a known member of the TestHardware enum.
+func (e TestHardware) Valid() bool {
+	switch e {
+	case TestHardwareKvm:
+		return true
+	case TestHardwareVmware:
 		return true
 	default:
 		return false
@@ -1042,8 +1064,11 @@ type Migration struct {
 	By      string    `json:"by"`
 	Created time.Time `json:"created"`
 	Folder  Place     `json:"folder,omitempty,omitzero"`
-	ID      ID        `json:"id"`
-	Name    string    `json:"name"`
+
+	// GivenPlan of the plan that it was asked for with
+	GivenPlan Digest `json:"givenPlan,omitempty,omitzero"`
+	ID        ID     `json:"id"`
+	Name      string `json:"name"`
 
 	// Operations the newest last, 50 at most
 	Operations []Operation `json:"operations"`
@@ -1088,12 +1113,19 @@ type MigrationRequest struct {
 	// ID chosen by the caller; made up if absent
 	ID ID `json:"id,omitempty,omitzero"`
 
+	// Plan one that was approved before, as `readPlan` answers it and `hyper2kvm plan
+	// --output json` writes it: exactly its changes are made. A guest that changed since
+	// is a conflict, and is left alone. It is kept with the migration's files.
+	Plan json.RawMessage `json:"plan,omitempty,omitzero"`
+
 	// Spec what is asked for
 	Spec Spec `json:"spec"`
 }
 
 // Mode `migrate`: the whole pipeline. `rehearse`: all but CONVERT; proves that the guest
-// will boot before anything is copied. `plan`, `inspect`: as far as that stage.
+// will boot before anything is copied. `plan`, `inspect`: as far as that stage, and
+// nothing is left of it but what was found. `test`: boots the guest as it is, unfixed,
+// to tell whether it was healthy before.
 type Mode string
 
 // Operation defines model for Operation.
@@ -1249,7 +1281,9 @@ type Spec struct {
 	Limits []string `json:"limits,omitempty,omitzero"`
 
 	// Mode `migrate`: the whole pipeline. `rehearse`: all but CONVERT; proves that the guest
-	// will boot before anything is copied. `plan`, `inspect`: as far as that stage.
+	// will boot before anything is copied. `plan`, `inspect`: as far as that stage, and
+	// nothing is left of it but what was found. `test`: boots the guest as it is, unfixed,
+	// to tell whether it was healthy before.
 	Mode Mode `json:"mode,omitempty,omitzero"`
 
 	// Name of the domain, of the results' files and of their folder; the source's if absent
@@ -1257,8 +1291,8 @@ type Spec struct {
 	Schedule Schedule `json:"schedule,omitempty,omitzero"`
 	Source   Place    `json:"source"`
 
-	// Target where the results go
-	Target Target `json:"target"`
+	// Target where the results go; those of the modes plan and inspect need none, and may then be of any appliance that reaches the source
+	Target Target `json:"target,omitempty,omitzero"`
 
 	// Test how the result is proved
 	Test Test `json:"test,omitempty,omitzero"`
@@ -1332,7 +1366,7 @@ type StorageFileList struct {
 	Next string `json:"next,omitempty,omitzero"`
 }
 
-// Target where the results go
+// Target where the results go; those of the modes plan and inspect need none, and may then be of any appliance that reaches the source
 type Target struct {
 	// ClusterSize bytes, a power of 2; qcow2 alone
 	ClusterSize int64 `json:"clusterSize,omitempty,omitzero"`
@@ -1357,12 +1391,18 @@ type Test struct {
 	// Connect the libvirt to test with, as virsh names it
 	Connect string `json:"connect,omitempty,omitzero"`
 
+	// Hardware of the mode test: what the guest is booted on. `vmware`: PVSCSI and VMXNET3, by qemu alone
+	Hardware TestHardware `json:"hardware,omitempty,omitzero"`
+
 	// Skip the reason why the result is not tested; it is then not proved
 	Skip string `json:"skip,omitempty,omitzero"`
 
 	// With what runs the tested machine
 	With TestWith `json:"with,omitempty,omitzero"`
 }
+
+// TestHardware of the mode test: what the guest is booted on. `vmware`: PVSCSI and VMXNET3, by qemu alone
+type TestHardware string
 
 // TestWith what runs the tested machine
 type TestWith string
