@@ -30,7 +30,7 @@ func populate(t testing.TB, l *lab, n int) {
 	for i := range 60 {
 		m.Config.ExtraConfig = append(m.Config.ExtraConfig, &types.OptionValue{Key: fmt.Sprintf("pciBridge%d.functions", i), Value: "a value of a usual length"})
 	}
-	m.Config.Hardware.Device = append(m.Config.Hardware.Device, disk(2001, 1000, 1, &types.VirtualDiskFlatVer2BackingInfo{
+	m.Config.Hardware.Device = append(m.Config.Hardware.Device, oneDisk(2001, 1000, 1, &types.VirtualDiskFlatVer2BackingInfo{
 		VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: "[LocalDS_0] web/web_1-000001.vmdk", Datastore: &m.Datastore[0]}, DiskMode: "persistent", Uuid: "6000C29f-5b3e-1c0f-8d1e-4a6b7c8d9e0f",
 		Parent: &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: "[LocalDS_0] web/web_1.vmdk", Datastore: &m.Datastore[0]}, DiskMode: "persistent"}}))
 	m.Snapshot = &types.VirtualMachineSnapshotInfo{CurrentSnapshot: &ref{Type: "VirtualMachineSnapshot", Value: "snapshot-1"}, RootSnapshotList: []types.VirtualMachineSnapshotTree{{Snapshot: ref{Type: "VirtualMachineSnapshot", Value: "snapshot-1"}, Name: "before"}}}
