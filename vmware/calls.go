@@ -117,6 +117,7 @@ var powerCalls = []Call{
 var snapshotCalls = []Call{
 	{"CreateSnapshot_Task", "VirtualMachine", ForSnapshots, "hold the disks still while they are read", false, onVM("VirtualMachine.State.CreateSnapshot")},
 	{"RemoveSnapshot_Task", "VirtualMachineSnapshot", ForSnapshots, "remove this program's own snapshots", false, onVM("VirtualMachine.State.RemoveSnapshot")},
+	{"ConsolidateVMDisks_Task", "VirtualMachine", ForSnapshots, "merge what a removed snapshot left unmerged", false, onVM("VirtualMachine.State.RemoveSnapshot")},
 	{"ReconfigVM_Task", "VirtualMachine", ForCBT, "track changed blocks", false, onVM("VirtualMachine.Config.ChangeTracking")},
 	{"QueryChangedDiskAreas", "VirtualMachine", ForCBT, "which blocks are allocated, or changed", true, onVM("VirtualMachine.Provisioning.DiskRandomRead")},
 }

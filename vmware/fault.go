@@ -59,6 +59,7 @@ var meaning = []struct {
 }{
 	{isFault[*types.ManagedObjectNotFound], ErrGone, ""},
 	{isFault[*types.TaskInProgress], ErrBusy, "wait for it in vCenter's recent tasks, then try again"},
+	{isFault[*types.FileLocked], ErrBusy, "another VM or a backup has a disk open: wait until it is done"},
 	{isFault[*types.NoDiskSpace], ErrSpace, "free some or move the VM"},
 	{isFault[*types.InsufficientStorageSpace], ErrSpace, "free some or move the VM"},
 	{isFault[*types.RestrictedVersion], ErrCannot, "the free licence of ESXi only lets its API read: use a licensed host or read over SSH"},

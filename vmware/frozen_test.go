@@ -135,3 +135,27 @@ func TestNothingIsChangedThatCannotBeNoted(t *testing.T) {
 	}
 	r.same(t, before, "nothing noted")
 }
+
+// A removal of which the server says that a disk was locked has taken the snapshot away
+// all the same, and left its disks.
+func TestWhatARemovalLeavesIsMerged(t *testing.T) {
+	r := newRig(t, vmwaretest.Options{})
+	before := r.inventory(t)
+	ctx := context.Background()
+	ledger := new(pages)
+	h := r.hand(t, ledger)
+	s, err := h.Snapshot(ctx, r.source.Ref.Value, SnapshotPolicy{Spare: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.attach(h, s.Snapshot, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.RemoveSnapshots(ctx, r.source.Ref.Value, ""); !errors.Is(err, ErrBusy) {
+		t.Fatalf("RemoveSnapshots while a clone stands on it = %v, want %v", err, ErrBusy)
+	}
+	if err := h.Restore(ctx); err != nil {
+		t.Fatalf("Restore = %v, %q", err, ledger.states())
+	}
+	r.same(t, before, "merged")
+}

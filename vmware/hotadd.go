@@ -51,6 +51,7 @@ func (h *Hand) Attach(ctx context.Context, own, vm, snapshot string, key int32) 
 func (h *Hand) self(ctx context.Context, own string) (v mo.VirtualMachine, err error) {
 	err = h.Session.look(ctx, vmRef(own), &v, "name", "parent", "resourcePool", "runtime.host", "config.hardware.device",
 		"config.changeTrackingEnabled", "config.flags")
+	v.Name = unescaped(v.Name)
 	switch {
 	case err != nil:
 		return v, explain(err, "our own VM %s", own)

@@ -70,6 +70,12 @@ func TestAMigrationChangesWhatItSaysAndTakesItBack(t *testing.T) {
 		}
 		r.same(t, before, "taken back")
 	}
+	if err := h.Session.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if leaks := r.Leaks(); len(leaks) > 0 {
+		t.Errorf("left are %q", leaks)
+	}
 }
 
 // everyCall has the kill test cut at calls that only read too, and also for once.
@@ -80,7 +86,7 @@ var everyCall = flag.Bool("every-call", false, "cut the connection at every call
 var cuts = []struct{ dead, after bool }{{true, false}, {true, true}, {false, false}, {false, true}}
 
 func TestKilledAtAnyCallAndTakenBackByTheNext(t *testing.T) {
-	r := newRig(t, vmwaretest.Options{})
+	r := newRig(t, vmwaretest.Options{LeaseTimeout: time.Second})
 	before := r.inventory(t)
 	for _, cut := range cuts {
 		if !cut.dead && !*everyCall {
@@ -93,6 +99,23 @@ func TestKilledAtAnyCallAndTakenBackByTheNext(t *testing.T) {
 				t.Fatalf("cut at call %d (after it %v, dead %v): restore: %v\n%q", at, cut.after, cut.dead, err, ledger.states())
 			}
 			r.same(t, before, fmt.Sprintf("cut at call %d (after it %v, dead %v): %q", at, cut.after, cut.dead, ledger.states()))
+		}
+	}
+	r.ended(t)
+}
+
+// ended fails the test if anything is left. A killed process cannot log out, and leases
+// of which it never heard it cannot end: the server ends both when they are idle.
+func (r *rig) ended(t *testing.T) {
+	t.Helper()
+	r.KillSessions(t)
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		leaks := r.Leaks()
+		if len(leaks) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("left are %q", leaks)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -105,7 +106,7 @@ func (h *Hand) seen(ctx context.Context, t Trace, properties ...string) (v mo.Vi
 
 func readPower(ctx context.Context, h *Hand, t Trace) (string, error) {
 	v, err := h.seen(ctx, t, "runtime.powerState")
-	return string(powerOf[v.Runtime.PowerState]), err
+	return string(powerStates[v.Runtime.PowerState]), err
 }
 
 func writePower(ctx context.Context, h *Hand, t Trace, value string) error {
@@ -146,8 +147,11 @@ func writeNote(ctx context.Context, h *Hand, t Trace, value string) error {
 
 func readName(ctx context.Context, h *Hand, t Trace) (string, error) {
 	v, err := h.seen(ctx, t, "name")
-	return v.Name, err
+	return unescaped(v.Name), err
 }
+
+// escaped is how a server stores a name. Source: vSphere API, ManagedEntity.name.
+var escaped = strings.NewReplacer("%", "%25", "/", "%2f", `\`, "%5c")
 
 func writeName(ctx context.Context, h *Hand, t Trace, value string) error {
 	ref, err := refOf(t.Object)
@@ -155,7 +159,7 @@ func writeName(ctx context.Context, h *Hand, t Trace, value string) error {
 		return err
 	}
 	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.Rename_Task(ctx, h.Session.client, &types.Rename_Task{This: ref, NewName: value})
+		res, err := methods.Rename_Task(ctx, h.Session.client, &types.Rename_Task{This: ref, NewName: escaped.Replace(value)})
 		if err != nil {
 			return types.ManagedObjectReference{}, err
 		}

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"hyper2kvm/vmware/vmwaretest"
@@ -113,7 +111,7 @@ func TestATagThatOthersUseStays(t *testing.T) {
 	if err := h.Restore(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.tags(t); !slices.Equal(got, []string{"category hyper2kvm", "tag migrated on " + fmt.Sprint([]mo.Reference{off.Ref})}) {
+	if got := r.tags(t); !slices.Equal(got, []string{"category hyper2kvm", "tag migrated on [{VirtualMachine " + off.Ref.Value + "}]"}) {
 		t.Errorf("there are %q", got)
 	}
 }

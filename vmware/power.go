@@ -138,7 +138,7 @@ func (s *Session) StillOff(ctx context.Context, vm string) error {
 	return err
 }
 
-// PowerBack powerOf a VM on again if this migration shut it down. Restore does it too.
+// PowerBack powers a VM on again if this migration shut it down. Restore does it too.
 func (h *Hand) PowerBack(ctx context.Context, vm string) error {
 	return h.takeBack(ctx, func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() })
 }
@@ -194,13 +194,7 @@ func (s *Session) power(ctx context.Context, vm string) (powered, error) {
 	if err != nil {
 		return powered{}, explain(err, "power state of %s", vm)
 	}
-	p := powered{name: unescaped(v.Name), state: powerOf[v.Runtime.PowerState]}
+	p := powered{name: unescaped(v.Name), state: powerStates[v.Runtime.PowerState]}
 	p.tools = v.Guest != nil && v.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 	return p, nil
-}
-
-var powerOf = map[types.VirtualMachinePowerState]Power{
-	types.VirtualMachinePowerStatePoweredOn:  On,
-	types.VirtualMachinePowerStatePoweredOff: Off,
-	types.VirtualMachinePowerStateSuspended:  Suspended,
 }

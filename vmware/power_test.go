@@ -25,7 +25,7 @@ func powerRig(t *testing.T, v vmwaretest.VM) (*rig, vmwaretest.VM, *Hand, *pages
 	return r, v, r.hand(t, ledger), ledger
 }
 
-func (r *rig) state(v vmwaretest.VM) Power { return powerOf[r.vm(v).Runtime.PowerState] }
+func (r *rig) state(v vmwaretest.VM) Power { return powerStates[r.vm(v).Runtime.PowerState] }
 
 func TestAVMIsShutDownAsItsPolicySays(t *testing.T) {
 	short := PowerPolicy{Wait: 50 * time.Millisecond}

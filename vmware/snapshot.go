@@ -2,6 +2,7 @@ package vmware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -43,7 +44,7 @@ func (h *Hand) Snapshot(ctx context.Context, vm string, policy SnapshotPolicy) (
 		return Taken{Snapshot: own[0].Snapshot.Value, Quiesced: own[0].Quiesced}, h.adopt(v, own[0])
 	}
 	if err := h.roomForSnapshot(ctx, v, policy); err != nil {
-		return Taken{}, fmt.Errorf("snapshot of %s: %w", unescaped(v.Name), err)
+		return Taken{}, fmt.Errorf("snapshot of %s: %w", v.Name, err)
 	}
 	return h.freeze(ctx, v, name, policy.Quiesce && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn)
 }
@@ -66,8 +67,15 @@ func (h *Hand) adopt(v mo.VirtualMachine, own types.VirtualMachineSnapshotTree) 
 	return h.Ledger.Settle(t.ID, Made, own.Snapshot.Value)
 }
 
+// unmerged says in a snapshot's trace that the VM needed consolidation before it.
+const unmerged = "needs consolidation"
+
 func snapshotTrace(v mo.VirtualMachine, name string) Trace {
-	return Trace{Kind: KindSnapshot, Object: v.Self.String(), Name: unescaped(v.Name), Becomes: name}
+	t := Trace{Kind: KindSnapshot, Object: v.Self.String(), Name: v.Name, Becomes: name}
+	if v.Runtime.ConsolidationNeeded {
+		t.Was = unmerged
+	}
+	return t
 }
 
 // freeze makes a snapshot, without quiescing if the guest cannot.
@@ -81,7 +89,7 @@ func (h *Hand) freeze(ctx context.Context, v mo.VirtualMachine, name string, qui
 			made, err = h.createSnapshot(ctx, v.Self, name, false)
 		}
 		taken.Snapshot = made
-		return made, explain(err, "snapshot of %s", unescaped(v.Name))
+		return made, explain(err, "snapshot of %s", v.Name)
 	})
 	return taken, err
 }
@@ -135,10 +143,28 @@ func (h *Hand) dropSnapshot(ctx context.Context, t Trace) error {
 	}
 	for _, own := range h.own(v, t.Becomes) {
 		if err := h.removeSnapshot(ctx, own.Snapshot); err != nil {
-			return explain(err, "remove snapshot %q of %s", own.Name, unescaped(v.Name))
+			return explain(err, "remove snapshot %q of %s", own.Name, v.Name)
 		}
 	}
-	return h.renamed(v, t)
+	return errors.Join(h.renamed(v, t), h.consolidate(ctx, ref, t))
+}
+
+// consolidate merges what a removed snapshot left unmerged because somebody, a backup
+// maybe, had a disk open. A VM that needed it before is left as it was.
+func (h *Hand) consolidate(ctx context.Context, ref types.ManagedObjectReference, t Trace) error {
+	var v mo.VirtualMachine
+	err := h.Session.look(ctx, ref, &v, "runtime.consolidationNeeded")
+	if err != nil || t.Was == unmerged || !v.Runtime.ConsolidationNeeded {
+		return explain(err, "disks of %s", t.Name)
+	}
+	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
+		res, err := methods.ConsolidateVMDisks_Task(ctx, h.Session.client, &types.ConsolidateVMDisks_Task{This: ref})
+		if err != nil {
+			return types.ManagedObjectReference{}, err
+		}
+		return res.Returnval, nil
+	})
+	return explain(err, "merge what the snapshot of %s has left", t.Name)
 }
 
 // renamed is ErrChanged if a snapshot that was made is there under another name: who
@@ -187,6 +213,7 @@ func marked(s types.VirtualMachineSnapshotTree, migration string) bool {
 
 // snapshots reads what is needed of a VM to make or remove snapshots.
 func (s *Session) snapshots(ctx context.Context, vm string) (v mo.VirtualMachine, err error) {
-	err = s.look(ctx, vmRef(vm), &v, "name", "snapshot", "runtime.powerState", "runtime.consolidationNeeded", "config.hardware.device", "datastore")
+	err = s.look(ctx, vmRef(vm), &v, "name", "snapshot", "runtime.powerState", "runtime.consolidationNeeded", "config.hardware.device")
+	v.Name = unescaped(v.Name)
 	return v, explain(err, "snapshots of %s", vm)
 }

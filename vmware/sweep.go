@@ -45,6 +45,9 @@ func (s *Session) everyVM(ctx context.Context) (all []mo.VirtualMachine, err err
 	}
 	defer func() { err = errors.Join(err, v.Destroy(context.WithoutCancel(ctx))) }()
 	err = v.Retrieve(ctx, []string{"VirtualMachine"}, []string{"name", "parent", "snapshot"}, &all)
+	for i := range all {
+		all[i].Name = unescaped(all[i].Name)
+	}
 	return all, explain(err, "list the VMs")
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/task"
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -88,41 +87,33 @@ func (h *Hand) settled(ctx context.Context, objects ...types.ManagedObjectRefere
 		return explain(err, "tasks under way")
 	}
 	for _, t := range tasks {
-		if t.Entity == nil || !slices.Contains(objects, *t.Entity) {
+		if !slices.Contains(objects, t.entity) {
 			continue
 		}
-		if _, err := h.Session.end(ctx, t.Task); err != nil && ctx.Err() != nil {
-			return fmt.Errorf("%s of %s: %w", t.DescriptionId, t.EntityName, context.Cause(ctx))
+		if _, err := h.Session.end(ctx, t.ref); err != nil && ctx.Err() != nil {
+			return fmt.Errorf("%s of %s: %w", t.what, t.entity.Value, context.Cause(ctx))
 		}
 	}
 	return nil
 }
 
-// tasks are the server's that are queued or run.
-func (s *Session) tasks(ctx context.Context) (running []types.TaskInfo, err error) {
-	manager := s.client.ServiceContent.TaskManager
-	if manager == nil {
-		return nil, nil
-	}
-	res, err := methods.RetrievePropertiesEx(ctx, s.client, &types.RetrievePropertiesEx{
-		This: s.client.ServiceContent.PropertyCollector,
-		SpecSet: []types.PropertyFilterSpec{{
-			ObjectSet: []types.ObjectSpec{{Obj: *manager, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
-				&types.TraversalSpec{Type: "TaskManager", Path: "recentTask"}}}},
-			PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info"}}},
-		}}})
-	if err != nil || res.Returnval == nil {
-		return nil, err
-	}
-	for _, o := range res.Returnval.Objects {
-		for _, p := range o.PropSet {
-			info, ok := p.Val.(types.TaskInfo)
-			if ok && (info.State == types.TaskInfoStateQueued || info.State == types.TaskInfoStateRunning) {
-				running = append(running, info)
-			}
+// underWay is a task that is queued or runs.
+type underWay struct {
+	ref, entity types.ManagedObjectReference
+	what        string // as VMware calls it: VirtualMachine.createSnapshot
+}
+
+// tasks are the server's that are under way.
+func (s *Session) tasks(ctx context.Context) (list []underWay, err error) {
+	objects, err := s.objects(ctx, 0, s.recentTasks())
+	for _, o := range objects {
+		v := properties(o)
+		state := as[types.TaskInfoState](v["info.state"])
+		if state == types.TaskInfoStateQueued || state == types.TaskInfoStateRunning {
+			list = append(list, underWay{o.Obj, as[types.ManagedObjectReference](v["info.entity"]), as[string](v["info.descriptionId"])})
 		}
 	}
-	return running, nil
+	return list, err
 }
 
 // look reads properties of an object.

@@ -78,6 +78,9 @@ func cloneByTheBook(ctx *simulator.Context, vm *simulator.VirtualMachine, req ty
 	made := vmOf(ctx, ref.(types.ManagedObjectReference))
 	ctx.Update(made, []types.PropertyChange{
 		{Name: "name", Val: name}, {Name: "config.name", Val: name}, {Name: "summary.config.name", Val: name}})
+	if c := req.Spec.Config; c != nil && c.Annotation != "" {
+		ctx.Update(made, []types.PropertyChange{{Name: "config.annotation", Val: c.Annotation}})
+	}
 	return made, nil
 }
 
