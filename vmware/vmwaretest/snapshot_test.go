@@ -133,6 +133,9 @@ func TestRevertingGivesTheDiskAsItWas(t *testing.T) {
 	task, err := object.NewVirtualMachine(c.Client, v.Ref).RevertToSnapshot(context.Background(), "a", true)
 	wait(t, task, err)
 	sameBytes(t, "the disk", s.Raw(t, v.Ref, v.Disks[0].Key), content)
+	s.GuestWrite(t, v.Ref, v.Disks[0].Key, 0, []byte("kept"))
+	sameBytes(t, "the frozen base", s.RawOf(t, v.Disks[0].Path), content)
+	copy(content, "kept")
 	remove(t, c, ref, false)
 	sameBytes(t, "the merged disk", s.RawOf(t, v.Disks[0].Path), content)
 }

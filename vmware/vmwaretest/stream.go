@@ -2,12 +2,13 @@ package vmwaretest
 
 import (
 	"bytes"
-	"compress/zlib"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/klauspost/compress/zlib"
 )
 
 // What a streamOptimized VMDK is made of, in sectors, and its markers.
@@ -31,7 +32,11 @@ var errEnded = errors.New("the lease has ended")
 // stream writes a disk as a streamOptimized VMDK in one go, as a host sends it: the
 // directory of its grains stands at the end. Grains of zeros are left out.
 func stream(w io.Writer, raw *os.File, size int64, ended <-chan struct{}) error {
-	s := &streamer{w: w, size: size, ended: ended}
+	packer, err := zlib.NewWriterLevel(nil, zlib.BestSpeed)
+	if err != nil {
+		return err
+	}
+	s := &streamer{w: w, size: size, ended: ended, packer: packer}
 	s.write(header(size, directoryAtEnd))
 	s.write(padded([]byte(streamDescriptor(size)), descriptorSectors*sector))
 	s.write(make([]byte, headerOverhead*sector-s.at*sector))
@@ -47,6 +52,7 @@ type streamer struct {
 	at        int64 // sectors written
 	err       error
 	ended     <-chan struct{}
+	packer    *zlib.Writer
 	table     []byte // of the grains since the last one was written
 	directory []byte
 }
@@ -97,9 +103,9 @@ func (s *streamer) grain(raw *os.File, grain []byte, off int64) uint32 {
 		return 0
 	}
 	packed := bytes.NewBuffer(make([]byte, 12))
-	z, _ := zlib.NewWriterLevel(packed, zlib.BestSpeed) // the level is a right one
-	_, _ = z.Write(grain)                               // nothing of a buffer fails
-	_ = z.Close()
+	s.packer.Reset(packed)
+	_, _ = s.packer.Write(grain) // nothing of a buffer fails
+	_ = s.packer.Close()
 	b := packed.Bytes()
 	binary.LittleEndian.PutUint64(b, uint64(off/sector))
 	binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-12))
