@@ -56,8 +56,9 @@ var (
 		"overwrite": "an appliance overwrites nothing",
 	}
 	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
-	thereAlone    = []string{"approval", "detach", "name"}
-	looks         = []string{"inspect", "plan"} // which have no target here
+	thereAlone    = []string{"approval", "detach"}
+	nameless      = []string{"inspect", "plan", "test"} // which leave nothing here that has a name
+	looks         = []string{"inspect", "plan"}         // which have no target here
 	afterwards    = []string{"verify", "undo", "test"}
 	withSource    = []string{"hardware", "to", "name", "detach"} // of test, which a migration is not asked for
 )
@@ -89,6 +90,9 @@ func (a *app) sides(c *cobra.Command, args []string) error {
 	}
 	if slices.Contains(looks, c.Name()) && c.Flags().Changed("to") {
 		return fmt.Errorf("%w: --to is for migrations on an appliance: give --appliance", errUsage)
+	}
+	if f := c.Flags().Lookup("name"); slices.Contains(nameless, c.Name()) && f != nil && f.Changed {
+		return fmt.Errorf("%w: --name is for migrations on an appliance: give --appliance", errUsage)
 	}
 	for _, name := range thereAlone {
 		if f := c.Flags().Lookup(name); f != nil && f.Changed {

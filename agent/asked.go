@@ -18,7 +18,7 @@ type remoteFlags struct {
 }
 
 func (f *flags) addRemote(c *cobra.Command) {
-	c.Flags().StringVar(&f.remote.name, "name", "", "with --appliance: the name of the result (default: the source's)")
+	c.Flags().StringVar(&f.remote.name, "name", "", "name of the result and of its folder, such as {name}-kvm; {name} is the source's")
 	c.Flags().BoolVar(&f.remote.approval, "approval", false, "with --appliance: wait before FIX until the plan is approved")
 	c.Flags().BoolVar(&f.remote.detach, "detach", false, "with --appliance: print the migration's ID and do not wait for its end")
 }
@@ -37,6 +37,9 @@ func (f *flags) spec(mode model.Mode, source string) (s model.Spec, err error) {
 	}
 	if s.Target, err = f.target(mode); err != nil {
 		return s, err
+	}
+	if strings.Contains(s.Name, sourcesName) {
+		s.Name = f.called(pipeline.FolderName(s.Source.Path))
 	}
 	if f.remote.approval {
 		s.Approval = model.SpecApprovalRequired

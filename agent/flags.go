@@ -70,6 +70,17 @@ func (s *sizeFlag) Set(text string) error {
 // Type implements pflag.Value.
 func (*sizeFlag) Type() string { return "size" }
 
+// sourcesName stands in a name for the source's.
+const sourcesName = "{name}"
+
+// called is what a source's target is called.
+func (f *flags) called(name string) string {
+	if f.remote.name == "" {
+		return name
+	}
+	return pipeline.FolderName(strings.ReplaceAll(f.remote.name, sourcesName, name) + ".vmx") // a dot in it begins no extension
+}
+
 // targets are the devices that the flags called disk-to name.
 func (f *flags) targets() (map[int]string, error) {
 	list := map[int]string{}

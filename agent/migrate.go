@@ -139,6 +139,7 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if o.Source, name, err = named(o.Source); err != nil {
 		return err
 	}
+	name = f.called(name)
 	if o.AllowFolders, err = f.allowed(); err != nil {
 		return err
 	}

@@ -144,9 +144,9 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	if out, _ := l.told(t, 0, "plan", source); !strings.Contains(out, "linux/fstab-names") {
 		t.Errorf("the plan is\n%s", out)
 	}
-	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old")
-	folder := filepath.Join(to, "web01.example.com")
-	xml, err := os.ReadFile(filepath.Join(folder, "web01.example.com.xml"))
+	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old", "--name", "kvm-{name}")
+	folder := filepath.Join(to, "kvm-web01.example.com")
+	xml, err := os.ReadFile(filepath.Join(folder, "kvm-web01.example.com.xml"))
 	if err != nil || !strings.Contains(string(xml), "2097152") {
 		t.Errorf("%v: the domain is\n%s\n%s", err, xml, words)
 	}
