@@ -113,6 +113,7 @@ var onlyHere = map[string]string{
 	"restore": "it makes the appliance that then answers",
 	"config":  "settings are files of the appliance's",
 	"code":    "it is given on the appliance itself, over its own socket",
+	"vsphere": "an appliance has storages, and knows no vSphere servers: run it where the server is reached",
 	"version": "it is this program's; see hyper2kvm appliances for theirs",
 }
 

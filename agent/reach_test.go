@@ -53,6 +53,8 @@ var reach = map[string]string{
 	"fleet remove":      "removeAppliance",
 }
 
+const noServers = "an appliance has storages, and knows no vSphere servers"
+
 var unreached = map[string]string{
 	"serve":             "it is the appliance",
 	"restore":           "it makes the appliance, which does not run yet",
@@ -63,6 +65,13 @@ var unreached = map[string]string{
 	"config schema":     "it is this program's",
 	"config migrations": "it shows what files here ask for; submitBatch with validateOnly tells what of it an appliance would do",
 	"version":           "it is this program's",
+
+	"vsphere check":      noServers,
+	"vsphere vms":        noServers,
+	"vsphere assess":     noServers,
+	"vsphere thumbprint": noServers,
+	"vsphere role":       noServers,
+	"vsphere restore":    noServers,
 }
 
 // TestEveryCommandIsReachedThroughTheAPI fails for a command that is new, until it says

@@ -4,18 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/engine"
@@ -197,171 +192,5 @@ func TestWhatCannotBeDoneIsOneProblem(t *testing.T) {
 		if m := b.ends(t, id, model.StateFailed, model.StateDone); m.State != model.StateFailed || m.Problem.Code != c.code || !strings.Contains(m.Problem.Detail, c.text) {
 			t.Errorf("%s: %s, %+v", id, m.State, m.Problem)
 		}
-	}
-}
-
-// runners are the processes of runners that this process started.
-func runners(t *testing.T) (pids []int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil || !strings.HasPrefix(string(text), runnerName+"\x00") {
-			continue
-		}
-		stat, err := os.ReadFile(filepath.Join(filepath.Dir(f), "stat"))
-		var pid, parent int
-		var name, state string // Source: proc_pid_stat(5)
-		if _, failed := fmt.Sscan(string(stat), &pid, &name, &state, &parent); err == nil && failed == nil && parent == os.Getpid() {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// TestKilledAtAnyMoment kills the runner at moments all over a migration.
-func TestKilledAtAnyMoment(t *testing.T) {
-	b := newBench(t)
-	kills := 0
-	for i := range 8 {
-		id := fmt.Sprintf("m%d", i)
-		s := small()
-		s.Name = id
-		b.submit(t, id, s)
-		time.Sleep(time.Duration(20+i*90) * time.Millisecond)
-		for _, pid := range runners(t) {
-			if unix.Kill(pid, unix.SIGKILL) == nil {
-				kills++
-			}
-		}
-		if m := b.ends(t, id, model.StateDone, model.StateFailed); m.State != model.StateDone || len(m.Stages) != 7 || m.Stages[6].State != model.StageStateSkipped {
-			t.Errorf("killed, %s ended as %+v", id, m)
-		}
-	}
-	if kills < 4 {
-		t.Errorf("only %d were killed", kills)
-	}
-	if left := runners(t); len(left) > 0 {
-		t.Errorf("runners are left: %v", left)
-	}
-}
-
-// TestARunnerWithoutALeaseEnds: one whose agent does not tell it that it may go on
-// ends itself.
-func TestARunnerWithoutALeaseEnds(t *testing.T) {
-	b := newBench(t)
-	group, err := b.worker.Groups.enter("leaseless")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := order{Task: engine.Migrate, ID: "leaseless", Name: "leaseless", Folder: filepath.Join(b.to, "leaseless"), Lease: 200 * time.Millisecond, Group: group.path}
-	o.Options, err = b.worker.options(small())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := startRunner(t.Context(), group, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reports := make(chan report, 100)
-	go r.listen(reports)
-	select {
-	case <-r.server.Done():
-	case <-time.After(20 * time.Second):
-		t.Error("it goes on without a lease")
-	}
-	if err := errors.Join(r.close(), group.leave()); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestAnEngineThatIsClosedStopsItsRunnersAndGoesOn(t *testing.T) {
-	b := newBench(t)
-	for i := range 3 {
-		id := fmt.Sprintf("m%d", i)
-		s := small()
-		s.Name = id
-		b.submit(t, id, s)
-		time.Sleep(time.Duration(100+i*200) * time.Millisecond)
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if left := runners(t); len(left) > 0 {
-			t.Errorf("runners are left: %v", left)
-		}
-		b.open(t)
-		if m := b.ends(t, id, model.StateDone, model.StateFailed); m.State != model.StateDone {
-			t.Errorf("%s ended as %+v", id, m)
-		}
-	}
-}
-
-// program puts a hook into the folder of hooks, where nobody has to be let read it.
-func (b *bench) program(t *testing.T, name, script string) {
-	t.Helper()
-	for _, dir := range []string{b.worker.Hooks.Folder, filepath.Dir(b.worker.Hooks.Folder)} {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(b.worker.Hooks.Folder, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestHooksRunBeforeAndAfterStages(t *testing.T) {
-	b := newBench(t)
-	told := filepath.Join(b.worker.Hooks.Folder, "told") // which the program may not make, but may write to
-	if err := errors.Join(os.WriteFile(told, nil, 0o600), os.Chmod(told, 0o666)); err != nil {
-		t.Fatal(err)
-	}
-	b.program(t, "tell", "cat >>"+told)
-	var posted []string
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		text, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		posted = append(posted, string(text))
-	}))
-	defer server.Close()
-	b.webhooks = map[string]webhook.Target{"desk": {URL: server.URL}}
-	s := small()
-	s.Hooks = []model.Hook{{When: "before", Stage: "fetch", Program: "tell"}, {When: "after", Stage: "convert", Program: "tell"}, {When: "after", Stage: "test", Program: "tell"}, {When: "after", Stage: "fix", Webhook: "desk"}}
-	b.submit(t, "small", s)
-	if m := b.ends(t, "small", model.StateDone, model.StateFailed); m.State != model.StateDone {
-		t.Fatalf("it ended as %+v", m.Problem)
-	}
-	text, err := os.ReadFile(told)
-	if err != nil || strings.Count(string(text), "\n") != 2 || !strings.Contains(string(text), `"when":"before","stage":"fetch"`) || !strings.Contains(string(text), `"when":"after","stage":"convert"`) {
-		t.Errorf("the program was told %s, %v", text, err) // the test was skipped, and nothing comes after it
-	}
-	if len(posted) != 1 || !strings.Contains(posted[0], `"stage":"fix"`) {
-		t.Errorf("the webhook was told %q", posted)
-	}
-}
-
-func TestAHookThatFailsStopsTheMigration(t *testing.T) {
-	b := newBench(t)
-	b.program(t, "refuse", "echo no change window; exit 1")
-	s := small()
-	s.Hooks = []model.Hook{{When: "before", Stage: "convert", Program: "refuse"}}
-	b.submit(t, "small", s)
-	m := b.ends(t, "small", model.StateDone, model.StateFailed)
-	if m.Problem.Code != "hook-failed" || !strings.Contains(m.Problem.Detail, "no change window") || m.Stages[4].State != model.StageStateDone || m.Stages[5].State != model.StageStatePending {
-		t.Fatalf("it ended as %+v", m)
-	}
-	b.program(t, "refuse", "exit 0")
-	b.order(t, "small", engine.Order{Kind: model.OperationKindRetry})
-	if m = b.ends(t, "small", model.StateDone, model.StateFailed); m.State != model.StateDone {
-		t.Errorf("tried again, it ended as %+v", m.Problem)
-	}
-	s.Name, s.Hooks = "other", []model.Hook{{When: "before", Stage: "fetch", Program: "../../bin/sh"}}
-	b.submit(t, "other", s)
-	if m = b.ends(t, "other", model.StateDone, model.StateFailed); m.Problem.Code != "bad-hook" {
-		t.Errorf("a program that is no hook: %+v", m.Problem)
 	}
 }
