@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -59,15 +60,18 @@ func (c Cost) against(w io.Writer, who string, other Cost, least float64) error 
 	wall, cpu := ratio(other.Wall, c.Wall), ratio(other.CPU, c.CPU)
 	fmt.Fprintf(w, "virt-v2v takes %.0f times the wall time and %.0f times the CPU time.\n\n", wall, cpu)
 	if wall < least || cpu < least {
-		return fmt.Errorf("%s: virt-v2v takes %.1f times the wall time and %.1f times the CPU time, want at least %.0f", who, wall, cpu, least)
+		return fmt.Errorf("%w: %s: virt-v2v takes %.1f times the wall time and %.1f times the CPU time, want at least %.0f", errLost, who, wall, cpu, least)
 	}
 	return nil
 }
 
+// errLost is a figure that is not what it must be.
+var errLost = errors.New("a bar is lost")
+
 // modest is an error where our processes need too much memory.
 func (c Cost) modest(who string) error {
 	if c.Ours > most {
-		return fmt.Errorf("%s: %d MiB of memory at most, want no more than %d", who, c.Ours>>20, int64(most)>>20)
+		return fmt.Errorf("%w: %s: %d MiB of memory at most, want no more than %d", errLost, who, c.Ours>>20, int64(most)>>20)
 	}
 	return nil
 }

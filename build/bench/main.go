@@ -4,7 +4,8 @@
 //
 //	go run ./build/bench                   hyper2kvm, beside the kept run of virt-v2v
 //	go run ./build/bench table GO FILE     the same into a file, with what "go test -bench" wrote to GO
-//	go run ./build/bench virt-v2v          run virt-v2v and keep what it took
+//	go run ./build/bench virt-v2v [FORM]   run virt-v2v and keep what it took, of the guest
+//	                                       in one form or in all: exported, datastore
 //
 // virt-v2v takes minutes to an hour where the machine has no KVM, so its run is
 // kept, for the guest's digest and this machine, and compared with later runs of
@@ -68,9 +69,11 @@ func run(ctx context.Context, args []string) error {
 	case len(args) == 3 && args[0] == "table":
 		return b.table(ctx, args[1], args[2])
 	case len(args) == 1 && args[0] == "virt-v2v":
-		return b.keepV2V(ctx)
+		return errors.Join(b.keepV2V(ctx, exported), b.keepV2V(ctx, datastore))
+	case len(args) == 2 && args[0] == "virt-v2v" && (args[1] == exported || args[1] == datastore):
+		return b.keepV2V(ctx, args[1])
 	}
-	return errors.New("usage: bench [table GO FILE | virt-v2v]")
+	return errors.New("usage: bench [table GO FILE | virt-v2v [exported | datastore]]")
 }
 
 func build(ctx context.Context, name string) (guests.Guest, error) {
@@ -103,20 +106,13 @@ const most = 250 << 20
 func (b bench) ours(ctx context.Context) error {
 	what, _, _ := strings.Cut(b.twin.Description, "\n")
 	fmt.Fprintf(b.out, "Guest %s: %d bytes of VMDK, %s.\n\n", b.twin.Name, b.twin.Bytes, what)
-	kept, known, err := b.keptV2V()
-	if err != nil {
-		return err
-	}
 	var failed error
-	for _, engine := range []string{"direct", "libguestfs"} {
-		c, err := b.migrate(ctx, b.twin, engine)
-		if err != nil {
+	for _, form := range []string{exported, datastore} {
+		err := b.inForm(ctx, form)
+		if errors.Is(err, errLost) {
+			failed = errors.Join(failed, err)
+		} else if err != nil {
 			return err
-		}
-		c.print(b.out, "### hyper2kvm, engine "+engine)
-		failed = errors.Join(failed, c.modest("engine "+engine))
-		if known {
-			failed = errors.Join(failed, c.against(b.out, "engine "+engine, kept.Cost, least[engine]))
 		}
 	}
 	huge, err := b.onHugeDisk(ctx)
@@ -138,13 +134,57 @@ func (b bench) ours(ctx context.Context) error {
 		c.print(b.out, "### hyper2kvm, engine direct, "+run.title)
 		failed = errors.Join(failed, c.modest(run.title))
 	}
+	return failed
+}
+
+// Forms of the guest's disk.
+const (
+	exported  = "exported"  // stream-optimized, as an OVA or an export has it: all is compressed
+	datastore = "datastore" // flat, as a datastore has it
+)
+
+// inForm migrates the twin, its disk in a form, with both engines, and compares that
+// with virt-v2v's kept run.
+func (b bench) inForm(ctx context.Context, form string) error {
+	g, err := b.form(ctx, form)
+	if err != nil {
+		return err
+	}
+	kept, known, err := b.keptV2V(form)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, engine := range []string{"direct", "libguestfs"} {
+		c, err := b.migrate(ctx, g, engine)
+		if err != nil {
+			return err
+		}
+		c.print(b.out, "### hyper2kvm, engine "+engine+", disk as "+form)
+		failed = errors.Join(failed, c.modest("engine "+engine))
+		if known {
+			failed = errors.Join(failed, c.against(b.out, "engine "+engine, kept.Cost, least[engine]))
+		}
+	}
 	if !known {
-		fmt.Fprintln(b.out, "virt-v2v was not run on this machine with this guest yet: make bench-virt-v2v")
+		fmt.Fprintf(b.out, "virt-v2v was not run on this machine with this guest yet, its disk as %s: make bench-virt-v2v\n\n", form)
 		return failed
 	}
-	kept.Cost.print(b.out, fmt.Sprintf("### %s, kept from %s", kept.Version, kept.When.Format("2006-01-02 15:04")))
-	fmt.Fprintf(b.out, "virt-v2v of the guest with by-path names: %s\n", kept.Sample)
+	kept.Cost.print(b.out, fmt.Sprintf("### %s, disk as %s, kept from %s", kept.Version, form, kept.When.Format("2006-01-02 15:04")))
+	fmt.Fprintf(b.out, "virt-v2v of the guest with by-path names: %s\n\n", kept.Sample)
 	return failed
+}
+
+// form is the twin with its disk in a form.
+func (b bench) form(ctx context.Context, form string) (guests.Guest, error) {
+	if form == exported {
+		return b.twin, nil
+	}
+	dir, err := b.folder(form)
+	if err != nil {
+		return guests.Guest{}, err
+	}
+	return b.converted(ctx, dir, b.twin.VMDK, "vmdk", "monolithicFlat")
 }
 
 // folder is a fresh one for a run's result.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -55,26 +56,31 @@ func (b bench) onHugeDisk(ctx context.Context) (guests.Guest, error) {
 	if err != nil {
 		return guests.Guest{}, err
 	}
-	g := b.twin
-	g.VMDK, g.VMX = filepath.Join(dir, filepath.Base(b.twin.VMDK)), filepath.Join(dir, filepath.Base(b.twin.VMX))
-	settings, err := os.ReadFile(b.twin.VMX)
-	if err != nil {
-		return g, err
-	}
-	if err := os.WriteFile(g.VMX, settings, 0o600); err != nil {
-		return g, err
-	}
 	larger := filepath.Join(dir, "larger.qcow2")
 	for _, args := range [][]string{
 		{"convert", "-f", "vmdk", "-O", "qcow2", b.twin.VMDK, larger},
 		{"resize", "-q", "-f", "qcow2", larger, "1T"},
-		{"convert", "-f", "qcow2", "-O", "vmdk", "-o", "subformat=monolithicSparse", larger, g.VMDK},
 	} {
 		if _, err := proc.Run(ctx, "qemu-img", args...); err != nil {
-			return g, err
+			return guests.Guest{}, err
 		}
 	}
-	return g, os.Remove(larger)
+	g, err := b.converted(ctx, dir, larger, "qcow2", "monolithicSparse")
+	return g, errors.Join(err, os.Remove(larger))
+}
+
+// converted is the twin in another folder, its disk made of another as a kind of VMDK.
+func (b bench) converted(ctx context.Context, dir, from, format, kind string) (guests.Guest, error) {
+	g := b.twin
+	g.VMDK, g.VMX = filepath.Join(dir, filepath.Base(b.twin.VMDK)), filepath.Join(dir, filepath.Base(b.twin.VMX))
+	settings, err := os.ReadFile(b.twin.VMX)
+	if err == nil {
+		err = os.WriteFile(g.VMX, settings, 0o600)
+	}
+	if err == nil {
+		_, err = proc.Run(ctx, "qemu-img", "convert", "-f", format, "-O", "vmdk", "-o", "subformat="+kind, from, g.VMDK)
+	}
+	return g, err
 }
 
 // Data disks beside the twin's own, and what each holds in bytes.

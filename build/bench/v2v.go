@@ -30,15 +30,20 @@ type v2vRun struct {
 	Sample  string // what it says of the guest with by-path names
 }
 
-// keepV2V runs virt-v2v on both guests and keeps what came of it.
-func (b bench) keepV2V(ctx context.Context) error {
+// keepV2V runs virt-v2v on the twin, its disk in a form, and on the sample, and keeps
+// what came of it.
+func (b bench) keepV2V(ctx context.Context, form string) error {
+	g, err := b.form(ctx, form)
+	if err != nil {
+		return err
+	}
 	version, err := proc.Run(ctx, "virt-v2v", "--version")
 	if err != nil {
 		return err
 	}
 	r := v2vRun{Version: strings.TrimSpace(string(version)), When: time.Now().UTC(), Guest: b.twin.SHA256, Machine: thisMachine(b.accel)}
-	fmt.Fprintf(b.out, "%s of %s; under emulation this takes minutes to an hour\n", r.Version, b.twin.Name)
-	if r.Cost, err = b.v2v(ctx, b.twin); err != nil {
+	fmt.Fprintf(b.out, "%s of %s, disk as %s; under emulation this takes minutes to an hour\n", r.Version, b.twin.Name, form)
+	if r.Cost, err = b.v2v(ctx, g); err != nil {
 		return err
 	}
 	_, err = b.v2v(ctx, b.sample)
@@ -50,7 +55,7 @@ func (b bench) keepV2V(ctx context.Context) error {
 	default:
 		r.Sample = "converted"
 	}
-	file, err := b.keptFile()
+	file, err := b.keptFile(form)
 	if err != nil {
 		return err
 	}
@@ -111,8 +116,8 @@ func (m *messages) marks() []mark {
 }
 
 // keptV2V is the run that was kept for this guest on this machine, if there is one.
-func (b bench) keptV2V() (r v2vRun, known bool, err error) {
-	file, err := b.keptFile()
+func (b bench) keptV2V(form string) (r v2vRun, known bool, err error) {
+	file, err := b.keptFile(form)
 	if err != nil {
 		return r, false, err
 	}
@@ -128,9 +133,13 @@ func (b bench) keptV2V() (r v2vRun, known bool, err error) {
 
 // keptFile is where a run is kept: figures of another guest, machine or
 // accelerator are not comparable, and have another name.
-func (b bench) keptFile() (string, error) {
+func (b bench) keptFile(form string) (string, error) {
 	cache, err := os.UserCacheDir()
-	sum := sha256.Sum256([]byte(b.twin.SHA256 + thisMachine(b.accel)))
+	of := b.twin.SHA256 + thisMachine(b.accel)
+	if form != exported {
+		of += form
+	}
+	sum := sha256.Sum256([]byte(of))
 	return filepath.Join(cache, "hyper2kvm", "bench", fmt.Sprintf("virt-v2v-%x.json", sum[:6])), err
 }
 
