@@ -27,7 +27,7 @@ func (r *Run) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	plan.Concerns = r.withDamage(slices.Concat(r.Concerns, sourceConcerns(r.Machine), r.Options.Target.unmapped(r.Machine), plan.Concerns))
+	plan.Concerns = r.withDamage(append([]fixer.Concern{}, slices.Concat(r.Concerns, sourceConcerns(r.Machine), r.Options.Target.unmapped(r.Machine), plan.Concerns)...)) // a list also where there are none
 	r.Plan = &plan
 	if err := r.asNamed(plan.Resizes); err != nil {
 		return err
