@@ -209,7 +209,12 @@ func TestTheEnginesAgree(t *testing.T) {
 	t.Run("OnWhatIsDamaged", func(t *testing.T) { guesttest.Check(t, g, checked) })
 	t.Run("OneChecksMore", func(t *testing.T) { checksMore(t, g, blank) })
 	t.Run("OnSubvolumes", func(t *testing.T) { guesttest.Subvolumes(t, g, subvolumes, "disk2") })
-	t.Run("OnWhatHasGrown", func(t *testing.T) { guesttest.Grow(t, g, firstLarger) })
+	t.Run("OnWhatHasGrown", func(t *testing.T) {
+		if os.Getenv("NEED_VMS") != "matrix" {
+			t.Skip("volumes that have grown are among what is chosen: set NEED_VMS=matrix")
+		}
+		guesttest.Grow(t, g, firstLarger)
+	})
 	t.Run("OnVolumesThatHaveGrown", func(t *testing.T) { guesttest.GrowVolumes(t, g, firstGroup, true) })
 	t.Run("OneGrowsBeneathVolumes", func(t *testing.T) { growsBeneathVolumes(t, g) })
 	t.Run("OnWhatIsNotMounted", func(t *testing.T) {
