@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -44,7 +45,7 @@ func (h *Hand) Attach(ctx context.Context, own, vm, snapshot string, key int32) 
 	if err != nil {
 		return Attached{}, err
 	}
-	return h.attach(ctx, self, source, clone)
+	return h.attach(ctx, own, source, clone)
 }
 
 // self is our own VM, if disks can be attached to it.
@@ -94,7 +95,7 @@ func (h *Hand) frozen(ctx context.Context, self mo.VirtualMachine, vm, snapshot 
 	if err := h.reaches(ctx, self, b); err != nil {
 		return f, err
 	}
-	return f, h.Session.roomy(ctx, v, 0)
+	return f, h.Session.roomy(ctx, v, leastSpare) // nothing is written to the clone
 }
 
 // reaches is ErrCannot if our own VM's host does not see a disk's datastore.
@@ -126,33 +127,47 @@ func (s *Session) diskOf(ctx context.Context, vm, snapshot string, key int32) (b
 	return backing{}, fmt.Errorf("disk %d of %s %w", key, vm, ErrGone)
 }
 
+// ownVM is held while a place on our own VM is chosen and taken: all migrations share it.
+var ownVM sync.Mutex
+
 // attach adds the clone's disk to our own VM.
-func (h *Hand) attach(ctx context.Context, self mo.VirtualMachine, source frozenDisk, clone mo.VirtualMachine) (Attached, error) {
+func (h *Hand) attach(ctx context.Context, own string, source frozenDisk, clone mo.VirtualMachine) (Attached, error) {
 	disk, err := childOf(clone, source)
 	if err != nil {
 		return Attached{}, err
 	}
 	file := backingOf(disk.Backing).files[0]
-	if has := diskWith(self, file); has != nil { // by a process that was killed
-		return h.arrived(self, has)
-	}
-	free, err := freeSlot(self)
+	ownVM.Lock()
+	defer ownVM.Unlock()
+	self, err := h.self(ctx, own)
 	if err != nil {
 		return Attached{}, err
 	}
-	t := Trace{Kind: KindAttach, Object: self.Self.String(), Name: self.Name, Part: clone.Self.String(), Becomes: file}
+	if has := diskWith(self, file); has != nil { // by a process that was killed
+		return h.arrived(self, has)
+	}
+	if err := h.take(ctx, self, disk, clone.Self); err != nil {
+		return Attached{}, err
+	}
+	if self, err = h.self(ctx, own); err != nil {
+		return Attached{}, err
+	}
+	return h.arrived(self, diskWith(self, file))
+}
+
+// take notes and attaches a disk at a free place.
+func (h *Hand) take(ctx context.Context, self mo.VirtualMachine, disk *types.VirtualDisk, clone types.ManagedObjectReference) error {
+	free, err := freeSlot(self)
+	if err != nil {
+		return err
+	}
+	file := backingOf(disk.Backing).files[0]
+	t := Trace{Kind: KindAttach, Object: self.Self.String(), Name: self.Name, Part: clone.String(), Becomes: file}
 	_, err = h.make(ctx, t, func(ctx context.Context) (string, error) {
 		err := h.reconfigure(ctx, t.Object, addDisk(disk, free))
 		return file, explain(err, "attach %s to our own VM %s", file, self.Name)
 	})
-	if err != nil {
-		return Attached{}, err
-	}
-	now, err := h.self(ctx, self.Self.Value)
-	if err != nil {
-		return Attached{}, err
-	}
-	return h.arrived(now, diskWith(now, file))
+	return err
 }
 
 func (h *Hand) arrived(self mo.VirtualMachine, disk *types.VirtualDisk) (Attached, error) {

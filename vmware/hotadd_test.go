@@ -3,9 +3,11 @@ package vmware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vmware/govmomi/simulator"
@@ -96,6 +98,32 @@ func (r *rig) checkAttached(t *testing.T, all []Attached) {
 	frozen, err := os.ReadFile(r.RawOf(t, all[1].File))
 	if err != nil || strings.Contains(string(frozen), "after") {
 		t.Errorf("what is attached is not as in the snapshot: %v", err)
+	}
+}
+
+// Each migration has a hand of its own, and all have one appliance.
+func TestMigrationsShareOurOwnVM(t *testing.T) {
+	r := newRig(t, vmwaretest.Options{})
+	ctx := context.Background()
+	const migrations = 4
+	places, errs := make([]slot, migrations), make([]error, migrations)
+	var all sync.WaitGroup
+	for i := range migrations {
+		h := r.hand(t, new(pages))
+		h.Migration = fmt.Sprint("m", i)
+		s, err := h.Snapshot(ctx, r.source.Ref.Value, SnapshotPolicy{Spare: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			a, err := r.attach(h, s.Snapshot, 0)
+			places[i], errs[i] = slot{a.Controller, a.Unit}, err
+		})
+	}
+	all.Wait()
+	slices.SortFunc(places, func(a, b slot) int { return int(a.unit - b.unit) })
+	if err := errors.Join(errs...); err != nil || len(slices.Compact(places)) != migrations {
+		t.Errorf("they are at %v: %v", places, err)
 	}
 }
 

@@ -30,7 +30,11 @@ func (h *Hand) roomForSnapshot(ctx context.Context, v mo.VirtualMachine, policy 
 	if n >= most {
 		return fmt.Errorf("%w: it has %d snapshots and may have %d: remove some first", ErrTooMany, n, most)
 	}
-	return h.Session.roomy(ctx, v, policy.Spare)
+	spare := policy.Spare
+	if spare == 0 && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff {
+		spare = leastSpare // nobody writes
+	}
+	return h.Session.roomy(ctx, v, spare)
 }
 
 // roomy is ErrSpace if a datastore of a VM's disks has too little free.

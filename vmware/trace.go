@@ -90,7 +90,7 @@ type Hand struct {
 	// Patience is how long other tasks on an object are waited for; 15 minutes if zero.
 	Patience time.Duration
 
-	hotadd sync.Mutex // held while our own VM's disks are changed
+	hotadd sync.Mutex // held while clones come and go
 	export sync.Mutex // held while leases are
 	leases map[string]*lease
 }
