@@ -111,6 +111,7 @@ var inventoryCalls = []Call{
 var powerCalls = []Call{
 	{"ShutdownGuest", "VirtualMachine", ForPower, "ask the guest to shut down", false, onVM("VirtualMachine.Interact.PowerOff")},
 	{"PowerOffVM_Task", "VirtualMachine", ForPower, "power off, where the plan allows it", false, onVM("VirtualMachine.Interact.PowerOff")},
+	{"QueryEvents", "EventManager", ForPower, "whether somebody powered it on meanwhile", true, nil},
 	{"PowerOnVM_Task", "VirtualMachine", ForPower, "power on again after an abort", false, onVM("VirtualMachine.Interact.PowerOn")},
 }
 

@@ -104,22 +104,27 @@ func (r *rig) checkAttached(t *testing.T, all []Attached) {
 // Each migration has a hand of its own, and all have one appliance.
 func TestMigrationsShareOurOwnVM(t *testing.T) {
 	r := newRig(t, vmwaretest.Options{})
-	ctx := context.Background()
-	const migrations = 4
+	const migrations = 6
 	places, errs := make([]slot, migrations), make([]error, migrations)
 	var all sync.WaitGroup
+	start := make(chan struct{})
 	for i := range migrations {
 		h := r.hand(t, new(pages))
 		h.Migration = fmt.Sprint("m", i)
-		s, err := h.Snapshot(ctx, r.source.Ref.Value, SnapshotPolicy{Spare: 1})
+		s, err := h.Snapshot(context.Background(), r.source.Ref.Value, SnapshotPolicy{Spare: 1})
+		if err == nil {
+			_, err = r.attach(h, s.Snapshot, 0) // which makes the clone
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		all.Go(func() {
-			a, err := r.attach(h, s.Snapshot, 0)
+			<-start
+			a, err := r.attach(h, s.Snapshot, 1)
 			places[i], errs[i] = slot{a.Controller, a.Unit}, err
 		})
 	}
+	close(start)
 	all.Wait()
 	slices.SortFunc(places, func(a, b slot) int { return int(a.unit - b.unit) })
 	if err := errors.Join(errs...); err != nil || len(slices.Compact(places)) != migrations {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -57,20 +58,33 @@ func (h *Hand) turn(ctx context.Context, vm string, now powered, policy PowerPol
 		return err
 	}
 	if len(noted) > 0 { // by a process that was killed
-		if err := h.off(ctx, vm, now, policy); err != nil {
+		since, err := h.off(ctx, vm, now, policy)
+		if err != nil {
 			return err
 		}
-		return h.Ledger.Settle(noted[0].ID, Made, "")
+		return h.Ledger.Settle(noted[0].ID, Made, since)
 	}
 	t := Trace{Kind: KindPower, Object: vmRef(vm).String(), Name: now.name, Was: string(On), Becomes: string(Off)}
 	if now.tools {
 		t.Part = policy.wait().String()
 	}
-	_, err = h.make(ctx, t, func(ctx context.Context) (string, error) { return "", h.off(ctx, vm, now, policy) })
+	_, err = h.make(ctx, t, func(ctx context.Context) (string, error) { return h.off(ctx, vm, now, policy) })
 	return err
 }
 
-func (h *Hand) off(ctx context.Context, vm string, now powered, policy PowerPolicy) error {
+// off gets a VM off, and tells since when it is, by the server's clock.
+func (h *Hand) off(ctx context.Context, vm string, now powered, policy PowerPolicy) (string, error) {
+	if err := h.getOff(ctx, vm, now, policy); err != nil {
+		return "", err
+	}
+	res, err := methods.CurrentTime(ctx, h.Session.client, &types.CurrentTime{This: vim25.ServiceInstance})
+	if err != nil {
+		return "", explain(err, "the server's clock")
+	}
+	return res.Returnval.UTC().Format(time.RFC3339Nano), nil
+}
+
+func (h *Hand) getOff(ctx context.Context, vm string, now powered, policy PowerPolicy) error {
 	if now.tools {
 		err := h.askGuest(ctx, vm, now, policy)
 		if err == nil || !policy.Force || ctx.Err() != nil {
@@ -133,9 +147,45 @@ func (h *Hand) unlessPower(ctx context.Context, vm string, want Power, err error
 func (s *Session) StillOff(ctx context.Context, vm string) error {
 	now, err := s.power(ctx, vm)
 	if err == nil && now.state != Off {
-		err = fmt.Errorf("%s: %w: what was copied is out of date: find out who did that, shut it down and begin again", now.name, ErrPoweredOn)
+		err = poweredOn(now.name)
 	}
 	return err
+}
+
+func poweredOn(name string) error {
+	return fmt.Errorf("%s: %w: what was copied is out of date: find out who did that, shut it down and begin again", name, ErrPoweredOn)
+}
+
+// StillOff is ErrPoweredOn if a VM is not off, or was on since Shutdown, as far as the
+// server remembers that.
+func (h *Hand) StillOff(ctx context.Context, vm string) error {
+	if err := h.Session.StillOff(ctx, vm); err != nil {
+		return err
+	}
+	list, err := h.opened(func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() && t.State == Made })
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	t := list[len(list)-1]
+	since, err := time.Parse(time.RFC3339Nano, t.Made)
+	if err == nil && h.Session.poweredOnSince(ctx, vm, since) {
+		return poweredOn(t.Name)
+	}
+	return nil
+}
+
+// poweredOnSince looks into the server's events. Where they cannot be read nothing is known.
+func (s *Session) poweredOnSince(ctx context.Context, vm string, since time.Time) bool {
+	manager := s.client.ServiceContent.EventManager
+	if manager == nil {
+		return false
+	}
+	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *manager, Filter: types.EventFilterSpec{
+		Entity:      &types.EventFilterSpecByEntity{Entity: vmRef(vm), Recursion: types.EventFilterSpecRecursionOptionSelf},
+		Time:        &types.EventFilterSpecByTime{BeginTime: &since},
+		EventTypeId: []string{"VmPoweredOnEvent", "DrsVmPoweredOnEvent"},
+	}})
+	return err == nil && len(res.Returnval) > 0
 }
 
 // PowerBack powers a VM on again if this migration shut it down. Restore does it too.

@@ -108,6 +108,26 @@ func TestWhoPowersTheSourceOnIsNoticed(t *testing.T) {
 	}
 }
 
+func TestWhoPoweredTheSourceOnAndOffAgainIsNoticed(t *testing.T) {
+	r, v, h, _ := powerRig(t, vmwaretest.VM{})
+	ctx := context.Background()
+	if err := h.Shutdown(ctx, v.Ref.Value, PowerPolicy{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.StillOff(ctx, v.Ref.Value); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.powerOn(ctx, v.Ref); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.hand(t, new(pages)).Shutdown(ctx, v.Ref.Value, PowerPolicy{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.StillOff(ctx, v.Ref.Value); !errors.Is(err, ErrPoweredOn) {
+		t.Errorf("StillOff = %v, want %v", err, ErrPoweredOn)
+	}
+}
+
 // A guest that was asked to shut down may do so when who asked it was killed long ago.
 func TestAGuestThatObeysLateIsPoweredOnAgain(t *testing.T) {
 	r, v, h, ledger := powerRig(t, vmwaretest.VM{ShutdownTakes: 300 * time.Millisecond})

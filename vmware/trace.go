@@ -60,7 +60,7 @@ type Trace struct {
 	Part    string    `json:"part,omitempty"`
 	Was     string    `json:"was,omitempty"`
 	Becomes string    `json:"becomes,omitempty"`
-	Made    string    `json:"made,omitempty"` // the ID of what was made: a snapshot, a clone, a lease
+	Made    string    `json:"made,omitempty"` // the ID of what was made: a snapshot, a clone; the time since when a VM is off
 	State   State     `json:"state"`
 	Time    time.Time `json:"time"`
 }

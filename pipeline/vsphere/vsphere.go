@@ -205,7 +205,7 @@ func (o *Origin) Same(ctx context.Context, _ []pipeline.Identity) error {
 	}
 	k := o.ledger.kept
 	if !k.Live {
-		if err := o.session.StillOff(ctx, k.VM); err != nil {
+		if err := o.hand.StillOff(ctx, k.VM); err != nil {
 			return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
 		}
 	}
