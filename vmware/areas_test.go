@@ -42,7 +42,7 @@ func TestAllocatedAndChangedAreasAreTold(t *testing.T) {
 	for _, most := range []int{0, 1} { // in one answer, and in as many as there are areas
 		r := newRig(t, vmwaretest.Options{MaxExtents: most})
 		ctx := context.Background()
-		const size = 64 << 20
+		const size, block = 64 << 20, 64 << 10
 		v := r.AddVM(t, vmwaretest.VM{Name: "db", CBT: true, Disks: []vmwaretest.Disk{{Size: size}}})
 		h := r.hand(t, new(pages))
 		key := v.Disks[0].Key
@@ -63,12 +63,11 @@ func TestAllocatedAndChangedAreasAreTold(t *testing.T) {
 		if err != nil || b.changeID == "" {
 			t.Fatalf("change ID %q, %v", b.changeID, err)
 		}
-		write(20<<20, 63<<20)
+		write(20<<20, 20<<20+3*block, 20<<20+9*block, 63<<20)
 		second, err := h.Snapshot(ctx, v.Ref.Value, SnapshotPolicy{Label: "second", Spare: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		const block = 64 << 10
 		at := func(offs ...int64) (pairs [][2]int64) {
 			for _, off := range offs {
 				pairs = append(pairs, [2]int64{off, off + block})
@@ -80,8 +79,8 @@ func TestAllocatedAndChangedAreasAreTold(t *testing.T) {
 			want  [][2]int64
 		}{
 			"allocated in the first":  {h.Session.Allocated(v.Ref.Value, first.Snapshot, key, size), at(0, 10<<20, 40<<20)},
-			"allocated in the second": {h.Session.Allocated(v.Ref.Value, second.Snapshot, key, size), at(0, 10<<20, 20<<20, 40<<20, 63<<20)},
-			"changed since the first": {h.Session.Changed(v.Ref.Value, second.Snapshot, key, size, b.changeID), at(20<<20, 63<<20)},
+			"allocated in the second": {h.Session.Allocated(v.Ref.Value, second.Snapshot, key, size), at(0, 10<<20, 20<<20, 20<<20+3*block, 20<<20+9*block, 40<<20, 63<<20)},
+			"changed since the first": {h.Session.Changed(v.Ref.Value, second.Snapshot, key, size, b.changeID), at(20<<20, 20<<20+3*block, 20<<20+9*block, 63<<20)},
 		} {
 			if diff := cmp.Diff(c.want, written(t, c.areas, size)); diff != "" {
 				t.Errorf("%s, %d at a time (-want +got):\n%s", what, most, diff)

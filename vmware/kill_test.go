@@ -53,7 +53,7 @@ func TestAMigrationChangesWhatItSaysAndTakesItBack(t *testing.T) {
 	if err := everythingDone(context.Background(), r, h); err != nil {
 		t.Fatal(err)
 	}
-	if v := r.vm(r.source); v.Name != "web 100%25%2fa-moved" || v.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff {
+	if v := r.vm(r.source); v.Name != "web 100%252f%2fa-moved" || v.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff {
 		t.Errorf("the source is %s and %s", v.Name, v.Runtime.PowerState)
 	}
 	if err := h.Finish(context.Background()); err != nil {

@@ -27,7 +27,7 @@ func newRig(t *testing.T, o vmwaretest.Options) *rig {
 	r := &rig{Server: vmwaretest.Start(t, o)}
 	r.own = r.AddVM(t, vmwaretest.VM{Name: "appliance", Disks: []vmwaretest.Disk{{Size: 1 << 20}},
 		Also: func(v *mo.VirtualMachine) { v.Config.Flags.DiskUuidEnabled = types.NewBool(true) }, On: true})
-	r.source = r.AddVM(t, vmwaretest.VM{Name: "web 100%/a", On: true, Annotation: "owner: web team",
+	r.source = r.AddVM(t, vmwaretest.VM{Name: "web 100%2f/a", On: true, Annotation: "owner: web team",
 		Disks: []vmwaretest.Disk{{Size: 4 << 20}, {Size: 8 << 20}}, NICs: []vmwaretest.NIC{{}, {}}})
 	r.vm(r.source).Guest.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 	r.AddVM(t, vmwaretest.VM{Name: "old", Folder: "Moved"})
