@@ -20,14 +20,21 @@ const unanswered = 10 * time.Second
 // on, and who comes back goes on where that name was, for as long as events are kept. It
 // ends with ctx.
 func (e *Engine) Each(ctx context.Context, name string, do func(n Numbered, try int) (again time.Duration)) error {
+	if err := e.each(ctx, name, do); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("follow events as %s: %w", name, err)
+	}
+	return nil
+}
+
+func (e *Engine) each(ctx context.Context, name string, do func(Numbered, int) time.Duration) error {
 	c, err := e.bus.events.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: name, FilterSubject: "events.*.state", AckPolicy: jetstream.AckExplicitPolicy,
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckWait: unanswered, MaxAckPending: 1, InactiveThreshold: eventsKept})
 	if err != nil {
-		return fmt.Errorf("follow events as %s: %w", name, err)
+		return err
 	}
 	messages, err := c.Messages(jetstream.PullMaxMessages(1))
 	if err != nil {
-		return fmt.Errorf("follow events as %s: %w", name, err)
+		return err
 	}
 	defer context.AfterFunc(ctx, messages.Stop)()
 	defer messages.Stop()
@@ -40,7 +47,7 @@ func (e *Engine) Each(ctx context.Context, name string, do func(n Numbered, try 
 			err = e.handed(m, do)
 		}
 		if err != nil {
-			return fmt.Errorf("follow events as %s: %w", name, err)
+			return err
 		}
 	}
 }

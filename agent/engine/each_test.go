@@ -121,3 +121,36 @@ func TestWhoeverTakesLongIsNotTakenForGone(t *testing.T) {
 	submitted(t, e, "m1", spec())
 	h.waits(t, "m1 running 1", "m1 done 1")
 }
+
+// TestAChangeOfWhichNothingWasToldIsHeardOf takes away the last events of a migration, as
+// if the agent had been killed before they were kept, and opens the engine again.
+func TestAChangeOfWhichNothingWasToldIsHeardOf(t *testing.T) {
+	t.Parallel()
+	c := config(t, quick(t))
+	e := opened(t, c)
+	h := &ear{again: func(string, int) time.Duration { return 0 }}
+	stop := h.follows(t, e)
+	known(t, e)
+	stop() // while it is there, it would hear of them before they are gone
+	submitted(t, e, "m1", spec())
+	ends(t, e, "m1", model.StateDone)
+	told := 0
+	for n, err := range e.Follow(t.Context(), "m1", 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told++; told > 1 {
+			if err := e.bus.events.DeleteMsg(t.Context(), n.Number); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Contains(string(n.JSON), `"state":"done"`) {
+			break
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer h.follows(t, opened(t, c))()
+	h.waits(t, "m1 done 1")
+}

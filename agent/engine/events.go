@@ -31,9 +31,11 @@ func (e *Engine) announce(was, now Record) {
 	select {
 	case <-e.table.complete:
 	default:
-		if !e.missed(now) {
+		state, missed := e.missed(now)
+		if !missed {
 			return
 		}
+		was.State = state
 	}
 	select {
 	case e.events <- told{eventOf(was, now), fmt.Sprintf("%s.%d", now.ID, now.Revision)}:
@@ -42,23 +44,36 @@ func (e *Engine) announce(was, now Record) {
 }
 
 // missed tells whether a record has changed since the last event of it that was kept,
-// as when this process was killed between the two.
-func (e *Engine) missed(r Record) bool {
+// as when this process was killed between the two, and in which state it was then.
+func (e *Engine) missed(r Record) (was model.State, missed bool) {
 	if time.Since(r.Updated) > eventsKept {
-		return false
+		return "", false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), pauseBetween)
 	defer cancel()
 	last, err := e.bus.events.GetLastMsgForSubject(ctx, "events."+r.ID+".state")
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return true
+		return begins(r), true
 	}
 	if err != nil {
 		e.config.Log.Warn("whether a change was told is not known", "migration", r.ID, "err", err)
-		return false
+		return "", false
 	}
+	var told model.Event
 	revision, err := strconv.ParseInt(last.Header.Get(revisionHeader), 10, 64)
-	return err != nil || revision < r.Revision
+	if err := errors.Join(err, json.Unmarshal(last.Data, &told)); err != nil {
+		return begins(r), true
+	}
+	return told.State, revision < r.Revision
+}
+
+// begins is the state that a record came from of which nothing was told; none if it has
+// just begun.
+func begins(r Record) model.State {
+	if r.State == model.StateQueued {
+		return ""
+	}
+	return model.StateQueued
 }
 
 // eventOf is what there is to tell of a change.
