@@ -61,7 +61,7 @@ func TestEntriesLieOverDefaultsAndUnderOverrides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from := func(path string) model.Place { return model.Place{Storage: "vmware", Path: path} }
+	from := func(path string) model.Source { return model.Source{Storage: "vmware", Path: path} }
 	want := []model.MigrationRequest{
 		{Spec: model.Spec{Source: from("web01/web01.vmx"), Target: model.Target{Storage: "kvm", Format: "raw"}, Approval: "required", Limits: []string{"50M"},
 			Schedule: model.Schedule{Windows: []string{"mon-fri 20:00-06:00"}, Priority: 1}}},
