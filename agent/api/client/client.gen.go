@@ -413,6 +413,9 @@ type ClientInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -423,6 +426,9 @@ type ClientInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -432,7 +438,9 @@ type ClientInterface interface {
 	// CancelMigration Give a migration up
 	//
 	// Needs the role operator. What it has made on its target is removed; what its
-	// source has was never changed. One that is done is undone or forgotten instead.
+	// source has was never changed. A VM is as it was found, powered on if it ran; while
+	// its server does not answer, that fails, and can be asked for again. One that is done
+	// is undone or forgotten instead.
 	//
 	// Corresponds with POST /migrations/{id}/cancel (the `CancelMigration` operationId).
 	CancelMigration(ctx context.Context, id MigrationID, params *CancelMigrationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1532,6 +1540,9 @@ func (c *Client) ChangeSchedule(ctx context.Context, id MigrationID, params *Cha
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1552,6 +1563,9 @@ func (c *Client) ApprovePlanWithBody(ctx context.Context, id MigrationID, params
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1571,7 +1585,9 @@ func (c *Client) ApprovePlan(ctx context.Context, id MigrationID, params *Approv
 // CancelMigration Give a migration up
 //
 // Needs the role operator. What it has made on its target is removed; what its
-// source has was never changed. One that is done is undone or forgotten instead.
+// source has was never changed. A VM is as it was found, powered on if it ran; while
+// its server does not answer, that fails, and can be asked for again. One that is done
+// is undone or forgotten instead.
 //
 // Corresponds with POST /migrations/{id}/cancel (the `CancelMigration` operationId).
 func (c *Client) CancelMigration(ctx context.Context, id MigrationID, params *CancelMigrationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -6022,6 +6038,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6032,6 +6051,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6041,7 +6063,9 @@ type ClientWithResponsesInterface interface {
 	// CancelMigrationWithResponse Give a migration up
 	//
 	// Needs the role operator. What it has made on its target is removed; what its
-	// source has was never changed. One that is done is undone or forgotten instead.
+	// source has was never changed. A VM is as it was found, powered on if it ran; while
+	// its server does not answer, that fails, and can be asked for again. One that is done
+	// is undone or forgotten instead.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10639,6 +10663,9 @@ func (c *ClientWithResponses) ChangeScheduleWithResponse(ctx context.Context, id
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10655,6 +10682,9 @@ func (c *ClientWithResponses) ApprovePlanWithBodyWithResponse(ctx context.Contex
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10670,7 +10700,9 @@ func (c *ClientWithResponses) ApprovePlanWithResponse(ctx context.Context, id Mi
 // CancelMigrationWithResponse Give a migration up
 //
 // Needs the role operator. What it has made on its target is removed; what its
-// source has was never changed. One that is done is undone or forgotten instead.
+// source has was never changed. A VM is as it was found, powered on if it ran; while
+// its server does not answer, that fails, and can be asked for again. One that is done
+// is undone or forgotten instead.
 //
 // Returns a wrapper object for the known response body format(s).
 //
