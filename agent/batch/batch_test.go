@@ -177,3 +177,31 @@ func TestGuestsOfOneNameAreLookedAtTogether(t *testing.T) {
 		t.Errorf("Load = %+v, %v", got, err)
 	}
 }
+
+// TestVMsAreOneOfABatch: overrides know them by their names, and what is said of how they
+// are taken lies over what all have.
+func TestVMsAreOneOfABatch(t *testing.T) {
+	got, err := loaded(write(t, `
+defaults: {target: {storage: kvm, networks: {'*': default}}, source: {vsphere: {server: vc1, powerOff: true}}}
+migrations:
+- source: {vsphere: {vm: /DC0/vm/db01}}
+- source: {vsphere: {vm: web01.prod}}
+overrides:
+- match: db01
+  spec: {source: {vsphere: {powerOff: null, shutdownWait: 60, marks: {tag: state/moved}}}, target: {cpus: 8}}
+`)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	networks := map[string]string{"*": "default"}
+	want := []model.MigrationRequest{
+		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "/DC0/vm/db01", ShutdownWait: 60, Marks: model.Marks{Tag: "state/moved"}}}, Target: model.Target{Storage: "kvm", Cpus: 8, Networks: networks}}},
+		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "web01.prod", PowerOff: true}}, Target: model.Target{Storage: "kvm", Networks: networks}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := loaded(write(t, "defaults: {target: {storage: kvm}}\nmigrations:\n- source: {vsphere: {server: vc1, vm: /DC0/vm/a/web01}}\n- source: {vsphere: {server: vc1, vm: /DC0/vm/b/web01}}\n")...); err == nil || !strings.Contains(err.Error(), "web01 in the storage kvm is the folder of the one in") {
+		t.Errorf("two VMs of one name are %v", err)
+	}
+}

@@ -38,9 +38,9 @@ func (c *checker) server(at string, s Server) {
 		}
 	}
 	if s.SSH == nil && slices.Contains(s.Transports, "ssh") {
-		c.wrong(at+"transports", "has ssh, and %sssh is not there: say in it who logs in", at)
+		c.wrong(at+"transports", "has ssh, and ssh is not there: say in it who logs in")
 	}
 	if s.VDDK == "" && slices.Contains(s.Transports, "vddk") {
-		c.wrong(at+"transports", "has vddk, and %svddk is not there: say in it where VMware's library is", at)
+		c.wrong(at+"transports", "has vddk, and vddk is not there: say in it where VMware's library is")
 	}
 }
