@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/agent/problem"
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline/proc"
@@ -30,7 +31,7 @@ func main() {
 		os.Exit(status)
 	}
 	debug.SetGCPercent(garbage)
-	if status, played := worker.Serve(); played {
+	if status, played := worker.Serve(vcenter.Guests{}); played {
 		os.Exit(status)
 	}
 	ctx, stop := interruptible()

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	if status, played := direct.Serve(); played {
 		os.Exit(status)
 	}
-	if status, played := worker.Serve(); played {
+	if status, played := worker.Serve(vcenter.Guests{}); played {
 		os.Exit(status)
 	}
 	testscript.Main(m, map[string]func(){"hyper2kvm": main})

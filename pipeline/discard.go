@@ -6,13 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // Discard removes what the migration of an ID has made in a folder, and the folder if
 // nothing else is in it. It may be called again when it was interrupted. A folder
-// without a migration, or with another one, is left as it is.
-func Discard(folder, id string) (err error) {
+// without a migration, or with another one, is left as it is. Others are names of files
+// that the migration's origin has made there and needs no more.
+func Discard(folder, id string, others ...string) (err error) {
 	lock, err := lock(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -36,7 +38,7 @@ func Discard(folder, id string) (err error) {
 		return err
 	}
 	for _, e := range entries { // the record goes last: it says what the others are
-		if e.Name() != recordFile && madeBy(m.Name, e.Name()) {
+		if e.Name() != recordFile && (madeBy(m.Name, e.Name()) || slices.Contains(others, strings.TrimSuffix(e.Name(), temporary))) {
 			if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
 				return err
 			}

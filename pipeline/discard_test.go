@@ -44,7 +44,12 @@ func TestWhatAMigrationHasMadeIsDiscarded(t *testing.T) {
 	if err := os.WriteFile(notes, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Discard(folder, r.ID); err != nil {
+	for _, name := range []string{"origin.json", "origin.json.new"} {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Discard(folder, r.ID, "origin.json"); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(folder)

@@ -1,6 +1,7 @@
 package vmware
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -23,16 +24,25 @@ type Selection struct {
 	Refs []string
 	// ReadTags asks for the tags of every VM, which is more work for a vCenter.
 	ReadTags bool
+	// After leaves out VMs up to a place in the order of a sequence, which VM.Place gave;
+	// it has no meaning with Refs alone.
+	After string
 }
+
+// Place is where a VM is in the order of their sequence.
+func (vm VM) Place() string { return vm.Path + "\x00" + vm.Ref }
+
+// ErrSelection is a selection that cannot be one.
+var ErrSelection = errors.New("no VMs can be meant so")
 
 // check tells of a pattern that is none.
 func (s Selection) check() error {
 	for _, text := range slices.Concat(s.VMs, s.Folders, s.Clusters) {
 		if text == "" {
-			return fmt.Errorf("an empty text means no VM; leave it out to mean all")
+			return fmt.Errorf("%w: an empty text means none; leave it out to mean all", ErrSelection)
 		}
 		if _, err := path.Match(text, ""); err != nil {
-			return fmt.Errorf("%q is not a pattern: a [ is not closed, or it ends with \\; write \\[ or \\\\ for the character itself", text)
+			return fmt.Errorf("%w: %q is not a pattern: a [ is not closed, or it ends with \\; write \\[ or \\\\ for the character itself", ErrSelection, text)
 		}
 	}
 	return nil
@@ -45,6 +55,9 @@ type found struct {
 	uuid, instance string
 	host           ref
 }
+
+// place is VM.Place.
+func (f found) place() string { return VM{Path: f.path, Ref: f.ref.Value}.Place() }
 
 // means tells whether a VM is one that a text means.
 func (f found) means(text string) bool {

@@ -89,7 +89,7 @@ func index(objects []types.ObjectContent, sel Selection) (*places, []found) {
 		}
 	}
 	slices.SortFunc(meant, func(a, b found) int {
-		return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.ref.Value, b.ref.Value))
+		return cmp.Compare(a.place(), b.place())
 	})
 	return p, meant
 }

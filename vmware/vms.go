@@ -70,6 +70,9 @@ func (s *Session) meant(ctx context.Context, sel Selection, tags *tags) ([]ref, 
 	}
 	var refs []ref
 	for _, f := range vms {
+		if f.place() <= sel.After {
+			continue
+		}
 		if (len(sel.Refs) == 0 || slices.Contains(sel.Refs, f.ref.Value)) && (len(sel.Tags) == 0 || tags.meant[f.ref]) {
 			refs = append(refs, f.ref)
 		}

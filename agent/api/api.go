@@ -43,6 +43,7 @@ type Config struct {
 	Storages  storage.List
 	Uploads   *upload.Receiver // to the storages
 	Libraries Libraries
+	VSphere   VSphere // nil: no server is asked
 	Backup    *backup.Source
 	Bundle    *bundle.Source
 	Fleet     *fleet.Registry                           // nil if appliances share an existing NATS

@@ -48,7 +48,7 @@ func (h *harness) through(pass func(w http.ResponseWriter, r *http.Request, next
 }
 
 func asked(path string) model.MigrationRequest {
-	return model.MigrationRequest{Spec: model.Spec{Source: model.Place{Storage: "vmware", Path: path}, Target: model.Target{Storage: "kvm"}}}
+	return model.MigrationRequest{Spec: model.Spec{Source: model.Source{Storage: "vmware", Path: path}, Target: model.Target{Storage: "kvm"}}}
 }
 
 func TestAClientTrustsOneCertificateAlone(t *testing.T) {

@@ -77,7 +77,7 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 			t.Fatal(err)
 		}
 	}
-	e, err := engine.Open(t.Context(), engine.Config{State: filepath.Join(h.folder, "state"), Name: "a1", Version: "test", Storages: []string{"vmware", "kvm"}, Capacity: 8, Lease: 5 * time.Second, Worker: w, Log: log})
+	e, err := engine.Open(t.Context(), engine.Config{State: filepath.Join(h.folder, "state"), Name: "a1", Version: "test", Storages: []string{"vmware", "kvm"}, Servers: []string{"vc1"}, Capacity: 8, Lease: 5 * time.Second, Worker: w, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

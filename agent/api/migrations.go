@@ -81,10 +81,19 @@ func (s *server) checkSpec(v model.Spec) error {
 	if len(wrong) > 0 {
 		return fmt.Errorf("%w: %s", errSpec, strings.Join(wrong, "; "))
 	}
-	_, storages := engine.Uses(v)
-	for _, name := range storages {
-		if !slices.Contains(s.Engine.Storages(), name) {
-			return fmt.Errorf("%w: no appliance has a storage that is called %q", errSpec, name)
+	return s.offered(engine.Uses(v))
+}
+
+// offered tells whether some appliance reaches each of what is used.
+func (s *server) offered(uses []string) error {
+	for _, use := range uses {
+		kind, name, _ := strings.Cut(use, ":")
+		there, what := s.Engine.Storages(), "has a storage"
+		if kind == "vsphere" {
+			there, what = s.Engine.Servers(), "has in its settings a vSphere server"
+		}
+		if !slices.Contains(there, name) {
+			return fmt.Errorf("%w: no appliance %s that is called %q", errSpec, what, name)
 		}
 	}
 	return nil

@@ -107,11 +107,15 @@ func problem(err error) model.Problem {
 		p.Status, p.Code, p.Detail, p.Try = http.StatusServiceUnavailable, "engine-away", err.Error(), "try again: what keeps the migrations does not answer"
 	}
 	var (
-		bad  *openapi3filter.RequestError
-		many *auth.TooManyError
-		http *echo.HTTPError
+		failure *engine.Failure
+		bad     *openapi3filter.RequestError
+		many    *auth.TooManyError
+		http    *echo.HTTPError
 	)
 	switch {
+	case errors.As(err, &failure):
+		p = failure.Problem
+		p.Type = "about:blank"
 	case errors.As(err, &bad):
 		p.Status, p.Code, p.Detail, p.Try = 400, "bad-request", invalid(bad), "compare it with the description at /openapi.yaml"
 	case errors.As(err, &many):

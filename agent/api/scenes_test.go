@@ -105,6 +105,9 @@ var scenes = map[string]scene{
 	"removeAppliance": {cannot: noFleet, set: func(*testing.T, *harness) props {
 		return props{params: map[string]string{"appliance": "none"}}
 	}},
+	"checkServer": {set: ofServer, cannot: noServer},
+	"listVMs":     {set: ofServer, cannot: noServer},
+	"readVM":      {set: ofServer, cannot: noServer},
 	"deleteSecret": {set: func(t *testing.T, h *harness) props {
 		h.want(t, "socket", "PUT", "/secrets/files-luks", `{"value":"x"}`, 204, "")
 		return aboutSecret(t, h)
@@ -140,6 +143,12 @@ func paused(t *testing.T, h *harness) props {
 }
 
 const noFleet = "this appliance is alone: the package fleet has others join"
+
+const noServer = "no vCenter is asked here: the package serve has one"
+
+func ofServer(*testing.T, *harness) props {
+	return props{params: map[string]string{"name": "vc1", "ref": "vm-42"}}
+}
 
 func ofLibrary(*testing.T, *harness) props {
 	return props{params: map[string]string{"library": "vddk"}}

@@ -195,6 +195,18 @@ type ServerInterface interface {
 	// EndSessions Log a user out everywhere
 	// (DELETE /users/{name}/sessions)
 	EndSessions(ctx echo.Context, name UserName) error
+	// ListServers The vCenters and ESXi hosts of this appliance's settings
+	// (GET /vsphere)
+	ListServers(ctx echo.Context) error
+	// CheckServer What migrations from a server stand on, and what of it is missing
+	// (GET /vsphere/{name}/check)
+	CheckServer(ctx echo.Context, name ServerName, params CheckServerParams) error
+	// ListVMs A server's VMs, and what stands against migrating each
+	// (GET /vsphere/{name}/vms)
+	ListVMs(ctx echo.Context, name ServerName, params ListVMsParams) error
+	// ReadVM One VM of a server's
+	// (GET /vsphere/{name}/vms/{ref})
+	ReadVM(ctx echo.Context, name ServerName, ref string) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -1446,6 +1458,131 @@ func (w *ServerInterfaceWrapper) EndSessions(ctx echo.Context) error {
 	return err
 }
 
+// ListServers converts echo context to params.
+func (w *ServerInterfaceWrapper) ListServers(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListServers(ctx)
+	return err
+}
+
+// CheckServer converts echo context to params.
+func (w *ServerInterfaceWrapper) CheckServer(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name ServerName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CheckServerParams
+	// ------------- Optional query parameter "vm" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "vm", ctx.QueryParams(), &params.VM, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter vm: %s", err))
+	}
+
+	// ------------- Optional query parameter "for" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "for", ctx.QueryParams(), &params.For, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter for: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CheckServer(ctx, name, params)
+	return err
+}
+
+// ListVMs converts echo context to params.
+func (w *ServerInterfaceWrapper) ListVMs(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name ServerName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListVMsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", ctx.QueryParams(), &params.Name, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// ------------- Optional query parameter "folder" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "folder", ctx.QueryParams(), &params.Folder, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter folder: %s", err))
+	}
+
+	// ------------- Optional query parameter "cluster" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cluster", ctx.QueryParams(), &params.Cluster, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cluster: %s", err))
+	}
+
+	// ------------- Optional query parameter "tag" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tag", ctx.QueryParams(), &params.Tag, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter tag: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListVMs(ctx, name, params)
+	return err
+}
+
+// ReadVM converts echo context to params.
+func (w *ServerInterfaceWrapper) ReadVM(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name ServerName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// ------------- Path parameter "ref" -------------
+	var ref string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", ctx.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter ref: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReadVM(ctx, name, ref)
+	return err
+}
+
 // This is a simple interface which specifies echo.Route addition functions which
 // are present on both echo.Echo and echo.Group, since we want to allow using
 // either of them for path registration
@@ -1518,6 +1655,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/storages", wrapper.ListStorages, options.OperationMiddlewares["listStorages"]...)
 	router.GET(options.BaseURL+"/storages/:name/files", wrapper.ListStorageFiles, options.OperationMiddlewares["listStorageFiles"]...)
 	router.GET(options.BaseURL+"/storages/:name/uploads", wrapper.ListUploads, options.OperationMiddlewares["listUploads"]...)
+	router.GET(options.BaseURL+"/vsphere", wrapper.ListServers, options.OperationMiddlewares["listServers"]...)
+	router.GET(options.BaseURL+"/vsphere/:name/check", wrapper.CheckServer, options.OperationMiddlewares["checkServer"]...)
+	router.GET(options.BaseURL+"/vsphere/:name/vms", wrapper.ListVMs, options.OperationMiddlewares["listVMs"]...)
+	router.GET(options.BaseURL+"/vsphere/:name/vms/:ref", wrapper.ReadVM, options.OperationMiddlewares["readVM"]...)
 	router.GET(options.BaseURL+"/appliances", wrapper.ListAppliances, options.OperationMiddlewares["listAppliances"]...)
 	router.GET(options.BaseURL+"/appliances/invitations", wrapper.ListInvitations, options.OperationMiddlewares["listInvitations"]...)
 	router.POST(options.BaseURL+"/appliances/invitations", wrapper.Invite, options.OperationMiddlewares["invite"]...)
@@ -3922,6 +4063,168 @@ func (response EndSessionsdefaultApplicationProblemPlusJSONResponse) VisitEndSes
 	return err
 }
 
+type ListServersRequestObject struct {
+}
+
+type ListServersResponseObject interface {
+	VisitListServersResponse(w http.ResponseWriter) error
+}
+
+type ListServers200JSONResponse struct {
+	Items []Server `json:"items"`
+}
+
+func (response ListServers200JSONResponse) VisitListServersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListServersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListServersdefaultApplicationProblemPlusJSONResponse) VisitListServersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckServerRequestObject struct {
+	Name   ServerName `json:"name"`
+	Params CheckServerParams
+}
+
+type CheckServerResponseObject interface {
+	VisitCheckServerResponse(w http.ResponseWriter) error
+}
+
+type CheckServer200JSONResponse struct {
+	Items []Finding `json:"items"`
+}
+
+func (response CheckServer200JSONResponse) VisitCheckServerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckServerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CheckServerdefaultApplicationProblemPlusJSONResponse) VisitCheckServerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMsRequestObject struct {
+	Name   ServerName `json:"name"`
+	Params ListVMsParams
+}
+
+type ListVMsResponseObject interface {
+	VisitListVMsResponse(w http.ResponseWriter) error
+}
+
+type ListVMs200JSONResponse VMList
+
+func (response ListVMs200JSONResponse) VisitListVMsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListVMsdefaultApplicationProblemPlusJSONResponse) VisitListVMsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadVMRequestObject struct {
+	Name ServerName `json:"name"`
+	Ref  string     `json:"ref"`
+}
+
+type ReadVMResponseObject interface {
+	VisitReadVMResponse(w http.ResponseWriter) error
+}
+
+type ReadVM200JSONResponse VM
+
+func (response ReadVM200JSONResponse) VisitReadVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadVMdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReadVMdefaultApplicationProblemPlusJSONResponse) VisitReadVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListAppliances This appliance and its fellows
@@ -4098,6 +4401,18 @@ type StrictServerInterface interface {
 	// EndSessions Log a user out everywhere
 	// (DELETE /users/{name}/sessions)
 	EndSessions(ctx context.Context, request EndSessionsRequestObject) (EndSessionsResponseObject, error)
+	// ListServers The vCenters and ESXi hosts of this appliance's settings
+	// (GET /vsphere)
+	ListServers(ctx context.Context, request ListServersRequestObject) (ListServersResponseObject, error)
+	// CheckServer What migrations from a server stand on, and what of it is missing
+	// (GET /vsphere/{name}/check)
+	CheckServer(ctx context.Context, request CheckServerRequestObject) (CheckServerResponseObject, error)
+	// ListVMs A server's VMs, and what stands against migrating each
+	// (GET /vsphere/{name}/vms)
+	ListVMs(ctx context.Context, request ListVMsRequestObject) (ListVMsResponseObject, error)
+	// ReadVM One VM of a server's
+	// (GET /vsphere/{name}/vms/{ref})
+	ReadVM(ctx context.Context, request ReadVMRequestObject) (ReadVMResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -5931,6 +6246,107 @@ func (sh *strictHandler) EndSessions(ctx echo.Context, name UserName) error {
 		return err
 	} else if validResponse, ok := response.(EndSessionsResponseObject); ok {
 		return validResponse.VisitEndSessionsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListServers operation middleware
+func (sh *strictHandler) ListServers(ctx echo.Context) error {
+	var request ListServersRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListServers(ctx.Request().Context(), request.(ListServersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListServers")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListServersResponseObject); ok {
+		return validResponse.VisitListServersResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CheckServer operation middleware
+func (sh *strictHandler) CheckServer(ctx echo.Context, name ServerName, params CheckServerParams) error {
+	var request CheckServerRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckServer(ctx.Request().Context(), request.(CheckServerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckServer")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CheckServerResponseObject); ok {
+		return validResponse.VisitCheckServerResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListVMs operation middleware
+func (sh *strictHandler) ListVMs(ctx echo.Context, name ServerName, params ListVMsParams) error {
+	var request ListVMsRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListVMs(ctx.Request().Context(), request.(ListVMsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListVMs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListVMsResponseObject); ok {
+		return validResponse.VisitListVMsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReadVM operation middleware
+func (sh *strictHandler) ReadVM(ctx echo.Context, name ServerName, ref string) error {
+	var request ReadVMRequestObject
+
+	request.Name = name
+	request.Ref = ref
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReadVM(ctx.Request().Context(), request.(ReadVMRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReadVM")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReadVMResponseObject); ok {
+		return validResponse.VisitReadVMResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

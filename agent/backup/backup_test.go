@@ -100,7 +100,7 @@ func lived(t *testing.T) (a *appliance, token string) {
 
 func (a *appliance) submit(t *testing.T, id string) {
 	t.Helper()
-	s := model.Spec{Source: model.Place{Storage: "from", Path: id + ".vmx"}, Target: model.Target{Storage: "to"}}
+	s := model.Spec{Source: model.Source{Storage: "from", Path: id + ".vmx"}, Target: model.Target{Storage: "to"}}
 	if _, err := a.Submit(t.Context(), id, s, id, "ops", ""); err != nil {
 		t.Error(err)
 	}

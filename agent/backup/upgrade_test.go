@@ -63,7 +63,7 @@ func keep(t *testing.T) {
 	t.Helper()
 	a, _ := lived(t)
 	for id, state := range states {
-		s := model.Spec{Source: model.Place{Storage: "from", Path: id + ".vmx"}, Target: model.Target{Storage: "to"}, Keys: []model.Key{{Device: "all", Secret: "files-luks"}}}
+		s := model.Spec{Source: model.Source{Storage: "from", Path: id + ".vmx"}, Target: model.Target{Storage: "to"}, Keys: []model.Key{{Device: "all", Secret: "files-luks"}}}
 		if state == model.StatePlanned {
 			s.Approval = model.SpecApprovalRequired
 		}

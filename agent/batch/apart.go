@@ -7,6 +7,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/layers"
+	"hyper2kvm/agent/spec"
 )
 
 // apart finds migrations that would be one another: of one ID, or of one folder.
@@ -20,7 +21,7 @@ func (b *batch) apart(requests []model.MigrationRequest) {
 		if r.Spec.Target.Storage == "" { // it has no folder that stays
 			continue
 		}
-		name := cmp.Or(r.Spec.Name, sourceName(r.Spec.Source.Path))
+		name := cmp.Or(r.Spec.Name, spec.SourceName(r.Spec.Source))
 		folder := r.Spec.Target.Storage + "/" + name
 		if first, ok := folders[folder]; ok {
 			b.wrong(i, "name", "%s in the storage %s is the folder of the one in %s too: give each a name of its own", name, r.Spec.Target.Storage, b.entries[first].Origin)

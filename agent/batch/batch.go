@@ -221,12 +221,10 @@ func nameOf(asked *layers.Value) string {
 	if name, ok := asked.At("name").Scalar.(string); ok {
 		return name
 	}
-	source, _ := asked.At("source", "path").Scalar.(string)
-	return sourceName(source)
-}
-
-func sourceName(source string) string {
-	return strings.TrimSuffix(path.Base(source), path.Ext(source))
+	var source model.Source
+	source.Path, _ = asked.At("source", "path").Scalar.(string)
+	source.Vsphere.VM, _ = asked.At("source", "vsphere", "vm").Scalar.(string)
+	return spec.SourceName(source)
 }
 
 // matches tells whether an override is for a name.

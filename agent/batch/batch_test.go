@@ -61,7 +61,7 @@ func TestEntriesLieOverDefaultsAndUnderOverrides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from := func(path string) model.Place { return model.Place{Storage: "vmware", Path: path} }
+	from := func(path string) model.Source { return model.Source{Storage: "vmware", Path: path} }
 	want := []model.MigrationRequest{
 		{Spec: model.Spec{Source: from("web01/web01.vmx"), Target: model.Target{Storage: "kvm", Format: "raw"}, Approval: "required", Limits: []string{"50M"},
 			Schedule: model.Schedule{Windows: []string{"mon-fri 20:00-06:00"}, Priority: 1}}},
@@ -175,5 +175,33 @@ func TestGuestsOfOneNameAreLookedAtTogether(t *testing.T) {
 	got, err := loaded(write(t, "defaults: {mode: plan}\nmigrations:\n- source: {storage: v, path: a/vm.vmx}\n- source: {storage: v, path: b/vm.vmx}\n")...)
 	if err != nil || len(got) != 2 {
 		t.Errorf("Load = %+v, %v", got, err)
+	}
+}
+
+// TestVMsAreOneOfABatch: overrides know them by their names, and what is said of how they
+// are taken lies over what all have.
+func TestVMsAreOneOfABatch(t *testing.T) {
+	got, err := loaded(write(t, `
+defaults: {target: {storage: kvm, networks: {'*': default}}, source: {vsphere: {server: vc1, powerOff: true}}}
+migrations:
+- source: {vsphere: {vm: /DC0/vm/db01}}
+- source: {vsphere: {vm: web01.prod}}
+overrides:
+- match: db01
+  spec: {source: {vsphere: {powerOff: null, shutdownWait: 60, marks: {tag: state/moved}}}, target: {cpus: 8}}
+`)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	networks := map[string]string{"*": "default"}
+	want := []model.MigrationRequest{
+		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "/DC0/vm/db01", ShutdownWait: 60, Marks: model.Marks{Tag: "state/moved"}}}, Target: model.Target{Storage: "kvm", Cpus: 8, Networks: networks}}},
+		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "web01.prod", PowerOff: true}}, Target: model.Target{Storage: "kvm", Networks: networks}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := loaded(write(t, "defaults: {target: {storage: kvm}}\nmigrations:\n- source: {vsphere: {server: vc1, vm: /DC0/vm/a/web01}}\n- source: {vsphere: {server: vc1, vm: /DC0/vm/b/web01}}\n")...); err == nil || !strings.Contains(err.Error(), "web01 in the storage kvm is the folder of the one in") {
+		t.Errorf("two VMs of one name are %v", err)
 	}
 }

@@ -44,7 +44,7 @@ func identify(requests []model.MigrationRequest, batch string) {
 		if r.ID != "" || batch == "" {
 			continue
 		}
-		word := spec.Plain(batch + "-" + cmp.Or(r.Spec.Name, sourceName(r.Spec.Source.Path)))
+		word := spec.Plain(batch + "-" + cmp.Or(r.Spec.Name, spec.SourceName(r.Spec.Source)))
 		for n := 1; r.ID == "" || taken[r.ID]; n++ {
 			end := ""
 			if n > 1 {
@@ -60,7 +60,7 @@ func identify(requests []model.MigrationRequest, batch string) {
 func (b *batch) group(requests []model.MigrationRequest) {
 	byName := map[string][]int{}
 	for i, r := range requests {
-		name := cmp.Or(r.Spec.Name, sourceName(r.Spec.Source.Path))
+		name := cmp.Or(r.Spec.Name, spec.SourceName(r.Spec.Source))
 		byName[name] = append(byName[name], i)
 		if r.ID != "" && r.ID != name {
 			byName[r.ID] = append(byName[r.ID], i)

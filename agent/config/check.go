@@ -24,6 +24,7 @@ func (s *Settings) check() layers.Faults {
 	c := &checker{Settings: s}
 	c.folders()
 	c.limits()
+	c.servers()
 	c.ways()
 	c.engine()
 	c.webhooks("hooks", s.Hooks.Webhooks)
@@ -182,7 +183,7 @@ func (c *checker) watch() {
 			c.wrong(at+"spec.target.storage", "is said by the field target: leave it out")
 		}
 		whole := w.Spec
-		whole.Source, whole.Target.Storage = model.Place{Storage: w.Storage, Path: w.Folder}, w.Target
+		whole.Source, whole.Target.Storage = model.Source{Storage: w.Storage, Path: w.Folder}, w.Target
 		for _, p := range spec.Check(whole) {
 			if p.Path[0] == "source" {
 				c.wrong(at+"folder", "%s", p.Words)

@@ -43,6 +43,7 @@ func TestNothingSaidIsDefaults(t *testing.T) {
 		State:     "/var/lib/hyper2kvm",
 		Listen:    []Listen{{HTTPS: ":8443"}, {Unix: "/run/hyper2kvm/agent.sock"}},
 		Storages:  []Storage{},
+		VSphere:   []Server{},
 		Capacity:  2,
 		Limits:    []Limit{},
 		Engine:    Engine{Shape: Single, Lease: Duration(30 * time.Second)},

@@ -16,6 +16,17 @@ func peers(n int) string {
 	return text
 }
 
+// servers are two of vSphere, of which the second says something otherwise.
+func servers(other string) string {
+	second := map[string]string{"name": "vc2", "server": "vc2.example.com", "user": "u", "secret": "s"}
+	field, _, _ := strings.Cut(other, ":")
+	delete(second, field)
+	for name, value := range second {
+		other += ", " + name + ": " + value
+	}
+	return "vsphere:\n- {name: vc1, server: vc1.example.com, user: u, secret: s}\n- {" + other + "}"
+}
+
 // faults is what is said of each file; the file's name is left out.
 var faults = map[string]string{
 	"capcity: 3":                            "1: capcity: there is no such field: write capacity",
@@ -40,6 +51,18 @@ var faults = map[string]string{
 	"storages: [{name: k, path: /}]":                                               "1: storages[0].path: / and the state /var/lib/hyper2kvm lie in one another: choose a folder apart",
 	"limits: [{storage: kvm, atOnce: 1}]":                                          "1: limits[0].storage: there is no storage kvm: put it into storages",
 	storages + "limits:\n- {storage: kvm, atOnce: 1}\n- {storage: kvm, atOnce: 2}": "6: limits[1].storage: the storage kvm has a limit already: keep one",
+	servers("name: vc1"):                                                           "3: vsphere[1].name: another server has the name vc1: give each its own",
+	servers("server: 'https://vc'"):                                                `3: vsphere[1].server: is "https://vc": write a host's name or address, with a port if it is not 443`,
+	servers("server: '::1'"):                                                       `3: vsphere[1].server: is "::1": write a host's name or address, such as vcenter.example.com or [2001:db8::7]:8443`,
+	servers("thumbprint: 'AA:BB'"):                                                 `3: vsphere[1].thumbprint: is "AA:BB": write SHA-256 or SHA-1 in hexadecimal, as hyper2kvm vsphere thumbprint shows it`,
+	servers("thumbprint: '" + strings.Repeat("ab", 25) + "'"):                      `3: vsphere[1].thumbprint: has 50 digits: SHA-256 has 64, SHA-1 has 40`,
+	servers("proxy: 'http://u:hunter2@proxy:3128'"):                                "3: vsphere[1].proxy: holds a user, which may be secret: name a proxy that needs none",
+	servers("resolve: {esx1: 'u@h'}"):                                              `3: vsphere[1].resolve: has "u@h" for "esx1": write a host's name and its address`,
+	servers("vddk: other"):                                                         `3: vsphere[1].vddk: is "other": write vddk, or the path of a folder`,
+	servers("transports: [vddk]"):                                                  "3: vsphere[1].transports: has vddk, and vddk is not there: say in it where VMware's library is",
+	servers("transports: [ssh]"):                                                   "3: vsphere[1].transports: has ssh, and ssh is not there: say in it who logs in",
+	servers("transports: [smoke]"):                                                 `3: vsphere[1].transports[0]: is "smoke": write `,
+	servers("password: hunter2"):                                                   "3: vsphere[1].password: there is no such field; there are ",
 	"engine: {lease: 1s}":                                                          "1: engine.lease: is 1s: write from 5s to 10m0s",
 	"engine: {lease: 11m}":                                                         "1: engine.lease: is 11m0s: write from 5s to 10m0s",
 	"engine: {lease: 1.5m}":                                                        `1: engine.lease: is "1.5m": write a number with its unit, such as 30s, 10m, 24h or 365d, of five digits at most`,

@@ -27,6 +27,7 @@ type Settings struct {
 	Listen    []Listen  `json:"listen"`
 	TLS       TLS       `json:"tls"`
 	Storages  []Storage `json:"storages"`
+	VSphere   []Server  `json:"vsphere"`
 	Capacity  int       `json:"capacity"`
 	Limits    []Limit   `json:"limits"`
 	Engine    Engine    `json:"engine"`
@@ -69,6 +70,31 @@ type Storage struct {
 	Name string           `json:"name"`
 	Path string           `json:"path"` // absolute and clean
 	Use  model.StorageUse `json:"use"`
+}
+
+// Server is a vCenter or an ESXi host that guests are taken from.
+type Server struct {
+	Name       string            `json:"name"`
+	Server     string            `json:"server"` // its address
+	User       string            `json:"user"`
+	Secret     string            `json:"secret"` // of the password
+	Thumbprint string            `json:"thumbprint,omitempty"`
+	CA         string            `json:"ca,omitempty"`
+	Proxy      string            `json:"proxy,omitempty"`
+	Resolve    map[string]string `json:"resolve"`
+	VDDK       string            `json:"vddk,omitempty"` // a folder, or Uploaded
+	Transports []string          `json:"transports"`
+	SSH        *SSH              `json:"ssh,omitempty"` // nil: the transport cannot be used
+}
+
+// Uploaded is the VDDK that was uploaded to the appliance, by its name there.
+const Uploaded = "vddk"
+
+// SSH is how disks' files are read from ESXi hosts.
+type SSH struct {
+	User       string `json:"user"`
+	Key        string `json:"key"` // a file, or credential:NAME
+	KnownHosts string `json:"knownHosts"`
 }
 
 // Limit is how many migrations a storage bears, on all appliances together.

@@ -35,6 +35,7 @@ type Config struct {
 	Name     string // of the appliance, for people
 	Version  string // of the program
 	Storages []string
+	Servers  []string       // of vSphere
 	Capacity int            // migrations at once
 	Limits   map[string]int // at once on all appliances together, by what they use: see Uses
 	Lease    time.Duration

@@ -36,7 +36,7 @@ func opened(t *testing.T, c Config) *Engine {
 }
 
 func spec() model.Spec {
-	return model.Spec{Source: model.Place{Storage: "from", Path: "web01.vmx"}, Target: model.Target{Storage: "to"}}
+	return model.Spec{Source: model.Source{Storage: "from", Path: "web01.vmx"}, Target: model.Target{Storage: "to"}}
 }
 
 func submitted(t *testing.T, e *Engine, id string, s model.Spec) Record {

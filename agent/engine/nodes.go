@@ -18,6 +18,7 @@ type node struct {
 	Name     string    `json:"name"`
 	Version  string    `json:"version"`
 	Storages []string  `json:"storages"`
+	Servers  []string  `json:"servers,omitempty"` // of vSphere
 	Capacity int       `json:"capacity"`
 	Running  []string  `json:"running"`
 	Sent     time.Time `json:"sent"` // by its own clock, for people
@@ -73,12 +74,12 @@ func (n *nodes) name(id string) string {
 	return id
 }
 
-// reached tells whether an appliance that is heard of reaches storages.
-func (n *nodes) reached(storages []string, limit time.Duration) bool {
+// reached tells whether an appliance that is heard of reaches all that is used.
+func (n *nodes) reached(uses []string, limit time.Duration) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id, told := range n.list {
-		if time.Since(n.heard[id]) <= limit && within(storages, told.Storages) {
+		if time.Since(n.heard[id]) <= limit && within(uses, offers(told.Storages, told.Servers)) {
 			return true
 		}
 	}
@@ -137,7 +138,7 @@ func (e *Engine) beat(ctx context.Context) {
 }
 
 func (e *Engine) heartbeat(ctx context.Context, now time.Time) error {
-	text, err := json.Marshal(node{Name: e.config.Name, Version: e.config.Version, Storages: e.config.Storages, Capacity: e.config.Capacity, Running: e.Running(), Sent: now.UTC()})
+	text, err := json.Marshal(node{Name: e.config.Name, Version: e.config.Version, Storages: e.config.Storages, Servers: e.config.Servers, Capacity: e.config.Capacity, Running: e.Running(), Sent: now.UTC()})
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (e *Engine) Appliances() []model.Appliance {
 	list := []model.Appliance{}
 	for id, n := range e.nodes.list {
 		list = append(list, model.Appliance{ID: id, Name: n.Name, Version: n.Version, Self: id == e.id, Heard: n.Sent, Alive: time.Since(e.nodes.heard[id]) <= e.config.Lease,
-			Storages: n.Storages, Running: n.Running, Capacity: n.Capacity})
+			Storages: n.Storages, Servers: n.Servers, Running: n.Running, Capacity: n.Capacity})
 	}
 	slices.SortFunc(list, func(a, b model.Appliance) int { return strings.Compare(a.Name, b.Name) })
 	return list
@@ -185,11 +186,20 @@ func (e *Engine) Appliances() []model.Appliance {
 
 // Storages are the names of those that some appliance reaches, or this one.
 func (e *Engine) Storages() []string {
+	return e.names(e.config.Storages, func(n node) []string { return n.Storages })
+}
+
+// Servers are the names of vSphere's that some appliance has in its settings, or this one.
+func (e *Engine) Servers() []string {
+	return e.names(e.config.Servers, func(n node) []string { return n.Servers })
+}
+
+func (e *Engine) names(ours []string, theirs func(node) []string) []string {
 	e.nodes.mu.Lock()
 	defer e.nodes.mu.Unlock()
-	names := slices.Clone(e.config.Storages)
+	names := slices.Clone(ours)
 	for _, n := range e.nodes.list {
-		names = append(names, n.Storages...)
+		names = append(names, theirs(n)...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -13,19 +13,56 @@ import (
 	"hyper2kvm/pipeline/week"
 )
 
-// Uses are what a migration takes a share of, as limits name it, and the storages that
-// whoever runs it must reach.
-func Uses(s model.Spec) (uses, storages []string) {
-	names := map[string]bool{s.Source.Storage: true, s.Target.Storage: true}
+// Uses are what a migration takes a share of, as limits name it, and what whoever runs it
+// must reach.
+func Uses(s model.Spec) []string {
+	storages, servers := []string{s.Source.Storage, s.Target.Storage}, []string{s.Source.Vsphere.Server}
 	for _, p := range s.AllowFolders {
-		names[p.Storage] = true
+		storages = append(storages, p.Storage)
 	}
-	delete(names, "") // what makes nothing may have no target
-	storages = slices.Sorted(maps.Keys(names))
+	uses := map[string]bool{}
+	for _, use := range offers(storages, servers) {
+		uses[use] = true
+	}
+	return slices.Sorted(maps.Keys(uses))
+}
+
+// Kinds of what a migration uses, before their names.
+const (
+	storageUse = "storage:"
+	serverUse  = "vsphere:"
+)
+
+// offers are storages and vSphere servers by which Uses are met.
+func offers(storages, servers []string) (list []string) {
 	for _, name := range storages {
-		uses = append(uses, "storage:"+name)
+		if name != "" { // what makes nothing may have no target
+			list = append(list, storageUse+name)
+		}
 	}
-	return uses, storages
+	for _, name := range servers {
+		if name != "" {
+			list = append(list, serverUse+name)
+		}
+	}
+	return list
+}
+
+// unreached says what of some uses nobody reaches.
+func unreached(uses []string) string {
+	var storages, servers []string
+	for _, use := range uses {
+		if name, ok := strings.CutPrefix(use, serverUse); ok {
+			servers = append(servers, name)
+			continue
+		}
+		storages = append(storages, strings.TrimPrefix(use, storageUse))
+	}
+	text := "no appliance that is there reaches its storages: " + strings.Join(storages, ", ")
+	if len(servers) > 0 {
+		text += "; and has in its settings the vSphere server " + strings.Join(servers, ", ")
+	}
+	return text
 }
 
 // schedule takes what may be taken, each time something has changed, until ctx ends.
@@ -100,7 +137,7 @@ func (e *Engine) attend(r Record) {
 
 // mayTake tells whether this appliance may run a record's task now.
 func (e *Engine) mayTake(r Record) bool {
-	if e.full() || !within(storagesOf(r), e.config.Storages) {
+	if e.full() || !within(Uses(r.Spec), e.offers()) {
 		return false
 	}
 	switch r.State {
@@ -112,10 +149,8 @@ func (e *Engine) mayTake(r Record) bool {
 	return false
 }
 
-func storagesOf(r Record) []string {
-	_, storages := Uses(r.Spec)
-	return storages
-}
+// offers are what this appliance reaches.
+func (e *Engine) offers() []string { return offers(e.config.Storages, e.config.Servers) }
 
 func (e *Engine) full() bool {
 	e.mu.Lock()
@@ -129,8 +164,8 @@ func (e *Engine) waits(r Record) string {
 	switch {
 	case now.Before(r.NotBefore):
 		return "it is tried again at " + r.NotBefore.Format(time.RFC3339)
-	case !within(storagesOf(r), e.config.Storages) && !e.nodes.reached(storagesOf(r), e.config.Lease):
-		return "no appliance that is there reaches its storages: " + strings.Join(storagesOf(r), ", ")
+	case !within(Uses(r.Spec), e.offers()) && !e.nodes.reached(Uses(r.Spec), e.config.Lease):
+		return unreached(Uses(r.Spec))
 	case r.Task != Migrate:
 		return ""
 	case now.Before(s.Start):
@@ -167,10 +202,9 @@ func (e *Engine) overLimit(r Record, before int64) string {
 	if r.Task != Migrate { // only migrations wait for room
 		return ""
 	}
-	uses, _ := Uses(r.Spec)
-	for _, use := range uses {
+	for _, use := range Uses(r.Spec) {
 		limit, ok := e.config.Limits[use]
-		if ok && e.others(r, before, func(o *seen) bool { theirs, _ := Uses(o.Spec); return slices.Contains(theirs, use) }) >= limit {
+		if ok && e.others(r, before, func(o *seen) bool { return slices.Contains(Uses(o.Spec), use) }) >= limit {
 			return fmt.Sprintf("%d migrations at once may use %s, and that many do", limit, use)
 		}
 	}

@@ -104,6 +104,30 @@ func TestWhatNobodyReachesSaysSo(t *testing.T) {
 	}
 }
 
+// TestAVMIsTakenByWhoHasItsServer: it may be known to some appliances alone, and bears as
+// many migrations at once as a limit says.
+func TestAVMIsTakenByWhoHasItsServer(t *testing.T) {
+	t.Parallel()
+	s := spec()
+	s.Source = model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "web01"}}
+	if got := Uses(s); !slices.Equal(got, []string{"storage:to", "vsphere:vc1"}) {
+		t.Errorf("it uses %q", got)
+	}
+	without := opened(t, config(t, quick(t)))
+	submitted(t, without, "web01", s)
+	if m, err := without.View(t.Context(), "web01"); err != nil || !strings.Contains(m.Why, "reaches its storages: to; and has in its settings the vSphere server vc1") {
+		t.Errorf("without its server it waits for %q, %v", m.Why, err)
+	}
+	c := config(t, quick(t))
+	c.Servers = []string{"vc1"}
+	with := opened(t, c)
+	submitted(t, with, "web01", s)
+	ends(t, with, "web01", model.StateDone)
+	if a := with.Appliances(); len(a) != 1 || !slices.Equal(a[0].Servers, []string{"vc1"}) || !slices.Equal(with.Servers(), []string{"vc1"}) {
+		t.Errorf("the appliances are %+v", a)
+	}
+}
+
 // windows are one that is open now and one that is not.
 func windows() (opened, closed string) {
 	now := time.Now()

@@ -106,6 +106,16 @@ func (s *Shelf) List() ([]model.Library, error) {
 	return list, nil
 }
 
+// VDDK is the folder that nbdkit takes VMware's library from, by the link that leads to
+// the one in use; ErrName if none was uploaded.
+func (s *Shelf) VDDK() (string, error) {
+	folder := filepath.Join(s.folder, "vddk", distrib)
+	if _, err := os.Stat(folder); err != nil {
+		return "", fmt.Errorf("%w: no vddk was uploaded", ErrName)
+	}
+	return folder, nil
+}
+
 // Accept takes a library that was uploaded as a whole, if it is one.
 func (s *Shelf) Accept(name, by string, added *model.Library) upload.Accept {
 	return func(folder *os.Root, part string) (err error) {

@@ -152,7 +152,10 @@ func TestAVDDKIsUnpackedAndReplaced(t *testing.T) {
 	if err != nil || v.Version != "7.0.3" || v.By != "marta" || strings.Join(v.Holds, " ") != "libvixDiskLib.so.7.0.3 soname libvixDiskLib.so.7" {
 		t.Fatalf("%+v, %v", v, err)
 	}
-	libdir := filepath.Join(s.folder, "vddk", distrib)
+	libdir, err := s.VDDK()
+	if err != nil || libdir != filepath.Join(s.folder, "vddk", distrib) {
+		t.Errorf("it is in %s, %v", libdir, err)
+	}
 	if info, err := os.Stat(filepath.Join(libdir, "lib64", "libvixDiskLib.so")); err != nil || info.Mode() != 0o755 {
 		t.Errorf("through its links: %v, %v", info, err)
 	}

@@ -79,14 +79,22 @@ func (s *Secrets) room(ctx context.Context, name string) error {
 
 // Open returns a secret, or auth.ErrNotFound, ErrNoKey or ErrDamaged. Wipe it after use.
 func (s *Secrets) Open(ctx context.Context, name string) (Secret, error) {
+	secret, _, err := s.OpenRevision(ctx, name)
+	return secret, err
+}
+
+// OpenRevision is Open, and tells a number that is another one each time the secret is
+// put, the same one again too.
+func (s *Secrets) OpenRevision(ctx context.Context, name string) (Secret, uint64, error) {
 	if err := checkName(name); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	sealed, _, err := s.store.Read(ctx, prefix+name)
+	sealed, revision, err := s.store.Read(ctx, prefix+name)
 	if err != nil {
-		return nil, fmt.Errorf("the secret %s: %w", name, err)
+		return nil, 0, fmt.Errorf("the secret %s: %w", name, err)
 	}
-	return s.sealer.Open(name, sealed)
+	secret, err := s.sealer.Open(name, sealed)
+	return secret, revision, err
 }
 
 // Names lists the names of all secrets, in order.

@@ -126,6 +126,10 @@ func (p *plants) plantAll(t *testing.T, a *appliance) {
 	p.ask(t, a, "PATCH", "/users/tom", fmt.Sprintf(`{"password":%q}`, p.plant("tom's new password", "three green newts doze on")))
 	p.ask(t, a, "POST", "/session", fmt.Sprintf(`{"name":"tom","password":%q}`, p.plant("a wrong password", "two wrong wombats walk by")))
 	p.ask(t, a, "PUT", "/secrets/files-luks", fmt.Sprintf(`{"value":%q}`, p.plant("the passphrase", "eleven-lost-lemurs-leap")))
+	p.ask(t, a, "PUT", "/secrets/vc1-password", fmt.Sprintf(`{"value":%q}`, p.plant("a vCenter's refused password", "ten-tense-toads-trot")))
+	p.ask(t, a, "GET", "/vsphere/vc1/vms", "")
+	p.ask(t, a, "GET", "/vsphere/vc1/check", "")
+	p.ask(t, a, "PUT", "/secrets/vc1-password", fmt.Sprintf(`{"value":%q}`, p.plant("a vCenter's password", "vcenters-wary-walrus")))
 	p.ask(t, a, "PUT", "/secrets/other", fmt.Sprintf(`{"value":%q,"more":1}`, p.plant("a refused secret", "six-sad-seals-sleep")))
 }
 
@@ -162,10 +166,16 @@ func (p *plants) migrate(t *testing.T, a *appliance) {
 	if err := os.WriteFile(filepath.Join(from, "small.vmx"), []byte(vmx), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.ask(t, a, "POST", "/migrations", `{"id":"planted","spec":{"source":{"storage":"from","path":"small.vmx"},"target":{"storage":"to"},"engine":"direct","keys":[{"device":"all","secret":"files-luks"}],"test":{"skip":"not part of this"}}}`)
+	p.run(t, a, "planted", `{"id":"planted","spec":{"source":{"storage":"from","path":"small.vmx"},"target":{"storage":"to"},"engine":"direct","keys":[{"device":"all","secret":"files-luks"}],"test":{"skip":"not part of this"}}}`)
+}
+
+// run has a migration done.
+func (p *plants) run(t *testing.T, a *appliance, id, body string) {
+	t.Helper()
+	p.ask(t, a, "POST", "/migrations", body)
 	for limit := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		var m model.Migration
-		text := p.ask(t, a, "GET", "/migrations/planted", "")
+		text := p.ask(t, a, "GET", "/migrations/"+id, "")
 		if err := json.Unmarshal(text, &m); err != nil {
 			t.Fatal(err)
 		}
@@ -204,18 +214,22 @@ func (p *plants) events(t *testing.T, a *appliance) {
 func TestPlantedSecretsAreNowhere(t *testing.T) {
 	guesttest.Slow(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon", "cryptsetup"})...)
 	p := &plants{all: map[string]string{}, seen: map[string]bool{}}
-	a := started(t, t.TempDir(), "log: {level: debug}")
+	v := newSite(t)
+	vm := v.guest(t, "web01")
+	a := started(t, t.TempDir(), "log: {level: debug}\n"+v.settings)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	runners := make(chan int, 1)
 	go func() { runners <- p.watch(ctx) }()
 	p.plantAll(t, a)
 	p.migrate(t, a)
+	p.run(t, a, "planted-vm", `{"id":"planted-vm","spec":`+v.spec(vm, "")+`}`)
+	v.wants(t, vm, off)
 	cancel()
 	if n := <-runners; n == 0 {
 		t.Error("no runner was seen: nothing is proved of processes")
 	}
-	for _, path := range []string{"/users", "/tokens", "/secrets", "/certificates", "/session", "/audit?limit=1000", "/migrations", "/migrations/planted/plan", "/migrations/planted/facts", "/operations/planted.1", "/appliances", "/host"} {
+	for _, path := range []string{"/users", "/tokens", "/secrets", "/certificates", "/session", "/audit?limit=1000", "/migrations", "/migrations/planted/plan", "/migrations/planted/facts", "/operations/planted.1", "/appliances", "/host", "/vsphere", "/vsphere/vc1/vms", "/vsphere/vc1/check?vm=web01", "/vsphere/vc1/vms/" + vm.Ref.Value, "/migrations/planted-vm/plan", "/operations/planted-vm.1"} {
 		p.ask(t, a, "GET", path, "")
 	}
 	if facts := p.ask(t, a, "GET", "/migrations/planted/facts", ""); !bytes.Contains(facts, []byte("luks")) {
@@ -227,6 +241,9 @@ func TestPlantedSecretsAreNowhere(t *testing.T) {
 	}
 	for _, f := range list.Items {
 		p.ask(t, a, "GET", "/migrations/planted/files/"+f.Path, "")
+	}
+	for name, text := range opened(t, p.ask(t, a, "POST", "/support-bundle", "")) {
+		p.look("the support bundle's "+name, text)
 	}
 	p.events(t, a)
 	a.stop(t)

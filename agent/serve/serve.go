@@ -25,6 +25,7 @@ import (
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/upload"
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/pipeline"
 )
@@ -65,6 +66,7 @@ type agent struct {
 	uploads   *upload.Receiver
 	libraries api.Libraries
 	hooks     hooks.Runner
+	vsphere   *vcenter.Pool
 	own       *seal.Sealer  // this appliance's
 	sealer    *seal.Sealer  // with the keys of its fleet
 	member    *fleet.Member // nil if it is in no fleet
@@ -72,10 +74,14 @@ type agent struct {
 }
 
 func (a *agent) close() error {
-	if a.engine == nil {
-		return nil
+	var failed []error
+	if a.engine != nil {
+		failed = append(failed, a.engine.Close())
 	}
-	return a.engine.Close()
+	if a.vsphere != nil { // whose sessions workers use
+		failed = append(failed, a.vsphere.Close())
+	}
+	return errors.Join(failed...)
 }
 
 // open starts the engine. Its workers need what only it has, and work when it is there.
@@ -100,9 +106,10 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	opened := make(chan struct{})
+	a.servers(opened)
 	a.hooks = hooks.Runner{Folder: a.settings.Hooks.Folder, User: a.settings.Hooks.User, Webhooks: a.webhook}
 	w := &worker.Worker{Version: a.version, Storages: a.storages, Log: a.log, Hooks: a.hooks, Secret: a.secret(opened), Keep: a.keep(opened), Plan: a.plan(opened),
-		Scratch: filepath.Join(a.settings.State, "looks")}
+		Scratch: filepath.Join(a.settings.State, "looks"), VSphere: vcenter.Guests{}, Server: a.vsphere.Server, Refused: a.vsphere.Refused}
 	c, err := a.engineConfig(ctx, w)
 	if err != nil {
 		return err
@@ -110,7 +117,7 @@ func (a *agent) open(ctx context.Context) error {
 	if w.Groups, err = worker.OpenGroups(id, a.log); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(w.Scratch); err != nil { // of a life that was cut short
+	if err := tidyScratch(w.Scratch, w.VSphere); err != nil {
 		return err
 	}
 	if a.engine, err = engine.Open(ctx, c); err != nil {
@@ -159,7 +166,7 @@ func (a *agent) plan(opened <-chan struct{}) func(context.Context, engine.Record
 // engineConfig is the engine's part of the settings.
 func (a *agent) engineConfig(ctx context.Context, w engine.Worker) (c engine.Config, err error) {
 	s := a.settings
-	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Capacity: s.Capacity, Limits: map[string]int{},
+	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Servers: a.serverNames(), Capacity: s.Capacity, Limits: map[string]int{},
 		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Keep: engine.Keep{For: time.Duration(s.Keep.For), Count: s.Keep.Count}, Worker: w, Explain: fleet.Explain, Log: a.log}
 	for _, l := range s.Limits {
 		c.Limits["storage:"+l.Storage] = l.AtOnce
@@ -210,7 +217,7 @@ func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
 		return api.Config{}, err
 	}
 	host, name := newHost(a.version), a.settings.Appliance.Name
-	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Host: host.read, Version: a.version, Log: a.log,
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
 		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
 		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
 			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},

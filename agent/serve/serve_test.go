@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"hyper2kvm/agent/config"
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/direct"
 )
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	if status, played := direct.Serve(); played {
 		os.Exit(status)
 	}
-	if status, played := worker.Serve(); played {
+	if status, played := worker.Serve(vcenter.Guests{}); played {
 		os.Exit(status)
 	}
 	if os.Args[0] == agentPart {

@@ -161,7 +161,7 @@ func TestEveryExampleOfASpecIsAccepted(t *testing.T) {
 		if err := faults.Err(); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
-		if s.Source.Path == "" || s.Target.Storage == "" && !spec.Looks(s) {
+		if spec.SourceName(s.Source) == "" || s.Target.Storage == "" && !spec.Looks(s) {
 			t.Errorf("%s is read as %+v", text, s)
 		}
 	}

@@ -103,9 +103,7 @@ type Problem struct {
 // Check is what is wrong with a Spec that its schema has nothing against.
 func Check(s model.Spec) (problems []Problem) {
 	add := func(words string, path ...string) { problems = append(problems, Problem{path, words}) }
-	if words := wrongPath(s.Source.Path); words != "" {
-		add(words, "source", "path")
-	}
+	problems = append(problems, checkSource(s.Source)...)
 	for i, f := range s.AllowFolders {
 		if words := wrongPath(f.Path); words != "" {
 			add(words, "allowFolders", fmt.Sprint(i), "path")
@@ -125,6 +123,11 @@ func Check(s model.Spec) (problems []Problem) {
 	}
 	if err := shape(s.Target).Check(); err != nil {
 		add(err.Error(), "target")
+	}
+	for from, to := range s.Target.Networks {
+		if from == "" || to == "bridge:" {
+			add(fmt.Sprintf("has %q for %q: write the source's network and a libvirt network, or bridge:NAME", to, from), "target", "networks")
+		}
 	}
 	for i, g := range s.Grow {
 		if g.Size%512 != 0 {
@@ -146,6 +149,39 @@ func Check(s model.Spec) (problems []Problem) {
 
 // Looks tells of what makes nothing but a report of what it has found.
 func Looks(s model.Spec) bool { return s.Mode == model.ModePlan || s.Mode == model.ModeInspect }
+
+// checkSource holds a source to one place.
+func checkSource(s model.Source) (problems []Problem) {
+	add := func(words string, path ...string) {
+		problems = append(problems, Problem{append([]string{"source"}, path...), words})
+	}
+	vm := s.Vsphere
+	switch {
+	case vm.Server == "" && vm.VM == "" && s.Storage == "" && s.Path == "":
+		add("is empty: write storage and path of a file, or vsphere with server and vm")
+	case vm.Server == "" && vm.VM == "" && s.Path == "":
+		add("lacks path: in the storage, without a slash at its start")
+	case vm.Server == "" && vm.VM == "" && s.Storage == "":
+		add("lacks storage: a storage's name")
+	case vm.Server != "" && (s.Storage != "" || s.Path != ""):
+		add("is a file and a VM: write storage and path, or vsphere")
+	}
+	if words := wrongPath(s.Path); words != "" {
+		add(words, "path")
+	}
+	if strings.ContainsAny(vm.VM, "\x00\n") {
+		add("holds a line break or a zero byte", "vsphere", "vm")
+	}
+	return problems
+}
+
+// SourceName is what a source is called: a file without its extension, a VM as it is.
+func SourceName(s model.Source) string {
+	if s.Vsphere.VM != "" {
+		return path.Base(s.Vsphere.VM)
+	}
+	return strings.TrimSuffix(path.Base(s.Path), path.Ext(s.Path))
+}
 
 // wrongPath tells why a place's path cannot be used; empty if it can. Where it leads is
 // for who opens it to find out.

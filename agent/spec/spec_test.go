@@ -12,6 +12,12 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 	for text, want := range map[string]string{
 		"{}": `f:1: lacks source`,
 		"source: {storage: vmware}\ntarget: {storage: kvm}":                                                                              `f:1: source: lacks path: in the storage, without a slash at its start`,
+		"source: {}\ntarget: {storage: kvm}":                                                                                             `f:1: source: is empty: write storage and path of a file, or vsphere with server and vm`,
+		"source: {path: a}\ntarget: {storage: kvm}":                                                                                      `f:1: source: lacks storage: a storage's name`,
+		"source: {vsphere: {server: vc1}}\ntarget: {storage: kvm}":                                                                       `f:1: source.vsphere: lacks vm: `,
+		"source: {path: a, vsphere: {server: vc1, vm: a}}\ntarget: {storage: kvm}":                                                       `f:1: source: is a file and a VM: write storage and path, or vsphere`,
+		"source:\n  vsphere: {server: vc1, vm: a, transports: [smoke]}\ntarget: {storage: kvm}":                                          `f:2: source.vsphere.transports[0]: is "smoke": write `,
+		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  networks: {a: 'bridge:'}":                                        `f:4: target.networks: has "bridge:" for "a": write the source's network and a libvirt network, or bridge:NAME`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmod: plan":                                                          `f:3: mod: there is no such field: write mode`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: go":                                                           `f:3: mode: is "go": write migrate, rehearse, plan, inspect or test`,
 		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  compress: maybe":                                                 `f:4: target.compress: is "maybe": write true or false`,

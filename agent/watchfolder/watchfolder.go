@@ -209,7 +209,7 @@ func (w *Watcher) take(ctx context.Context, g group) (err error) {
 			continue
 		}
 		s := w.Spec
-		s.Source = model.Place{Storage: w.Storage, Path: path.Join(w.Path, name)}
+		s.Source = model.Source{Storage: w.Storage, Path: path.Join(w.Path, name)}
 		r, failed := w.engine.Submit(ctx, "", s, worker.Name(s), "watch folder", strings.Join([]string{"watch", w.Storage, w.Path, name, g.content}, "\n"))
 		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", name, failed))

@@ -18,6 +18,7 @@ type order struct {
 	Options     pipeline.Options
 	Limits      []string
 	Keys        []key
+	VM          *VM          // that the guest is brought from, if the task needs it
 	Hold        bool         // before FIX, until the plan is approved
 	Digest      model.Digest // of the plan that was approved
 	Args        engine.Args

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"hyper2kvm/agent/api/model"
@@ -65,12 +66,7 @@ func summary(m *pipeline.Migration) (p model.PlanSummary) {
 	if m.Plan == nil || m.Stage("plan").State != pipeline.Done {
 		return p
 	}
-	text, err := json.Marshal(m.Plan)
-	if err != nil { // it is data that was marshalled before
-		panic(err)
-	}
-	sum := sha256.Sum256(text)
-	p.Digest, p.Changes = "sha256:"+hex.EncodeToString(sum[:]), len(m.Plan.Changes)+len(m.Plan.Resizes)
+	p.Digest, p.Changes = digest(m), len(m.Plan.Changes)+len(m.Plan.Resizes)
 	for _, c := range m.Plan.Concerns {
 		switch c.Level {
 		case fixer.Blocker:
@@ -80,6 +76,21 @@ func summary(m *pipeline.Migration) (p model.PlanSummary) {
 		}
 	}
 	return p
+}
+
+// digest is the plan's. What a VM's server says of it is no part of that: it is another
+// while the VM runs than when it is at rest, and nothing that is done follows from it.
+func digest(m *pipeline.Migration) model.Digest {
+	plan := *m.Plan
+	if len(m.Concerns) > 0 {
+		plan.Concerns = slices.DeleteFunc(append([]fixer.Concern{}, plan.Concerns...), func(c fixer.Concern) bool { return slices.Contains(m.Concerns, c) })
+	}
+	text, err := json.Marshal(plan)
+	if err != nil { // it is data that was marshalled before
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // verdict is what came of a migration that has come to its end.

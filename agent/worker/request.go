@@ -44,6 +44,9 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 	if j.Plan.ApprovedBy != "" {
 		o.Digest = j.Plan.Digest
 	}
+	if o.VM, err = w.vm(ctx, j, folder); err != nil {
+		return order{}, err
+	}
 	for _, k := range s.Keys {
 		secret, err := w.Secret(ctx, k.Secret)
 		if err != nil {
@@ -106,12 +109,15 @@ func Name(s model.Spec) string {
 	if s.Name != "" {
 		return pipeline.FolderName(s.Name + ".vmx")
 	}
+	if s.Source.Vsphere.VM != "" {
+		return pipeline.FolderName(s.Source.Vsphere.VM + ".vmx") // a dot in a VM's name begins no extension
+	}
 	return pipeline.FolderName(s.Source.Path)
 }
 
 // options is what the pipeline is asked for.
 func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
-	if o.Source, err = w.Storages.Path(s.Source, false); err != nil {
+	if o.Source, err = w.source(s.Source); err != nil {
 		return o, fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}
 	for _, p := range s.AllowFolders {
@@ -123,6 +129,7 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 	}
 	o.Engine = cmp.Or(string(s.Engine), pipeline.Auto)
 	o.Shape = disk.Shape{Format: cmp.Or(string(s.Target.Format), disk.QCOW2), Compress: s.Target.Compress, ClusterSize: s.Target.ClusterSize, Preallocation: string(s.Target.Preallocation)}
+	o.Target = pipeline.Overrides{CPUs: s.Target.Cpus, Memory: s.Target.Memory, Networks: s.Target.Networks}
 	o.With, o.Connect = tester(string(s.Test.With)), s.Test.Connect
 	for _, g := range s.Grow {
 		o.Grow = append(o.Grow, pipeline.Growth{Disk: g.Disk, Size: g.Size, More: g.More, Volume: g.Volume})
@@ -144,6 +151,14 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 		o.Skip["test"] = s.Test.Skip
 	}
 	return o, nil
+}
+
+// source is what the pipeline calls a source.
+func (w *Worker) source(s model.Source) (string, error) {
+	if s.Vsphere.Server != "" {
+		return sourceVM(s.Vsphere), nil
+	}
+	return w.Storages.Path(model.Place{Storage: s.Storage, Path: s.Path}, false)
 }
 
 // tester is what the pipeline calls what runs the tested machine.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,8 +26,8 @@ import (
 const runnerName = "hyper2kvm-runner"
 
 // Serve plays the runner, if this process was started as one. Programs that run an
-// engine call it first of all.
-func Serve() (status int, played bool) {
+// engine call it first of all. Guests come from vSphere through v, which may be nil.
+func Serve(v VSphere) (status int, played bool) {
 	if os.Args[0] != runnerName {
 		return 0, false
 	}
@@ -35,7 +36,7 @@ func Serve() (status int, played bool) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1, true
 	}
-	if err := serve(conn); err != nil {
+	if err := serve(conn, v); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1, true
 	}
@@ -45,7 +46,7 @@ func Serve() (status int, played bool) {
 // errStop is what the agent asked for.
 var errStop = errors.New("stopped by the agent")
 
-func serve(conn net.Conn) error {
+func serve(conn net.Conn, v VSphere) error {
 	in := json.NewDecoder(conn)
 	var o order
 	if err := in.Decode(&o); err != nil {
@@ -57,8 +58,12 @@ func serve(conn net.Conn) error {
 	go obey(in, lease, cancel)
 	out := &speaker{out: json.NewEncoder(conn)}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	result, err := o.do(proc.WithLogger(ctx, log), log, out.tell)
-	return out.say(report{End: ended(ctx, result, err)})
+	result, err := o.do(proc.WithLogger(ctx, log), v, log, out.tell)
+	e := ended(ctx, result, err)
+	if e.Problem != nil && v != nil {
+		e.Problem.Code = cmp.Or(v.Code(err), e.Problem.Code)
+	}
+	return out.say(report{End: e})
 }
 
 // obey does what the agent says. An agent that is gone has no children.
@@ -114,14 +119,14 @@ func ended(ctx context.Context, result engine.Result, err error) *end {
 }
 
 // do does the task.
-func (o order) do(ctx context.Context, log *slog.Logger, tell func(engine.Update)) (engine.Result, error) {
+func (o order) do(ctx context.Context, v VSphere, log *slog.Logger, tell func(engine.Update)) (engine.Result, error) {
 	switch o.Task {
 	case engine.Migrate:
-		return o.migrate(ctx, log, tell)
+		return o.migrate(ctx, v, log, tell)
 	case engine.Clear:
-		return engine.Result{}, pipeline.Discard(o.Folder, o.ID)
+		return engine.Result{}, o.clear(ctx, v, log)
 	}
-	config, err := o.config(log, tell)
+	config, err := o.config(v, log, tell)
 	if err != nil {
 		return engine.Result{}, err
 	}
@@ -164,7 +169,7 @@ func verified(list []pipeline.Verified) (all []model.Verified) {
 }
 
 // config is what a run of the order is made with.
-func (o order) config(log *slog.Logger, tell func(engine.Update)) (pipeline.Config, error) {
+func (o order) config(v VSphere, log *slog.Logger, tell func(engine.Update)) (pipeline.Config, error) {
 	c := pipeline.Config{Folder: o.Folder, Name: o.Name, Version: o.Version, Log: log, ID: o.ID}
 	for _, text := range o.Limits {
 		l, err := transfer.ParseLimit(text)
@@ -184,7 +189,19 @@ func (o order) config(log *slog.Logger, tell func(engine.Update)) (pipeline.Conf
 	if len(keys) > 0 {
 		c.Keys = guest.NewKeyring(keys)
 	}
-	return c, nil
+	return c, o.from(&c, v, tell)
+}
+
+// from has the guest come from a VM, if it is one.
+func (o order) from(c *pipeline.Config, v VSphere, tell func(engine.Update)) (err error) {
+	switch {
+	case o.VM == nil:
+		return nil
+	case v == nil:
+		return errNoVSphere
+	}
+	c.Origin, err = v.Origin(*o.VM, o.ID, o.Folder, c.Log, func(text string) { tell(engine.Update{Text: text}) })
+	return err
 }
 
 // errHeld is a run that waits for the approval of its plan.
@@ -192,7 +209,7 @@ var errHeld = errors.New("the plan waits to be approved")
 
 // migrate runs the pipeline, or goes on with it. One that came to its end before, and
 // of which that could not be told, is told of now.
-func (o order) migrate(ctx context.Context, log *slog.Logger, tell func(engine.Update)) (engine.Result, error) {
+func (o order) migrate(ctx context.Context, v VSphere, log *slog.Logger, tell func(engine.Update)) (engine.Result, error) {
 	m, err := pipeline.LoadMigration(o.Folder)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -207,7 +224,7 @@ func (o order) migrate(ctx context.Context, log *slog.Logger, tell func(engine.U
 		}
 		return engine.Result{Verdict: verdict(m)}, err
 	}
-	config, err := o.config(log, tell)
+	config, err := o.config(v, log, tell)
 	if err != nil {
 		return engine.Result{}, err
 	}

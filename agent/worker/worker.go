@@ -26,7 +26,6 @@ import (
 	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -34,6 +33,12 @@ import (
 type Worker struct {
 	Version  string
 	Storages storage.List
+	// VSphere and Server are for guests that come from there: Server finds a server of the
+	// settings, and gives no password that it has refused, of which Refused takes note. All
+	// may be nil.
+	VSphere VSphere
+	Server  func(ctx context.Context, name string) (Server, error)
+	Refused func(s Server, text string)
 	// Secret opens a stored secret.
 	Secret func(ctx context.Context, name string) (guest.Secret, error)
 	// Plan is the plan that a migration was asked for with.
@@ -59,13 +64,14 @@ func (w *Worker) Work(ctx context.Context, j engine.Job) (engine.Result, error) 
 		return engine.Result{}, err
 	}
 	result, err := w.run(ctx, j, o)
+	w.mind(o, err)
 	if keeping := w.keepFiles(context.WithoutCancel(ctx), j, o.Folder); keeping != nil {
 		w.Log.Warn("what the migration has made is not all kept", "migration", j.ID, "err", keeping)
 	} else if err == nil && o.looks() {
-		err = pipeline.Discard(o.Folder, o.ID) // what it has found is kept
+		err = discard(w.VSphere, o.Folder, o.ID) // what it has found is kept
 	}
 	if j.Spec.Target.Storage == "" && ctx.Err() == nil {
-		err = errors.Join(err, os.RemoveAll(o.Folder)) // tried again, it begins anew
+		err = errors.Join(err, w.drop(o.Folder)) // tried again, it begins anew
 	}
 	return result, err
 }

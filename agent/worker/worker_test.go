@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if status, played := direct.Serve(); played {
 		os.Exit(status)
 	}
-	if status, played := Serve(); played {
+	if status, played := Serve(nil); played {
 		os.Exit(status)
 	}
 	os.Exit(m.Run())
@@ -86,7 +86,7 @@ func (b *bench) open(t *testing.T) {
 }
 
 func small() model.Spec {
-	return model.Spec{Source: model.Place{Storage: "from", Path: "small.raw"}, Target: model.Target{Storage: "to"}, Engine: model.SpecEngineDirect, Test: model.Test{Skip: "not part of this"}}
+	return model.Spec{Source: model.Source{Storage: "from", Path: "small.raw"}, Target: model.Target{Storage: "to"}, Engine: model.SpecEngineDirect, Test: model.Test{Skip: "not part of this"}}
 }
 
 func (b *bench) submit(t *testing.T, id string, s model.Spec) {

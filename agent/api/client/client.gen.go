@@ -413,6 +413,9 @@ type ClientInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -423,6 +426,9 @@ type ClientInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -432,7 +438,9 @@ type ClientInterface interface {
 	// CancelMigration Give a migration up
 	//
 	// Needs the role operator. What it has made on its target is removed; what its
-	// source has was never changed. One that is done is undone or forgotten instead.
+	// source has was never changed. A VM is as it was found, powered on if it ran; while
+	// its server does not answer, that fails, and can be asked for again. One that is done
+	// is undone or forgotten instead.
 	//
 	// Corresponds with POST /migrations/{id}/cancel (the `CancelMigration` operationId).
 	CancelMigration(ctx context.Context, id MigrationID, params *CancelMigrationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -828,6 +836,37 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /users/{name}/sessions (the `EndSessions` operationId).
 	EndSessions(ctx context.Context, name UserName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListServers The vCenters and ESXi hosts of this appliance's settings
+	//
+	// Needs the role viewer. Nothing is asked of them, and no secret is told.
+	//
+	// Corresponds with GET /vsphere (the `ListServers` operationId).
+	ListServers(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckServer What migrations from a server stand on, and what of it is missing
+	//
+	// Needs the role viewer. The server is asked for its version, clock, hosts and ports,
+	// and which privileges the user lacks on which objects; nothing is changed. A server
+	// that is not reached, or refuses the log-in, is a finding too.
+	//
+	// Corresponds with GET /vsphere/{name}/check (the `CheckServer` operationId).
+	CheckServer(ctx context.Context, name ServerName, params *CheckServerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListVMs A server's VMs, and what stands against migrating each
+	//
+	// Needs the role viewer. By their paths. In names and paths `*` stands for any text
+	// without a slash, `?` for one character.
+	//
+	// Corresponds with GET /vsphere/{name}/vms (the `ListVMs` operationId).
+	ListVMs(ctx context.Context, name ServerName, params *ListVMsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadVM One VM of a server's
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /vsphere/{name}/vms/{ref} (the `ReadVM` operationId).
+	ReadVM(ctx context.Context, name ServerName, ref string, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAppliances This appliance and its fellows
@@ -1501,6 +1540,9 @@ func (c *Client) ChangeSchedule(ctx context.Context, id MigrationID, params *Cha
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1521,6 +1563,9 @@ func (c *Client) ApprovePlanWithBody(ctx context.Context, id MigrationID, params
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1540,7 +1585,9 @@ func (c *Client) ApprovePlan(ctx context.Context, id MigrationID, params *Approv
 // CancelMigration Give a migration up
 //
 // Needs the role operator. What it has made on its target is removed; what its
-// source has was never changed. One that is done is undone or forgotten instead.
+// source has was never changed. A VM is as it was found, powered on if it ran; while
+// its server does not answer, that fails, and can be asked for again. One that is done
+// is undone or forgotten instead.
 //
 // Corresponds with POST /migrations/{id}/cancel (the `CancelMigration` operationId).
 func (c *Client) CancelMigration(ctx context.Context, id MigrationID, params *CancelMigrationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2387,6 +2434,77 @@ func (c *Client) ChangeUser(ctx context.Context, name UserName, body ChangeUserJ
 // Corresponds with DELETE /users/{name}/sessions (the `EndSessions` operationId).
 func (c *Client) EndSessions(ctx context.Context, name UserName, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEndSessionsRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListServers The vCenters and ESXi hosts of this appliance's settings
+//
+// Needs the role viewer. Nothing is asked of them, and no secret is told.
+//
+// Corresponds with GET /vsphere (the `ListServers` operationId).
+func (c *Client) ListServers(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListServersRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckServer What migrations from a server stand on, and what of it is missing
+//
+// Needs the role viewer. The server is asked for its version, clock, hosts and ports,
+// and which privileges the user lacks on which objects; nothing is changed. A server
+// that is not reached, or refuses the log-in, is a finding too.
+//
+// Corresponds with GET /vsphere/{name}/check (the `CheckServer` operationId).
+func (c *Client) CheckServer(ctx context.Context, name ServerName, params *CheckServerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckServerRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListVMs A server's VMs, and what stands against migrating each
+//
+// Needs the role viewer. By their paths. In names and paths `*` stands for any text
+// without a slash, `?` for one character.
+//
+// Corresponds with GET /vsphere/{name}/vms (the `ListVMs` operationId).
+func (c *Client) ListVMs(ctx context.Context, name ServerName, params *ListVMsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListVMsRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadVM One VM of a server's
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /vsphere/{name}/vms/{ref} (the `ReadVM` operationId).
+func (c *Client) ReadVM(ctx context.Context, name ServerName, ref string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadVMRequest(c.Server, name, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -5261,6 +5379,260 @@ func NewEndSessionsRequest(server string, name UserName) (*http.Request, error) 
 	return req, nil
 }
 
+// NewListServersRequest constructs an http.Request for the ListServers method
+func NewListServersRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/vsphere")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCheckServerRequest constructs an http.Request for the CheckServer method
+func NewCheckServerRequest(server string, name ServerName, params *CheckServerParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/vsphere/%s/check", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.VM != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "vm", params.VM, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.For != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "for", params.For, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListVMsRequest constructs an http.Request for the ListVMs method
+func NewListVMsRequest(server string, name ServerName, params *ListVMsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/vsphere/%s/vms", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Folder != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "folder", params.Folder, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cluster != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cluster", params.Cluster, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Tag != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tag", params.Tag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadVMRequest constructs an http.Request for the ReadVM method
+func NewReadVMRequest(server string, name ServerName, ref string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "ref", ref, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/vsphere/%s/vms/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -5666,6 +6038,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5676,6 +6051,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Needs the role operator. `digest` is the plan's, as the migration shows it: what
 	// was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+	// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+	// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+	// to be approved too. What its server says about its state is no part of the digest.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5685,7 +6063,9 @@ type ClientWithResponsesInterface interface {
 	// CancelMigrationWithResponse Give a migration up
 	//
 	// Needs the role operator. What it has made on its target is removed; what its
-	// source has was never changed. One that is done is undone or forgotten instead.
+	// source has was never changed. A VM is as it was found, powered on if it ran; while
+	// its server does not answer, that fails, and can be asked for again. One that is done
+	// is undone or forgotten instead.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6135,6 +6515,45 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /users/{name}/sessions (the `EndSessions` operationId).
 	EndSessionsWithResponse(ctx context.Context, name UserName, reqEditors ...RequestEditorFn) (*EndSessionsResponse, error)
+
+	// ListServersWithResponse The vCenters and ESXi hosts of this appliance's settings
+	//
+	// Needs the role viewer. Nothing is asked of them, and no secret is told.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /vsphere (the `ListServers` operationId).
+	ListServersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListServersResponse, error)
+
+	// CheckServerWithResponse What migrations from a server stand on, and what of it is missing
+	//
+	// Needs the role viewer. The server is asked for its version, clock, hosts and ports,
+	// and which privileges the user lacks on which objects; nothing is changed. A server
+	// that is not reached, or refuses the log-in, is a finding too.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /vsphere/{name}/check (the `CheckServer` operationId).
+	CheckServerWithResponse(ctx context.Context, name ServerName, params *CheckServerParams, reqEditors ...RequestEditorFn) (*CheckServerResponse, error)
+
+	// ListVMsWithResponse A server's VMs, and what stands against migrating each
+	//
+	// Needs the role viewer. By their paths. In names and paths `*` stands for any text
+	// without a slash, `?` for one character.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /vsphere/{name}/vms (the `ListVMs` operationId).
+	ListVMsWithResponse(ctx context.Context, name ServerName, params *ListVMsParams, reqEditors ...RequestEditorFn) (*ListVMsResponse, error)
+
+	// ReadVMWithResponse One VM of a server's
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /vsphere/{name}/vms/{ref} (the `ReadVM` operationId).
+	ReadVMWithResponse(ctx context.Context, name ServerName, ref string, reqEditors ...RequestEditorFn) (*ReadVMResponse, error)
 }
 
 type ListAppliancesResponse struct {
@@ -9473,6 +9892,206 @@ func (r EndSessionsResponse) ContentType() string {
 	return ""
 }
 
+type ListServersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Server `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListServersResponse) GetJSON200() *struct {
+	Items []Server `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListServersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListServersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListServersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListServersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListServersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CheckServerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Finding `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CheckServerResponse) GetJSON200() *struct {
+	Items []Finding `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CheckServerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CheckServerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CheckServerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CheckServerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CheckServerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListVMsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VMList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListVMsResponse) GetJSON200() *VMList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListVMsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListVMsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListVMsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListVMsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListVMsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReadVMResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VM
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadVMResponse) GetJSON200() *VM {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadVMResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadVMResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadVMResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadVMResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadVMResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListAppliancesWithResponse This appliance and its fellows
 //
 // Needs the role viewer.
@@ -10044,6 +10663,9 @@ func (c *ClientWithResponses) ChangeScheduleWithResponse(ctx context.Context, id
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10060,6 +10682,9 @@ func (c *ClientWithResponses) ApprovePlanWithBodyWithResponse(ctx context.Contex
 //
 // Needs the role operator. `digest` is the plan's, as the migration shows it: what
 // was reviewed is what is applied, and a plan that is another one meanwhile is refused.
+// A VM runs on until then. It is shut down afterwards and planned for anew; if what is
+// to be changed in it comes out otherwise, it is powered on again, and that plan waits
+// to be approved too. What its server says about its state is no part of the digest.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10075,7 +10700,9 @@ func (c *ClientWithResponses) ApprovePlanWithResponse(ctx context.Context, id Mi
 // CancelMigrationWithResponse Give a migration up
 //
 // Needs the role operator. What it has made on its target is removed; what its
-// source has was never changed. One that is done is undone or forgotten instead.
+// source has was never changed. A VM is as it was found, powered on if it ran; while
+// its server does not answer, that fails, and can be asked for again. One that is done
+// is undone or forgotten instead.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10800,6 +11427,69 @@ func (c *ClientWithResponses) EndSessionsWithResponse(ctx context.Context, name 
 		return nil, err
 	}
 	return ParseEndSessionsResponse(rsp)
+}
+
+// ListServersWithResponse The vCenters and ESXi hosts of this appliance's settings
+//
+// Needs the role viewer. Nothing is asked of them, and no secret is told.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /vsphere (the `ListServers` operationId).
+func (c *ClientWithResponses) ListServersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListServersResponse, error) {
+	rsp, err := c.ListServers(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListServersResponse(rsp)
+}
+
+// CheckServerWithResponse What migrations from a server stand on, and what of it is missing
+//
+// Needs the role viewer. The server is asked for its version, clock, hosts and ports,
+// and which privileges the user lacks on which objects; nothing is changed. A server
+// that is not reached, or refuses the log-in, is a finding too.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /vsphere/{name}/check (the `CheckServer` operationId).
+func (c *ClientWithResponses) CheckServerWithResponse(ctx context.Context, name ServerName, params *CheckServerParams, reqEditors ...RequestEditorFn) (*CheckServerResponse, error) {
+	rsp, err := c.CheckServer(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckServerResponse(rsp)
+}
+
+// ListVMsWithResponse A server's VMs, and what stands against migrating each
+//
+// Needs the role viewer. By their paths. In names and paths `*` stands for any text
+// without a slash, `?` for one character.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /vsphere/{name}/vms (the `ListVMs` operationId).
+func (c *ClientWithResponses) ListVMsWithResponse(ctx context.Context, name ServerName, params *ListVMsParams, reqEditors ...RequestEditorFn) (*ListVMsResponse, error) {
+	rsp, err := c.ListVMs(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListVMsResponse(rsp)
+}
+
+// ReadVMWithResponse One VM of a server's
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /vsphere/{name}/vms/{ref} (the `ReadVM` operationId).
+func (c *ClientWithResponses) ReadVMWithResponse(ctx context.Context, name ServerName, ref string, reqEditors ...RequestEditorFn) (*ReadVMResponse, error) {
+	rsp, err := c.ReadVM(ctx, name, ref, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadVMResponse(rsp)
 }
 
 // ParseListAppliancesResponse parses an HTTP response from a ListAppliancesWithResponse call
@@ -13363,6 +14053,142 @@ func ParseEndSessionsResponse(rsp *http.Response) (*EndSessionsResponse, error) 
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListServersResponse parses an HTTP response from a ListServersWithResponse call
+func ParseListServersResponse(rsp *http.Response) (*ListServersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListServersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Server `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCheckServerResponse parses an HTTP response from a CheckServerWithResponse call
+func ParseCheckServerResponse(rsp *http.Response) (*CheckServerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CheckServerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Finding `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListVMsResponse parses an HTTP response from a ListVMsWithResponse call
+func ParseListVMsResponse(rsp *http.Response) (*ListVMsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListVMsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VMList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReadVMResponse parses an HTTP response from a ReadVMWithResponse call
+func ParseReadVMResponse(rsp *http.Response) (*ReadVMResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadVMResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VM
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -80,6 +80,30 @@ func (e By) Valid() bool {
 	}
 }
 
+// Defines values for FindingLevel.
+const (
+	FindingLevelBlocker FindingLevel = "blocker"
+	FindingLevelInfo    FindingLevel = "info"
+	FindingLevelOk      FindingLevel = "ok"
+	FindingLevelWarning FindingLevel = "warning"
+)
+
+// Valid indicates whether the value is a known member of the FindingLevel enum.
+func (e FindingLevel) Valid() bool {
+	switch e {
+	case FindingLevelBlocker:
+		return true
+	case FindingLevelInfo:
+		return true
+	case FindingLevelOk:
+		return true
+	case FindingLevelWarning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FleetRole.
 const (
 	FleetRoleVoting FleetRole = "voting"
@@ -356,6 +380,33 @@ func (e Scope) Valid() bool {
 	case ScopeStoragesRead:
 		return true
 	case ScopeStoragesWrite:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SourceVMTransports.
+const (
+	SourceVMTransportsHTTPS  SourceVMTransports = "https"
+	SourceVMTransportsHotadd SourceVMTransports = "hotadd"
+	SourceVMTransportsNfc    SourceVMTransports = "nfc"
+	SourceVMTransportsSSH    SourceVMTransports = "ssh"
+	SourceVMTransportsVddk   SourceVMTransports = "vddk"
+)
+
+// Valid indicates whether the value is a known member of the SourceVMTransports enum.
+func (e SourceVMTransports) Valid() bool {
+	switch e {
+	case SourceVMTransportsHTTPS:
+		return true
+	case SourceVMTransportsHotadd:
+		return true
+	case SourceVMTransportsNfc:
+		return true
+	case SourceVMTransportsSSH:
+		return true
+	case SourceVMTransportsVddk:
 		return true
 	default:
 		return false
@@ -684,7 +735,10 @@ type Appliance struct {
 	Running  []ID      `json:"running"`
 
 	// Self the one that answers
-	Self     bool     `json:"self"`
+	Self bool `json:"self"`
+
+	// Servers vCenters and ESXi hosts of its settings
+	Servers  []string `json:"servers,omitempty,omitzero"`
 	Storages []string `json:"storages"`
 	Version  string   `json:"version"`
 }
@@ -866,6 +920,22 @@ type File struct {
 	// Size bytes
 	Size int64 `json:"size"`
 }
+
+// Finding defines model for Finding.
+type Finding struct {
+	// Code stable, such as `vsphere/clock`
+	Code  string       `json:"code"`
+	Level FindingLevel `json:"level"`
+
+	// Text what was seen
+	Text string `json:"text"`
+
+	// Try what to do about it
+	Try string `json:"try,omitempty,omitzero"`
+}
+
+// FindingLevel defines model for Finding.Level.
+type FindingLevel string
 
 // Fingerprint the SHA-256 of a certificate's public key (SubjectPublicKeyInfo)
 type Fingerprint = string
@@ -1050,6 +1120,24 @@ type LibraryName string
 type LogIn struct {
 	Name     string   `json:"name"`
 	Password Password `json:"password"`
+}
+
+// Marks what is done to the VM once its migration is proved; nothing is ever deleted
+type Marks struct {
+	// Disconnect its network cards do not connect when it is powered on again
+	Disconnect bool `json:"disconnect,omitempty,omitzero"`
+
+	// Folder an inventory path, such as `/DC0/vm/Migrated`
+	Folder string `json:"folder,omitempty,omitzero"`
+
+	// Note a line for its annotation; `{name}`, `{migration}` and `{date}` are filled in
+	Note string `json:"note,omitempty,omitzero"`
+
+	// Rename its name, such as `{name}-migrated`
+	Rename string `json:"rename,omitempty,omitzero"`
+
+	// Tag `CATEGORY/NAME`, made if there is none
+	Tag string `json:"tag,omitempty,omitzero"`
 }
 
 // Migration defines model for Migration.
@@ -1241,6 +1329,34 @@ type Secret struct {
 // SecretName defines model for SecretName.
 type SecretName = string
 
+// Server a vCenter or a standalone ESXi host
+type Server struct {
+	// Appliances that have a server of this name in their settings
+	Appliances []string `json:"appliances"`
+
+	// Name by which migrations know it
+	Name string `json:"name"`
+
+	// Refused why its user is not logged in any more: put the secret again to have that tried once more
+	Refused string `json:"refused,omitempty,omitzero"`
+
+	// Secret the name of the sealed secret with the password
+	Secret string `json:"secret"`
+
+	// Server its address
+	Server string `json:"server"`
+
+	// Thumbprint of its certificate, if that is pinned
+	Thumbprint string   `json:"thumbprint,omitempty,omitzero"`
+	Transports []string `json:"transports,omitempty,omitzero"`
+
+	// User who logs in
+	User string `json:"user"`
+
+	// Vddk where VMware's library is taken from
+	Vddk string `json:"vddk,omitempty,omitzero"`
+}
+
 // Session defines model for Session.
 type Session struct {
 	// By how somebody has proved who they are
@@ -1256,6 +1372,47 @@ type Session struct {
 	// Until when it ends by itself
 	Until time.Time `json:"until,omitempty,omitzero"`
 }
+
+// Source where the guest is - a file in a storage, or a VM of vSphere's
+type Source struct {
+	// Path in the storage, without a slash at its start
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Storage a storage's name; path goes with it
+	Storage string `json:"storage,omitempty,omitzero"`
+
+	// Vsphere a VM, instead of a file. Modes that only look at it, and rehearsals, leave it
+	// running; a migration shuts it down, with `approval` once its plan is approved.
+	Vsphere SourceVM `json:"vsphere,omitempty,omitzero"`
+}
+
+// SourceVM a VM, instead of a file. Modes that only look at it, and rehearsals, leave it
+// running; a migration shuts it down, with `approval` once its plan is approved.
+type SourceVM struct {
+	// Marks what is done to the VM once its migration is proved; nothing is ever deleted
+	Marks Marks `json:"marks,omitempty,omitzero"`
+
+	// PowerOff power it off if its guest does not shut down; else the migration fails there
+	PowerOff bool `json:"powerOff,omitempty,omitzero"`
+
+	// Quiesce a guest that runs flushes its files before its disks are frozen, if it can
+	Quiesce bool `json:"quiesce,omitempty,omitzero"`
+
+	// Server its server's name in the appliance's settings
+	Server string `json:"server"`
+
+	// ShutdownWait how long its guest may take to shut down, seconds
+	ShutdownWait int `json:"shutdownWait,omitempty,omitzero"`
+
+	// Transports ways to read the disks in the order in which they are tried, instead of the server's in the settings
+	Transports []SourceVMTransports `json:"transports,omitempty,omitzero"`
+
+	// VM its name, inventory path, UUID or MoRef
+	VM string `json:"vm"`
+}
+
+// SourceVMTransports defines model for SourceVM.Transports.
+type SourceVMTransports string
 
 // Spec what is asked for
 type Spec struct {
@@ -1289,7 +1446,9 @@ type Spec struct {
 	// Name of the domain, of the results' files and of their folder; the source's if absent
 	Name     string   `json:"name,omitempty,omitzero"`
 	Schedule Schedule `json:"schedule,omitempty,omitzero"`
-	Source   Place    `json:"source"`
+
+	// Source where the guest is - a file in a storage, or a VM of vSphere's
+	Source Source `json:"source"`
 
 	// Target where the results go; those of the modes plan and inspect need none, and may then be of any appliance that reaches the source
 	Target Target `json:"target,omitempty,omitzero"`
@@ -1372,8 +1531,17 @@ type Target struct {
 	ClusterSize int64 `json:"clusterSize,omitempty,omitzero"`
 
 	// Compress qcow2 alone
-	Compress      bool                `json:"compress,omitempty,omitzero"`
-	Format        TargetFormat        `json:"format,omitempty,omitzero"`
+	Compress bool `json:"compress,omitempty,omitzero"`
+
+	// Cpus as many as the source has if absent
+	Cpus   int          `json:"cpus,omitempty,omitzero"`
+	Format TargetFormat `json:"format,omitempty,omitzero"`
+
+	// Memory bytes; as much as the source has if absent
+	Memory int64 `json:"memory,omitempty,omitzero"`
+
+	// Networks by the source's name, `*` for all others: a network of libvirt's, or `bridge:NAME`
+	Networks      map[string]string   `json:"networks,omitempty,omitzero"`
 	Preallocation TargetPreallocation `json:"preallocation,omitempty,omitzero"`
 
 	// Storage its name; the migration's folder is made in it
@@ -1468,6 +1636,75 @@ type User struct {
 // UserName defines model for UserName.
 type UserName = string
 
+// VM defines model for VM.
+type VM struct {
+	// Cbt changes of its disks are tracked
+	Cbt     bool   `json:"cbt,omitempty,omitzero"`
+	Cluster string `json:"cluster,omitempty,omitzero"`
+
+	// Concerns what stands against migrating it, the gravest first
+	Concerns   []Finding `json:"concerns"`
+	Cpus       int       `json:"cpus"`
+	Datacenter string    `json:"datacenter,omitempty,omitzero"`
+	Disks      []VMDisk  `json:"disks"`
+	Firmware   string    `json:"firmware,omitempty,omitzero"`
+
+	// Guest its system, as VMware Tools or the VM's settings say it
+	Guest string `json:"guest,omitempty,omitzero"`
+	Host  string `json:"host,omitempty,omitzero"`
+
+	// Memory bytes
+	Memory int64   `json:"memory"`
+	Name   string  `json:"name"`
+	Nics   []VMNIC `json:"nics"`
+
+	// Path in the inventory
+	Path string `json:"path"`
+
+	// Power on, off or suspended
+	Power string `json:"power"`
+
+	// Ref its MoRef
+	Ref       string `json:"ref"`
+	Snapshots int    `json:"snapshots,omitempty,omitzero"`
+
+	// Tags `CATEGORY/NAME`; told where they are asked for
+	Tags     []string `json:"tags,omitempty,omitzero"`
+	Template bool     `json:"template,omitempty,omitzero"`
+
+	// Used bytes of datastores that all its files take
+	Used int64 `json:"used,omitempty,omitzero"`
+}
+
+// VMDisk defines model for VMDisk.
+type VMDisk struct {
+	Datastore string `json:"datastore,omitempty,omitzero"`
+
+	// Kind of its backing
+	Kind  string `json:"kind,omitempty,omitzero"`
+	Label string `json:"label"`
+
+	// Size bytes
+	Size int64 `json:"size"`
+	Thin bool  `json:"thin,omitempty,omitzero"`
+}
+
+// VMList defines model for VMList.
+type VMList struct {
+	Items []VM `json:"items"`
+
+	// Next the cursor of the next page
+	Next string `json:"next,omitempty,omitzero"`
+}
+
+// VMNIC defines model for VMNIC.
+type VMNIC struct {
+	Label   string `json:"label"`
+	Mac     string `json:"mac"`
+	Model   string `json:"model,omitempty,omitzero"`
+	Network string `json:"network"`
+}
+
 // Verdict of a migration that is done. `proved`: it booted, had its network, survived a
 // reboot. `untested`: converted, and its test was skipped. `read`: planned or
 // inspected, as it was asked to. `undone`: its changes were taken back.
@@ -1515,6 +1752,9 @@ type MigrationID = ID
 
 // ReprDigest defines model for ReprDigest.
 type ReprDigest = string
+
+// ServerName defines model for ServerName.
+type ServerName = string
 
 // StorageName defines model for StorageName.
 type StorageName = string
@@ -1774,6 +2014,35 @@ type ChangeUserJSONBody struct {
 
 	// Role each may do what those before it may
 	Role Role `json:"role,omitempty,omitzero"`
+}
+
+// CheckServerParams defines parameters for CheckServer.
+type CheckServerParams struct {
+	// VM VMs that are to be migrated, by name, inventory path, UUID or MoRef; the server alone if there are none
+	VM []string `form:"vm,omitempty" json:"vm,omitempty,omitzero"`
+
+	// For what will be done; what it lacks blocks
+	For []string `form:"for,omitempty" json:"for,omitempty,omitzero"`
+}
+
+// ListVMsParams defines parameters for ListVMs.
+type ListVMsParams struct {
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor `next` of the page before
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Name only those with one of these names, inventory paths, UUIDs or MoRefs
+	Name []string `form:"name,omitempty" json:"name,omitempty,omitzero"`
+
+	// Folder only those in one of these folders, by names or paths
+	Folder []string `form:"folder,omitempty" json:"folder,omitempty,omitzero"`
+
+	// Cluster only those of one of these clusters, by names or paths
+	Cluster []string `form:"cluster,omitempty" json:"cluster,omitempty,omitzero"`
+
+	// Tag only those with one of these tags, `NAME` or `CATEGORY/NAME`
+	Tag []string `form:"tag,omitempty" json:"tag,omitempty,omitzero"`
 }
 
 // InviteJSONRequestBody defines body for Invite for application/json ContentType.

@@ -1,0 +1,125 @@
+package vcenter
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/vmware"
+)
+
+// Servers are those of the settings. Nothing is asked of them.
+func (p *Pool) Servers() []model.Server {
+	list := []model.Server{}
+	for _, s := range p.servers {
+		v := model.Server{Name: s.Name, Server: s.Server.Server, User: s.User, Secret: s.Secret, Thumbprint: s.Thumbprint, Transports: s.Transports, Vddk: s.VDDK}
+		s.turn <- struct{}{}
+		if s.no != nil {
+			v.Refused = s.no.Error()
+		}
+		<-s.turn
+		list = append(list, v)
+	}
+	return list
+}
+
+// usually is how many VMs a page has if nobody says.
+const usually = 100
+
+// VMs is a page of a server's VMs, each with what stands against migrating it. No more
+// than some pages of the inventory are in memory meanwhile.
+func (p *Pool) VMs(ctx context.Context, name string, q model.ListVMsParams) (list model.VMList, err error) {
+	limit := cmp.Or(int(q.Limit), usually)
+	list.Items = []model.VM{}
+	sel := vmware.Selection{VMs: q.Name, Folders: q.Folder, Clusters: q.Cluster, Tags: q.Tag, ReadTags: len(q.Tag) > 0, After: q.Cursor}
+	err = p.with(ctx, name, func(ctx context.Context, _ *server, c *shared) error {
+		around, err := c.judging(ctx)
+		if err != nil {
+			return err
+		}
+		last := ""
+		for row, err := range vmware.Judged(c.VMs(ctx, sel), around) {
+			if err != nil {
+				return err
+			}
+			if len(list.Items) == limit {
+				list.Next = last
+				return nil
+			}
+			list.Items, last = append(list.Items, told(row)), row.Place()
+		}
+		return nil
+	})
+	return list, problem(err)
+}
+
+// VM is one of a server's by its MoRef.
+func (p *Pool) VM(ctx context.Context, name, ref string) (v model.VM, err error) {
+	err = p.with(ctx, name, func(ctx context.Context, _ *server, c *shared) error {
+		around, err := c.judging(ctx)
+		if err != nil {
+			return err
+		}
+		for row, err := range vmware.Judged(c.VMs(ctx, vmware.Selection{Refs: []string{ref}}), around) {
+			if err != nil {
+				return err
+			}
+			v = told(row)
+			return nil
+		}
+		return fmt.Errorf("%w: %q", vmware.ErrNotFound, ref)
+	})
+	return v, problem(err)
+}
+
+// lasting is how long what is known of all VMs is taken for the present.
+const lasting = time.Minute
+
+// judging is what judging VMs takes, which is a look at the whole inventory: it is
+// remembered for a moment, for the pages that follow.
+func (c *shared) judging(ctx context.Context) (vmware.Around, error) {
+	c.mu.Lock()
+	around, until := c.around, c.until
+	c.mu.Unlock()
+	if time.Now().Before(until) {
+		return around, nil
+	}
+	around, err := c.Around(ctx)
+	if err != nil {
+		return around, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.around, c.until = around, time.Now().Add(lasting)
+	return around, nil
+}
+
+// told is a VM as the API shows it.
+func told(r vmware.Row) model.VM {
+	v := model.VM{Ref: r.Ref, Name: r.Name, Path: r.Path, Datacenter: r.Datacenter, Cluster: r.Cluster, Host: r.Host, Power: string(r.Power), Template: r.Template, Guest: r.GuestName,
+		Firmware: string(r.Firmware), Cpus: r.CPUs, Memory: r.Memory, Used: r.Used, Snapshots: snapshots(r.Snapshots), Cbt: r.CBT,
+		Disks: []model.VMDisk{}, Nics: []model.VMNIC{}, Concerns: []model.Finding{}}
+	for _, t := range r.Tags {
+		v.Tags = append(v.Tags, t.Category+"/"+t.Name)
+	}
+	for _, d := range r.Disks {
+		v.Disks = append(v.Disks, model.VMDisk{Label: d.Label, Size: d.Size, Datastore: d.Datastore, Kind: d.Kind, Thin: d.Thin})
+	}
+	for _, n := range r.NICs {
+		v.Nics = append(v.Nics, model.VMNIC{Label: n.Label, Mac: n.MAC, Network: n.Network, Model: n.Model})
+	}
+	for _, c := range r.Concerns {
+		v.Concerns = append(v.Concerns, model.Finding{Code: c.Code, Level: model.FindingLevel(c.Level), Text: c.Text, Try: c.Try})
+	}
+	return v
+}
+
+func snapshots(tree []vmware.Snapshot) int {
+	n := len(tree)
+	for _, s := range tree {
+		n += snapshots(s.Children)
+	}
+	return n
+}

@@ -1,0 +1,98 @@
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/config"
+	"hyper2kvm/vmware"
+	"hyper2kvm/vmware/transport"
+)
+
+// errPurpose is something that is done in no server.
+var errPurpose = errors.New("there is no such purpose")
+
+// Check is what migrations from a server stand on. That it is not reached, or refuses
+// its user, is a finding.
+func (p *Pool) Check(ctx context.Context, name string, q model.CheckServerParams) ([]model.Finding, error) {
+	asked, err := purposes(q.For)
+	if err != nil {
+		return nil, problem(err)
+	}
+	var found []vmware.Finding
+	err = p.with(ctx, name, func(ctx context.Context, s *server, c *shared) (err error) {
+		asked.Outside = []vmware.Finding{p.library(ctx, s)}
+		if asked.VMs, err = meant(ctx, c, q.VM); err == nil {
+			found, err = c.Check(ctx, asked)
+		}
+		return err
+	})
+	if errors.Is(err, vmware.ErrConnect) || errors.Is(err, vmware.ErrLogin) || errors.Is(err, vmware.ErrPrivilege) {
+		found, err = []vmware.Finding{vmware.Refused(err)}, nil
+	}
+	list := []model.Finding{}
+	for _, f := range found {
+		list = append(list, model.Finding{Code: f.Code, Level: model.FindingLevel(f.Level), Text: f.Text, Try: f.Try})
+	}
+	return list, problem(err)
+}
+
+func purposes(names []string) (asked vmware.Asked, err error) {
+	for _, name := range names {
+		if !slices.Contains(vmware.Purposes(), vmware.Purpose(name)) {
+			return asked, fmt.Errorf("%w: %q; there are %s", errPurpose, name, strings.Trim(fmt.Sprint(vmware.Purposes()), "[]"))
+		}
+		asked.Purposes = append(asked.Purposes, vmware.Purpose(name))
+	}
+	return asked, nil
+}
+
+// meant are the VMs that texts mean; none if there are no texts.
+func meant(ctx context.Context, c *shared, texts []string) (list []vmware.VM, err error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	for vm, err := range c.VMs(ctx, vmware.Selection{VMs: texts}) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, vmware.VM{Ref: vm.Ref, Name: vm.Name})
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: %s", vmware.ErrNotFound, strings.Join(texts, ", "))
+	}
+	return list, nil
+}
+
+// library finds out whether VMware's library can be used.
+func (p *Pool) library(ctx context.Context, s *server) vmware.Finding {
+	f := vmware.Finding{Code: "vsphere/vddk", Level: vmware.OK}
+	folder, err := p.vddk(s)
+	switch {
+	case err != nil:
+		f.Level, f.Text, f.Try = vmware.Warning, err.Error(), "upload it, or disks are read in other ways"
+		return f
+	case folder == "":
+		f.Text, f.Try = "VMware's VDDK is not in the server's settings: disks are read in other ways", "upload it, and write vddk: vddk to use it too"
+		return f
+	}
+	l, err := transport.ProbeVDDK(ctx, transport.Access{VDDK: folder})
+	if err != nil {
+		f.Level, f.Text = vmware.Warning, err.Error()
+		return f
+	}
+	f.Text = fmt.Sprintf("VMware's VDDK %s is there, with the transports %s", l.Version, strings.Join(l.Modes, ", "))
+	return f
+}
+
+// vddk is the folder of a server's library; "" if it is to have none.
+func (p *Pool) vddk(s *server) (string, error) {
+	if s.VDDK == config.Uploaded {
+		return p.config.VDDK()
+	}
+	return s.VDDK, nil
+}
