@@ -14,8 +14,9 @@ import (
 const ownSocket = "unix:/run/hyper2kvm/agent.sock"
 
 const applianceHelp = `With --appliance the commands ask an appliance's agent, and migrations run there: a
-SOURCE is STORAGE:PATH, --to a storage, and a MIGRATION an ID or a name. What is
-asked for goes on when this program ends. The address is https://HOST:8443,
+SOURCE is STORAGE:PATH, or vsphere://SERVER/VM with the name of a server in its
+settings, --to a storage, and a MIGRATION an ID or a name. What is asked for goes on
+when this program ends. The address is https://HOST:8443,
 unix:PATH, vsock:CID:PORT, or a name in ~/.config/` + client.NamedFile + `.
 `
 
@@ -49,11 +50,16 @@ func (a *app) dial() (*client.Conn, error) {
 	return client.New(address, o)
 }
 
+const bySettings = "its settings say how its vSphere servers are reached"
+
 // Flags that mean something on one side alone, with what to do instead on the other.
 var (
 	hereAlone = map[string]string{
 		"disk-to":   "an appliance puts disks into files of a storage",
 		"overwrite": "an appliance overwrites nothing",
+
+		"user": bySettings, "password-file": bySettings, "thumbprint": bySettings, "ca-file": bySettings, "proxy": bySettings, "resolve": bySettings,
+		"vddk": bySettings, "ssh-user": bySettings, "ssh-key": bySettings, "ssh-known-hosts": bySettings, "own-vm": "an appliance finds its own",
 	}
 	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
 	thereAlone    = []string{"approval", "detach"}
@@ -113,15 +119,20 @@ var onlyHere = map[string]string{
 	"restore": "it makes the appliance that then answers",
 	"config":  "settings are files of the appliance's",
 	"code":    "it is given on the appliance itself, over its own socket",
-	"vsphere": "an appliance has storages, and knows no vSphere servers: run it where the server is reached",
-	"version": "it is this program's; see hyper2kvm appliances for theirs",
+
+	"vsphere assess":     "run it where the server is reached",
+	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",
+	"vsphere role":       "it is this program's",
+	"vsphere restore":    "cancel the migration there; what was migrated is given back where its folder is reached",
+	"version":            "it is this program's; see hyper2kvm appliances for theirs",
 }
 
 // place checks that a command can be done where it is to be.
 func (a *app) place(c *cobra.Command, args []string) error {
 	for p := c; p != nil; p = p.Parent() {
-		if try, ok := onlyHere[p.Name()]; ok && a.remote() && p.Parent() != nil && p.Parent().Parent() == nil {
-			return fmt.Errorf("%w: %s is not for --appliance: %s", errUsage, p.Name(), try)
+		name := strings.TrimPrefix(p.CommandPath(), p.Root().Name()+" ")
+		if try, ok := onlyHere[name]; ok && a.remote() {
+			return fmt.Errorf("%w: %s is not for --appliance: %s", errUsage, name, try)
 		}
 	}
 	return a.sides(c, args)

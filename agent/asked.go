@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/worker"
 	"hyper2kvm/pipeline"
 )
 
@@ -32,14 +33,14 @@ func (f *flags) addThere(c *cobra.Command) {
 // spec is what the flags ask an appliance for.
 func (f *flags) spec(mode model.Mode, source string) (s model.Spec, err error) {
 	s = model.Spec{Mode: mode, Name: f.remote.name, Engine: model.SpecEngine(f.engine), Limits: f.limits}
-	if s.Source.Storage, s.Source.Path, err = storagePlace(source); err != nil {
+	if s.Source, err = f.source(source); err != nil {
 		return s, err
 	}
 	if s.Target, err = f.target(mode); err != nil {
 		return s, err
 	}
 	if strings.Contains(s.Name, sourcesName) {
-		s.Name = f.called(pipeline.FolderName(s.Source.Path))
+		s.Name = f.called(worker.Name(model.Spec{Source: s.Source}))
 	}
 	if f.remote.approval {
 		s.Approval = model.SpecApprovalRequired
@@ -80,7 +81,7 @@ func (f *flags) target(mode model.Mode) (t model.Target, err error) {
 	}
 	shape, err := f.targetShape()
 	return model.Target{Storage: f.to, Format: model.TargetFormat(shape.Format), Compress: shape.Compress, ClusterSize: shape.ClusterSize,
-		Preallocation: model.TargetPreallocation(shape.Preallocation)}, err
+		Preallocation: model.TargetPreallocation(shape.Preallocation), Cpus: f.overrides.CPUs, Memory: f.overrides.Memory, Networks: f.overrides.Networks}, err
 }
 
 // secrets are the keys of the flags called key, which the appliance has stored.

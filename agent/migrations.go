@@ -165,7 +165,7 @@ func (a *app) followed(ctx context.Context, c *client.Conn, m model.Migration) e
 
 // about is what there is to say of a migration.
 func about(m model.Migration) [][]string {
-	rows := [][]string{{"migration", m.ID}, {"name", m.Name}, {"state", strings.TrimSpace(string(m.State) + " " + string(m.Verdict))}, {"source", m.Spec.Source.Storage + ":" + m.Spec.Source.Path}}
+	rows := [][]string{{"migration", m.ID}, {"name", m.Name}, {"state", strings.TrimSpace(string(m.State) + " " + string(m.Verdict))}, {"source", sourceText(m.Spec.Source)}}
 	add := func(name, text string) {
 		if text != "" {
 			rows = append(rows, []string{name, text})

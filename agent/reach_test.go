@@ -51,9 +51,9 @@ var reach = map[string]string{
 	"fleet withdraw":    "withdrawInvitation",
 	"fleet list":        "listAppliances",
 	"fleet remove":      "removeAppliance",
+	"vsphere check":     "checkServer",
+	"vsphere vms":       "listVMs",
 }
-
-const noServers = "an appliance has storages, and knows no vSphere servers"
 
 var unreached = map[string]string{
 	"serve":             "it is the appliance",
@@ -66,12 +66,10 @@ var unreached = map[string]string{
 	"config migrations": "it shows what files here ask for; submitBatch with validateOnly tells what of it an appliance would do",
 	"version":           "it is this program's",
 
-	"vsphere check":      noServers,
-	"vsphere vms":        noServers,
-	"vsphere assess":     noServers,
-	"vsphere thumbprint": noServers,
-	"vsphere role":       noServers,
-	"vsphere restore":    noServers,
+	"vsphere assess":     "it is for planning before there is an appliance",
+	"vsphere thumbprint": "who compares it does so before it stands in an appliance's settings",
+	"vsphere role":       "it is this program's",
+	"vsphere restore":    "it is for a folder here; cancelMigration does it there",
 }
 
 // TestEveryCommandIsReachedThroughTheAPI fails for a command that is new, until it says
@@ -117,7 +115,7 @@ func reached(t *testing.T, name string, there map[string]bool) {
 	t.Helper()
 	operations, ok := reach[name]
 	first, _, _ := strings.Cut(name, " ")
-	_, refused := onlyHere[first]
+	refused := onlyHere[first]+onlyHere[name] != ""
 	switch {
 	case ok == (unreached[name] != ""):
 		t.Errorf("%s needs an operation of the API, or a reason why it has none", name)

@@ -63,11 +63,15 @@ func (a *app) vms() *cobra.Command {
 	var s vmware.Selection
 	c := oneOf("vms SERVER [VM...]", "List VMs with their disks, and what stands against migrating them", aServer, func(ctx context.Context, args []string) error {
 		s.VMs = args[1:]
+		if a.remote() {
+			return a.listVMsThere(ctx, args[0], s, common.output)
+		}
 		return a.listVMs(ctx, &f, args[0], s, common.output)
 	})
 	c.Long = `List the VMs of a vCenter or an ESXi host with their sizes and what stands against
 migrating them. A VM is meant by its name, inventory path, UUID or MoRef; in names
-and paths * stands for any text and ? for one character.`
+and paths * stands for any text and ? for one character. With --appliance SERVER is the
+name of one in the appliance's settings.`
 	f.addServer(c)
 	c.Flags().StringArrayVar(&s.Folders, "folder", nil, "only those in a folder, by its name or path (may be repeated)")
 	c.Flags().StringArrayVar(&s.Clusters, "cluster", nil, "only those of a cluster (may be repeated)")
@@ -106,10 +110,12 @@ func (a *app) rowWriter(output string) (func(iter.Seq2[vmware.Row, error]) error
 	return nil, fmt.Errorf("%w: --output %s: want text, json or csv", errUsage, output)
 }
 
+const vmColumns = "VM\tPOWER\tGUEST\tCPUS\tMEMORY\tDISKS\tCONCERNS"
+
 // vmTable shows VMs to people.
 func (a *app) vmTable(rows iter.Seq2[vmware.Row, error]) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "VM\tPOWER\tGUEST\tCPUS\tMEMORY\tDISKS\tCONCERNS")
+	fmt.Fprintln(w, vmColumns)
 	for row, err := range rows {
 		if err != nil {
 			return errors.Join(err, w.Flush())

@@ -31,12 +31,16 @@ func (a *app) checkServer() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if a.remote() {
+			return a.checkThere(ctx, args[0], args[1:], purposes, common.output)
+		}
 		return a.showCheck(ctx, &f, args[0], vmware.Selection{VMs: args[1:]}, list, common.output)
 	})
 	c.Long = `Look at all that migrations from a vCenter or an ESXi host stand on, for the VMs that
 are named, and change nothing: whether the server and its hosts are reached, clocks,
 versions and licences, which privileges are missing on which objects and for what,
-VMware's VDDK, and the VM that this program runs in.`
+VMware's VDDK, and the VM that this program runs in. With --appliance SERVER is the
+name of one in the appliance's settings.`
 	f.addServer(c)
 	c.Flags().StringVar(&f.vddk, "vddk", "", "folder of VMware's VDDK, to be tried")
 	c.Flags().StringSliceVar(&purposes, "for", nil, "what will be done; what that lacks is a blocker: "+purposeNames())
@@ -49,6 +53,11 @@ func (a *app) showCheck(ctx context.Context, f *vsphereFlags, server string, s v
 	if err != nil {
 		return err
 	}
+	return a.showFindings(found, output)
+}
+
+// showFindings shows them. One that blocks is an error.
+func (a *app) showFindings(found []vmware.Finding, output string) (err error) {
 	if output == "json" {
 		err = a.json(found)
 	} else {

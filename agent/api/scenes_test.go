@@ -105,9 +105,9 @@ var scenes = map[string]scene{
 	"removeAppliance": {cannot: noFleet, set: func(*testing.T, *harness) props {
 		return props{params: map[string]string{"appliance": "none"}}
 	}},
-	"checkServer": {set: ofServer, cannot: noServer},
-	"listVMs":     {set: ofServer, cannot: noServer},
-	"readVM":      {set: ofServer, cannot: noServer},
+	"checkServer": {set: ofServer},
+	"listVMs":     {set: ofServer},
+	"readVM":      {set: ofServer},
 	"deleteSecret": {set: func(t *testing.T, h *harness) props {
 		h.want(t, "socket", "PUT", "/secrets/files-luks", `{"value":"x"}`, 204, "")
 		return aboutSecret(t, h)
@@ -144,10 +144,41 @@ func paused(t *testing.T, h *harness) props {
 
 const noFleet = "this appliance is alone: the package fleet has others join"
 
-const noServer = "no vCenter is asked here: the package serve has one"
-
 func ofServer(*testing.T, *harness) props {
 	return props{params: map[string]string{"name": "vc1", "ref": "vm-42"}}
+}
+
+// playedServers plays a vCenter, so that what is answered is held to the description. It
+// proves nothing of vSphere: the package serve asks a server.
+type playedServers struct{}
+
+func (playedServers) Servers() []model.Server {
+	return []model.Server{{Name: "vc1", Server: "vcenter.example.com", User: "mover", Secret: "vc1", Transports: []string{"https"}, Refused: "the password is wrong"}}
+}
+
+func (playedServers) Check(context.Context, string, model.CheckServerParams) ([]model.Finding, error) {
+	return []model.Finding{{Code: "vsphere/clock", Level: model.FindingLevelOk, Text: "it is right"}}, nil
+}
+
+func (p playedServers) VMs(ctx context.Context, server string, _ model.ListVMsParams) (model.VMList, error) {
+	vm, err := p.VM(ctx, server, "vm-42")
+	return model.VMList{Items: []model.VM{vm}, Next: "/DC0/vm/web01"}, err
+}
+
+func (playedServers) VM(_ context.Context, server, ref string) (model.VM, error) {
+	if server != "vc1" {
+		return model.VM{}, &engine.Failure{Problem: model.Problem{Status: 404, Title: "Not Found", Code: "no-such-server", Detail: "there is no such server", Try: "list them"}}
+	}
+	return model.VM{Ref: ref, Name: "web01", Path: "/DC0/vm/web01", Power: "on", Cpus: 2, Memory: 1 << 30, Disks: []model.VMDisk{{Label: "Hard disk 1", Size: 1 << 30}}, Nics: []model.VMNIC{{Label: "Network adapter 1", Mac: "00:50:56:01:02:03", Network: "VM Network"}},
+		Tags: []string{"wave/1"}, Concerns: []model.Finding{{Code: "vsphere/cbt-off", Level: model.FindingLevelInfo, Text: "changes are not tracked"}}}, nil
+}
+
+func TestAServerThatIsNotThereIsToldAsItIs(t *testing.T) {
+	h := newHarness(t, done)
+	h.want(t, "viewer", "GET", "/vsphere/vc2/vms", nil, 404, "no-such-server")
+	none := newHarness(t, done, func(c *Config) { c.VSphere = nil })
+	none.want(t, "viewer", "GET", "/vsphere/vc1/check", nil, 404, "no-such-server")
+	none.want(t, "viewer", "GET", "/vsphere", nil, 200, "")
 }
 
 func ofLibrary(*testing.T, *harness) props {

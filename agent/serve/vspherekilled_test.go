@@ -2,11 +2,14 @@ package serve
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/worker"
 )
 
 // newSiteMill is a mill whose guests are a server's.
@@ -71,5 +74,31 @@ func TestAnAgentThatIsKilledTakesBackWhatItOwes(t *testing.T) {
 			t.Errorf("gone on with, it is %+v", w)
 		}
 		v.wants(t, vm, on)
+	}
+}
+
+// owing is what says that the folder of its name owes something.
+type owing struct {
+	worker.VSphere
+	name string
+}
+
+func (o owing) Owes(folder string) (bool, error) { return filepath.Base(folder) == o.name, nil }
+
+func TestAFolderThatOwesSomethingOutlivesTheAgent(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"owes", "owes-not"} {
+		if err := os.MkdirAll(filepath.Join(folder, name, "work"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tidyScratch(folder, owing{name: "owes"}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 1 || left[0].Name() != "owes" {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	if err := tidyScratch(filepath.Join(folder, "none"), owing{}); err != nil {
+		t.Errorf("without any: %v", err)
 	}
 }

@@ -15,11 +15,9 @@ func (p *Pool) Servers() []model.Server {
 	list := []model.Server{}
 	for _, s := range p.servers {
 		v := model.Server{Name: s.Name, Server: s.Server.Server, User: s.User, Secret: s.Secret, Thumbprint: s.Thumbprint, Transports: s.Transports, Vddk: s.VDDK}
-		s.turn <- struct{}{}
-		if s.no != nil {
-			v.Refused = s.no.Error()
+		if no := s.no.Load(); no != nil {
+			v.Refused = no.Error()
 		}
-		<-s.turn
 		list = append(list, v)
 	}
 	return list

@@ -43,16 +43,10 @@ func (p *Pool) Refused(w worker.Server, text string) {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	if s.tried == w.Number {
-		s.no = refusal{text}
+		s.no.Store(&refusal{text})
 		p.log(s, s.retire())
 	}
 }
-
-// refusal is a log-in that was refused elsewhere.
-type refusal struct{ text string }
-
-func (r refusal) Error() string { return r.text }
-func (refusal) Unwrap() error   { return vmware.ErrLogin }
 
 // Guests brings guests from vSphere. It implements worker.VSphere.
 type Guests struct{}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hyper2kvm/agent/config"
@@ -55,9 +56,16 @@ type server struct {
 	asking chan struct{} // has a place for each who asks
 	turn   chan struct{} // who has it may use what follows
 	tried  uint64        // the secret's number, when it was tried last
-	no     error         // that it was refused
 	shared *shared
+
+	no atomic.Pointer[refusal] // nil: it was not refused; written by who has the turn
 }
+
+// refusal is a log-in that a server refused. It is a vmware.ErrLogin.
+type refusal struct{ text string }
+
+func (r *refusal) Error() string { return r.text }
+func (*refusal) Unwrap() error   { return vmware.ErrLogin }
 
 // shared is a session that some use.
 type shared struct {
@@ -153,15 +161,16 @@ func (p *Pool) enter(ctx context.Context, s *server) (*shared, error) {
 	defer password.Wipe()
 	if number != s.tried {
 		p.log(s, s.retire())
-		s.tried, s.no = number, nil
+		s.tried = number
+		s.no.Store(nil)
 	}
-	if s.no != nil {
-		return nil, s.no
+	if no := s.no.Load(); no != nil {
+		return nil, no
 	}
 	if s.shared == nil {
 		session, err := vmware.Connect(ctx, s.access(password))
 		if errors.Is(err, vmware.ErrLogin) {
-			s.no = err
+			s.no.Store(&refusal{err.Error()})
 		}
 		if err != nil {
 			return nil, err
@@ -181,7 +190,7 @@ func (p *Pool) leave(s *server, c *shared, err error) {
 	defer func() { <-s.turn }()
 	c.users--
 	if errors.Is(err, vmware.ErrLogin) && s.shared == c {
-		s.no = err
+		s.no.Store(&refusal{err.Error()})
 		p.log(s, s.retire())
 	}
 	switch {

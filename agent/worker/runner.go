@@ -104,7 +104,7 @@ func ended(ctx context.Context, result engine.Result, err error) *end {
 	switch {
 	case err == nil:
 		return &end{Result: result}
-	case errors.Is(err, errHeld):
+	case onlyHeld(err):
 		return &end{Result: engine.Result{Held: true}}
 	case errors.Is(context.Cause(ctx), errStop):
 		return &end{Stopped: true}
@@ -206,6 +206,10 @@ func (o order) from(c *pipeline.Config, v VSphere, tell func(engine.Update)) (er
 
 // errHeld is a run that waits for the approval of its plan.
 var errHeld = errors.New("the plan waits to be approved")
+
+// onlyHeld tells of such a run whose source is as it was found: where that went wrong,
+// somebody has to know.
+func onlyHeld(err error) bool { return errors.Is(err, errHeld) && err.Error() == errHeld.Error() }
 
 // migrate runs the pipeline, or goes on with it. One that came to its end before, and
 // of which that could not be told, is told of now.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"hyper2kvm/agent/api/model"
@@ -116,7 +117,7 @@ func live(j engine.Job) bool {
 
 // sourceVM is a VM as a migration's record names it, by its server's name in the settings.
 func sourceVM(v model.SourceVM) string {
-	return (&url.URL{Scheme: "vsphere", Host: v.Server, Path: "/" + v.VM}).String()
+	return (&url.URL{Scheme: "vsphere", Host: v.Server, Path: "/" + strings.TrimPrefix(v.VM, "/")}).String()
 }
 
 // clear takes back what the migration has changed in vSphere, and removes what it has

@@ -60,7 +60,7 @@ func TestAVMIsOrderedByItsServersName(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := o.VM
-	if o.Options.Source != "vsphere://vc1//DC0/vm/web01.prod" || v.VM != "/DC0/vm/web01.prod" || v.Address != "vcenter.example.com" || !v.PowerOff || v.ShutdownWait != time.Minute || v.Marks.Note != "moved" || !slices.Equal(v.Transports, []string{"https"}) {
+	if o.Options.Source != "vsphere://vc1/DC0/vm/web01.prod" || v.VM != "/DC0/vm/web01.prod" || v.Address != "vcenter.example.com" || !v.PowerOff || v.ShutdownWait != time.Minute || v.Marks.Note != "moved" || !slices.Equal(v.Transports, []string{"https"}) {
 		t.Errorf("it is ordered as %s, %+v", o.Options.Source, v)
 	}
 	if got := o.Options.Target; got.CPUs != 4 || got.Memory != 1<<30 || got.Networks["*"] != "default" || filepath.Base(o.Folder) != "web01.prod" {

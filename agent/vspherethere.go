@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/vsphere"
+	"hyper2kvm/vmware"
+)
+
+// source is a source of an appliance's: a file in a storage, or a VM of a server that its
+// settings name.
+func (f *flags) source(text string) (s model.Source, err error) {
+	if !vsphere.Is(text) {
+		s.Storage, s.Path, err = storagePlace(text)
+		return s, err
+	}
+	server, user, vm, err := vsphere.Parse(text)
+	if err != nil {
+		return s, err
+	}
+	if user != "" {
+		return s, fmt.Errorf("%w: %s: the appliance's settings say who logs in: leave out %s@", errUsage, text, user)
+	}
+	v := &f.vsphere
+	s.Vsphere = model.SourceVM{Server: server, VM: vm, PowerOff: v.powerOff, ShutdownWait: int(v.shutdown.Seconds()), Quiesce: v.quiesce,
+		Marks: model.Marks{Note: v.note, Rename: v.rename, Folder: v.folder, Tag: v.tag, Disconnect: v.disconnect}}
+	for _, name := range v.transports {
+		s.Vsphere.Transports = append(s.Vsphere.Transports, model.SourceVMTransports(name))
+	}
+	return s, nil
+}
+
+// sourceText is a source for people, as source takes it.
+func sourceText(s model.Source) string {
+	if s.Vsphere.Server != "" {
+		return vsphere.Scheme + "://" + s.Vsphere.Server + "/" + strings.TrimPrefix(s.Vsphere.VM, "/")
+	}
+	return s.Storage + ":" + s.Path
+}
+
+// listVMsThere lists VMs of a server that an appliance's settings name.
+func (a *app) listVMsThere(ctx context.Context, server string, s vmware.Selection, output string) error {
+	if !slices.Contains([]string{"text", "json"}, output) {
+		return fmt.Errorf("%w: --output %s: want text or json with --appliance", errUsage, output)
+	}
+	c, err := a.dial()
+	if err != nil {
+		return err
+	}
+	list := c.VMs(ctx, server, model.ListVMsParams{Name: s.VMs, Folder: s.Folders, Cluster: s.Clusters, Tag: s.Tags})
+	if output == "text" {
+		return a.vmsThere(list)
+	}
+	all := []model.VM{}
+	for vm, err := range list {
+		if err != nil {
+			return err
+		}
+		all = append(all, vm)
+	}
+	return a.json(all)
+}
+
+// vmsThere shows VMs as vmTable does.
+func (a *app) vmsThere(list iter.Seq2[model.VM, error]) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, vmColumns)
+	for vm, err := range list {
+		if err != nil {
+			return err
+		}
+		var disks int64
+		for _, d := range vm.Disks {
+			disks += d.Size
+		}
+		var concerns []string
+		for _, c := range vm.Concerns {
+			if c.Level != model.FindingLevelInfo {
+				concerns = append(concerns, string(c.Level)+" "+c.Code)
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", pipeline.Line(vm.Path), pipeline.Line(vm.Power), pipeline.Line(vm.Guest), vm.Cpus, size(vm.Memory), size(disks), strings.Join(concerns, ", "))
+	}
+	return w.Flush()
+}
+
+// checkThere has an appliance look at a server that its settings name.
+func (a *app) checkThere(ctx context.Context, server string, vms, purposes []string, output string) error {
+	c, err := a.dial()
+	if err != nil {
+		return err
+	}
+	list, err := c.CheckServer(ctx, server, model.CheckServerParams{VM: vms, For: purposes})
+	if err != nil {
+		return err
+	}
+	var found []vmware.Finding
+	for _, f := range list {
+		found = append(found, vmware.Finding{Code: f.Code, Level: vmware.Level(f.Level), Text: f.Text, Try: f.Try})
+	}
+	return a.showFindings(found, output)
+}
