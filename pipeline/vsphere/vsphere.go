@@ -47,6 +47,8 @@ type Config struct {
 	ID   string
 	Log  *slog.Logger
 	Tell func(text string) // of what takes long; may be nil
+
+	known []transport.Transport // in place of all; for tests alone
 }
 
 // Parse takes a source apart: the server with its user, and the VM.
@@ -209,11 +211,7 @@ func (o *Origin) Same(ctx context.Context, _ []pipeline.Identity) error {
 			return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
 		}
 	}
-	snapshot := k.Snapshot
-	if k.Frozen != "" { // the VM stands on a snapshot of ours since
-		snapshot = k.Frozen
-	}
-	if err := o.session.Unmoved(ctx, k.VM, snapshot, k.Where, false); err != nil {
+	if err := o.session.Unmoved(ctx, k.VM, k.Snapshot, k.Where, false); err != nil {
 		return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
 	}
 	return nil
@@ -245,7 +243,7 @@ func (o *Origin) Release(ctx context.Context, end pipeline.End) (changes bool, e
 		return false, errors.Join(o.left(o.hand.Finish(ctx)), o.mark(ctx, end))
 	case end.Interrupted:
 		o.Log.Info("the source stays off until the migration is gone on with or given up", "vm", o.ledger.kept.Name)
-		return false, nil
+		return false, o.left(o.hand.Finish(ctx))
 	}
 	return true, o.left(o.hand.Restore(ctx))
 }
