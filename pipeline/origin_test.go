@@ -22,6 +22,7 @@ type host struct {
 	said     []string
 	ends     []End
 	changed  bool
+	lost     error // of the next Release, which is done and not told of
 	concerns []fixer.Concern
 }
 
@@ -59,6 +60,10 @@ func (h *host) Carried() []Carried {
 func (h *host) Release(_ context.Context, e End) (bool, error) {
 	h.said, h.ends = append(h.said, "release"), append(h.ends, e)
 	h.changed = !e.Finished && !e.Interrupted
+	if err := h.lost; err != nil {
+		h.lost = nil
+		return false, err
+	}
 	return h.changed, nil
 }
 
@@ -179,5 +184,63 @@ func TestAGuestOfAnInterruptedMigrationStaysAtRest(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAGuestMayHaveBeenGivenBackByWhoWasNotHeardOfSince: a process is killed while it
+// gives the source back, or does not hear that it has.
+func TestAGuestMayHaveBeenGivenBackByWhoWasNotHeardOfSince(t *testing.T) {
+	h := &host{path: small(t), lost: errors.New("the line is dead")}
+	folder := filepath.Join(t.TempDir(), "small")
+	failing := errors.New("the target is on fire")
+	r := from(t, folder, h, noTest)
+	r.before = func(_ *Migration, stage string) error {
+		if stage == "convert" {
+			return failing
+		}
+		return nil
+	}
+	if err := r.Go(t.Context()); !errors.Is(err, failing) || r.Returned || !r.Leaving {
+		t.Fatalf("Go = %v, returned %v, leaving %v", err, r.Returned, r.Leaving)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := again.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "fetch", "open", "release"}; !slices.Equal(h.said, want) || again.Leaving {
+		t.Errorf("it was told %q, want %q; leaving %v", h.said, want, again.Leaving)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAGuestIsLeftAgainThatWasNotLeftAsTheEndWants: all stages are done, and the run's
+// end was not heard of.
+func TestAGuestIsLeftAgainThatWasNotLeftAsTheEndWants(t *testing.T) {
+	h := &host{path: small(t), lost: errors.New("the line is dead")}
+	folder := filepath.Join(t.TempDir(), "small")
+	r := from(t, folder, h, noTest)
+	if err := r.Go(t.Context()); err == nil || !r.Finished() {
+		t.Fatalf("Go = %v, finished %v", err, r.Finished())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := again.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "release"}; !slices.Equal(h.said, want) || !h.ends[1].Finished || !h.ends[1].Converted {
+		t.Errorf("it was told %q, want %q, and the end as %+v", h.said, want, h.ends)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, folder, h.path, noTest); !errors.Is(err, ErrRecord) {
+		t.Errorf("a finished migration is begun again: %v", err)
 	}
 }
