@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if status, played := direct.Serve(); played {
 		os.Exit(status)
 	}
+	if text := os.Getenv(childEnv); text != "" {
+		os.Exit(child(text))
+	}
 	status := m.Run()
 	if small.dir != "" {
 		os.RemoveAll(small.dir)

@@ -75,6 +75,7 @@ type Origin struct {
 	Config
 	ledger  *ledger
 	session *vmware.Session
+	refused error // why there is none: it is not tried again, as wrong passwords lock accounts
 	hand    *vmware.Hand
 	vm      vmware.VM
 	around  vmware.Around
@@ -104,8 +105,8 @@ func (o *Origin) connect(ctx context.Context) (err error) {
 	if o.ledger, err = openLedger(o.Folder, o.ID); err != nil {
 		return err
 	}
-	if o.session, err = vmware.Connect(ctx, o.Server); err != nil {
-		return Asked(err)
+	if o.session, o.refused = vmware.Connect(ctx, o.Server); o.refused != nil {
+		return Asked(o.refused)
 	}
 	o.hand = &vmware.Hand{Session: o.session, Migration: o.ledger.kept.ID, Ledger: o.ledger, Log: o.Log}
 	return nil
@@ -229,8 +230,16 @@ func (o *Origin) Concerns() (list []fixer.Concern) {
 // be gone on with stays off, and any other is as it was found.
 func (o *Origin) Release(ctx context.Context, end pipeline.End) (changes bool, err error) {
 	o.guard.stop()
+	if o.ledger == nil && end.Finished { // by a process that was killed over its end
+		if o.ledger, err = openLedger(o.Folder, o.ID); err != nil {
+			return false, err
+		}
+	}
 	if o.ledger == nil || len(o.ledger.open()) == 0 && !end.Proved {
 		return false, o.close(ctx)
+	}
+	if o.refused != nil {
+		return false, fmt.Errorf("%s stays as it is: give the same command again, or run hyper2kvm vsphere restore %s, when the server can be reached", o.ledger.kept.Name, o.Folder)
 	}
 	if err := o.connect(ctx); err != nil {
 		return false, o.left(err)
@@ -240,7 +249,7 @@ func (o *Origin) Release(ctx context.Context, end pipeline.End) (changes bool, e
 	case o.Live:
 		return !end.Finished, o.left(o.hand.Restore(ctx))
 	case end.Finished && end.Converted:
-		return false, errors.Join(o.left(o.hand.Finish(ctx)), o.mark(ctx, end))
+		return false, o.unfinished(errors.Join(o.hand.Finish(ctx), o.mark(ctx, end)))
 	case end.Interrupted:
 		o.Log.Info("the source stays off until the migration is gone on with or given up", "vm", o.ledger.kept.Name)
 		return false, o.left(o.hand.Finish(ctx))
@@ -254,6 +263,14 @@ func (o *Origin) mark(ctx context.Context, end pipeline.End) error {
 		return nil
 	}
 	return o.hand.Mark(ctx, o.ledger.kept.VM, o.Marks)
+}
+
+// unfinished says what to do about a source that is not as a migration's end wants it.
+func (o *Origin) unfinished(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s was migrated, and is not left as it should be: %w; mend that, and give the same command again", o.ledger.kept.Name, err)
 }
 
 // left says what to do about what could not be taken back.
