@@ -22,7 +22,8 @@ type host struct {
 	said     []string
 	ends     []End
 	changed  bool
-	lost     error // of the next Release, which is done and not told of
+	lost     error  // of the next Release, which is done and not told of
+	closing  func() // called when the disk is closed
 	concerns []fixer.Concern
 }
 
@@ -40,7 +41,7 @@ func (h *host) Open(context.Context, machine.Machine) ([]*disk.Source, []Identit
 		return nil, nil, err
 	}
 	info, err := f.Stat()
-	return []*disk.Source{disk.FromRemote(&lentFile{f, info.Size()})}, []Identity{{Path: "[ds] small.vmdk", Size: info.Size()}}, err
+	return []*disk.Source{disk.FromRemote(&lentFile{f, info.Size(), h.closing})}, []Identity{{Path: "[ds] small.vmdk", Size: info.Size()}}, err
 }
 
 func (h *host) Same(context.Context, []Identity) error {
@@ -69,7 +70,15 @@ func (h *host) Release(_ context.Context, e End) (bool, error) {
 
 type lentFile struct {
 	*os.File
-	size int64
+	size    int64
+	closing func()
+}
+
+func (l *lentFile) Close() error {
+	if l.closing != nil {
+		l.closing()
+	}
+	return l.File.Close()
 }
 
 func (l *lentFile) Size() int64 { return l.size }
@@ -242,5 +251,28 @@ func TestAGuestIsLeftAgainThatWasNotLeftAsTheEndWants(t *testing.T) {
 	}
 	if _, err := open(t, folder, h.path, noTest); !errors.Is(err, ErrRecord) {
 		t.Errorf("a finished migration is begun again: %v", err)
+	}
+}
+
+// TestAGuestIsLeftByTheNextRunIfOneWasKilledAtItsEnd: all stages are done, and the source
+// was not yet begun to be left.
+func TestAGuestIsLeftByTheNextRunIfOneWasKilledAtItsEnd(t *testing.T) {
+	h := &host{path: small(t)}
+	folder := filepath.Join(t.TempDir(), "small")
+	var record []byte
+	h.closing = func() { record, _ = os.ReadFile(filepath.Join(folder, recordFile)) } // what is empty cannot be gone on with
+	r := from(t, folder, h, noTest)
+	if err := errors.Join(r.Go(t.Context()), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, recordFile), record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := errors.Join(again.Go(t.Context()), again.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "release"}; !slices.Equal(h.said, want) || !h.ends[1].Finished {
+		t.Errorf("it was told %q, want %q, and the end as %+v", h.said, want, h.ends)
 	}
 }

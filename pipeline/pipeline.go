@@ -205,6 +205,7 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 	if err != nil {
 		record.State, record.Reason = Failed, err.Error()
 	}
+	r.Leaving = r.Finished()
 	r.log.Info("stage ended", "migration", r.Name, "stage", s.Name, "state", record.State, "took", record.Took)
 	r.tell(Event{Stage: s.Name, State: record.State, Text: record.Reason, Took: record.Took})
 	if saved := r.save(r.Folder); saved != nil {
