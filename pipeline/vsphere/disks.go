@@ -66,7 +66,7 @@ func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.S
 	}
 	if o.vm.Ref == "" { // another process fetched it
 		if o.vm, err = o.session.One(ctx, o.ledger.kept.VM); err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+			return nil, nil, changed(err)
 		}
 	}
 	if len(o.vm.Disks) != len(m.Disks) {

@@ -85,6 +85,8 @@ type lab struct {
 	ssh    *transport.SSH
 	vddk   string
 	own    string
+
+	user, password string // that the migration logs in with
 }
 
 // Names that URLs, shells and VMware's own paths trip over.
@@ -104,6 +106,7 @@ func newLabAt(t *testing.T, o vmwaretest.Options, change func(*vmwaretest.VM)) *
 	raw := smallGuest(t)
 	o.Datastores = []string{oddFast, "lün"}
 	l := &lab{Server: vmwaretest.Start(t, o), folder: filepath.Join(t.TempDir(), "small"), by: []string{"https"}}
+	l.user, l.password = l.User, l.Password
 	vm := vmwaretest.VM{Name: oddVM, Folder: "Prod/Web", On: true, CBT: true, Disks: []vmwaretest.Disk{{Raw: raw}, {Size: 8 << 20, Datastore: "lün"}},
 		NICs: []vmwaretest.NIC{{MAC: "00:50:56:01:02:03"}}}
 	if o.ESX {
@@ -158,7 +161,7 @@ func (l *lab) scribble(t *testing.T, i int, off int64, p []byte) {
 }
 
 func (l *lab) config() Config {
-	return Config{Server: vmware.Config{Server: l.URL.Host, User: l.User, Password: vmware.Secret(l.Password), Thumbprint: l.ThumbprintSHA256,
+	return Config{Server: vmware.Config{Server: l.URL.Host, User: l.user, Password: vmware.Secret(l.password), Thumbprint: l.ThumbprintSHA256,
 		Resolve: map[string]string{"DC0_C0_H0": "127.0.0.1"}},
 		VM: l.vm.Ref.Value, Folder: l.folder, Log: slog.New(slog.DiscardHandler), Transports: l.by, known: l.known, SSH: l.ssh, VDDK: l.vddk, Own: l.own}
 }
@@ -231,6 +234,12 @@ func (l *lab) wants(t *testing.T, power types.VirtualMachinePowerState) {
 	if vm.Runtime.PowerState != power {
 		t.Errorf("the VM is %s, want %s", vm.Runtime.PowerState, power)
 	}
+	l.leaves(t)
+}
+
+// leaves checks that nothing was left at the server.
+func (l *lab) leaves(t *testing.T) {
+	t.Helper()
 	if left := l.Leaks(); len(left) != 0 {
 		t.Errorf("left at the server: %q", left)
 	}

@@ -209,13 +209,19 @@ func (o *Origin) Same(ctx context.Context, _ []pipeline.Identity) error {
 	k := o.ledger.kept
 	if !k.Live {
 		if err := o.hand.StillOff(ctx, k.VM); err != nil {
-			return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+			return changed(err)
 		}
 	}
-	if err := o.session.Unmoved(ctx, k.VM, k.Snapshot, k.Where, false); err != nil {
-		return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+	return changed(o.session.Unmoved(ctx, k.VM, k.Snapshot, k.Where, false))
+}
+
+// changed tells a VM that is not as it was from a server that does not say how it is.
+func changed(err error) error {
+	is := func(e error) bool { return errors.Is(err, e) }
+	if !slices.ContainsFunc([]error{vmware.ErrPoweredOn, vmware.ErrMoved, vmware.ErrGone, vmware.ErrNotFound}, is) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
 }
 
 // Concerns implements pipeline.Origin.

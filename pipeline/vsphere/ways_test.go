@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/vmware/govmomi/simulator"
@@ -53,12 +55,13 @@ func mount(t *testing.T, at string, folders map[string]string) {
 }
 
 // byVDDK has the stand-in for VMware's library read the disks. Of a chain of files it is
-// given what the chain amounts to: how VMware's own reads it is not proved.
-func (l *lab) byVDDK(t *testing.T) (cut string) {
+// given what the chain amounts to: how VMware's own reads it is not proved. While there is
+// a file of the name that is returned, its reads fail.
+func (l *lab) byVDDK(t *testing.T) (fails string) {
 	t.Helper()
 	built, dir := vddktest.Need(t), t.TempDir()
-	cut = filepath.Join(dir, "cut")
-	for name, value := range map[string]string{"ROOT": dir, "LOG": filepath.Join(dir, "log"), "THUMBPRINT": l.ThumbprintSHA1, "PASSWORD": l.Password, "CUT": cut} {
+	fails = filepath.Join(dir, "fails")
+	for name, value := range map[string]string{"ROOT": dir, "LOG": filepath.Join(dir, "log"), "THUMBPRINT": l.ThumbprintSHA1, "PASSWORD": l.Password, "FAIL": fails} {
 		t.Setenv("FAKE_VDDK_"+name, value)
 	}
 	l.vddk = built.Library
@@ -72,7 +75,7 @@ func (l *lab) byVDDK(t *testing.T) (cut string) {
 			return open(ctx, a, d)
 		}
 	})
-	return cut
+	return fails
 }
 
 type opener = func(context.Context, transport.Access, transport.Disk) (disk.Remote, error)
@@ -99,6 +102,7 @@ type appliance struct {
 	mu       sync.Mutex
 	there    map[string]string // names of devices by the disks' paths
 	came     int
+	broken   atomic.Bool
 }
 
 // byHotadd has an appliance.
@@ -113,9 +117,34 @@ func (l *lab) byHotadd(t *testing.T) *appliance {
 	vm.Also = func(m *mo.VirtualMachine) { m.Config.Flags.DiskUuidEnabled = types.NewBool(true) }
 	vm = l.AddVM(t, vm)
 	a.vm, l.own = vm.Ref, vm.Ref.Value
-	l.change("hotadd", func(opener) opener { return transport.Hotadd(a.sys, a.dev).Open })
+	l.change("hotadd", func(opener) opener {
+		return func(ctx context.Context, access transport.Access, d transport.Disk) (disk.Remote, error) {
+			r, err := transport.Hotadd(a.sys, a.dev).Open(ctx, access, d)
+			if err != nil {
+				return nil, err
+			}
+			return device{r, a}, nil
+		}
+	})
 	return a
 }
+
+// device is a disk of the appliance's that can be pulled out.
+type device struct {
+	disk.Remote
+	of *appliance
+}
+
+// Read implements disk.Remote.
+func (d device) Read(ctx context.Context, p []byte, off int64) error {
+	if d.of.broken.Load() {
+		return syscall.EIO
+	}
+	return d.Remote.Read(ctx, p, off)
+}
+
+// pulled has reads of all disks fail, as a kernel does when a disk is gone.
+func (a *appliance) pulled() { a.broken.Store(true) }
 
 func (a *appliance) comes(d vmwaretest.Attachment) {
 	a.mu.Lock()
