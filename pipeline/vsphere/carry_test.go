@@ -88,7 +88,8 @@ func TestEveryTransportBringsAVMAsItWasInItsSnapshot(t *testing.T) {
 func TestAVMComesFromAHostAlone(t *testing.T) {
 	l := newLabAt(t, vmwaretest.Options{ESX: true}, nil)
 	l.layered(t)
-	for _, way := range []string{"https", "nfc"} {
+	l.overSSH(t)
+	for _, way := range []string{"https", "nfc", "ssh"} {
 		t.Run(way, func(t *testing.T) {
 			l.by, l.folder = []string{way}, filepath.Join(t.TempDir(), "small")
 			r := l.run(t)

@@ -1,13 +1,11 @@
 package vsphere
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 
@@ -20,7 +18,6 @@ import (
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
-	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
@@ -162,7 +159,7 @@ func (l *lab) scribble(t *testing.T, i int, off int64, p []byte) {
 
 func (l *lab) config() Config {
 	return Config{Server: vmware.Config{Server: l.URL.Host, User: l.user, Password: vmware.Secret(l.password), Thumbprint: l.ThumbprintSHA256,
-		Resolve: map[string]string{"DC0_C0_H0": "127.0.0.1"}},
+		Resolve: map[string]string{"DC0_C0_H0": "127.0.0.1", "localhost.localdomain": "127.0.0.1"}},
 		VM: l.vm.Ref.Value, Folder: l.folder, Log: slog.New(slog.DiscardHandler), Transports: l.by, known: l.known, SSH: l.ssh, VDDK: l.vddk, Own: l.own}
 }
 
@@ -249,55 +246,3 @@ const (
 	on  = types.VirtualMachinePowerStatePoweredOn
 	off = types.VirtualMachinePowerStatePoweredOff
 )
-
-// verified has the run compare its disks, and what FIX did not change in them with the VM's.
-func (l *lab) verified(t *testing.T, r *pipeline.Run) {
-	t.Helper()
-	list, err := r.Verify(t.Context(), true)
-	if err != nil || len(list) != 2*len(l.vm.Disks) {
-		t.Errorf("verified are %+v, %v", list, err)
-	}
-}
-
-// arrived compares the result with what the disks hold: byte for byte, but for what FIX
-// changed in the first.
-func (l *lab) arrived(t *testing.T, r *pipeline.Run) {
-	t.Helper()
-	if len(r.Disks) != len(l.holds) {
-		t.Fatalf("%d disks arrived, want %d", len(r.Disks), len(l.holds))
-	}
-	for i, file := range l.holds {
-		if i > 0 && !bytes.Equal(read(t, r.Disks[i].Path), read(t, file)) {
-			t.Errorf("disk %d is another", i)
-		}
-		want, err := disk.OpenSource(t.Context(), file, disk.Raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		to := transfer.Target{Path: r.Disks[i].Path, Shape: disk.Shape{Format: disk.Raw}, Size: want.Size}
-		c := transfer.Check{Manifest: to.Manifest(), From: want.Export, Source: true}
-		if _, err := (transfer.Parallel{}).Verify(t.Context(), c, func(transfer.Progress) {}); err != nil {
-			t.Errorf("disk %d: %v", i, err)
-		}
-		if err := want.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func read(t *testing.T, file string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// carriers are the transports that read the disks.
-func carriers(r *pipeline.Run) (names []string) {
-	for _, c := range r.Carried {
-		names = append(names, c.By)
-	}
-	return slices.Compact(names)
-}
