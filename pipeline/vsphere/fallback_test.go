@@ -114,6 +114,7 @@ func TestATransportThatBreaksInTheMiddleIsReplaced(t *testing.T) {
 		{"hotadd", "https", "input/output error", func(t *testing.T, l *lab) func() { return l.byHotadd(t).pulled }},
 	} {
 		t.Run(c.from+" to "+c.to, func(t *testing.T) {
+			together(t, c.from)
 			l := newLab(t, nil)
 			broken := c.breaks(t, l)
 			l.fill(t)

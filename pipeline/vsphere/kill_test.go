@@ -173,11 +173,12 @@ func everyRequest() bool { return os.Getenv("NEED_VMS") == "matrix" }
 
 // step is between two requests at which a migration is killed: prime to the number of
 // ways, so that each is taken.
-const step = 11
+const step = 13
 
 func TestAMigrationIsKilledAnywhereAndEndsRight(t *testing.T) {
 	for _, live := range []bool{false, true} {
 		t.Run(fmt.Sprintf("live %v", live), func(t *testing.T) {
+			t.Parallel()
 			d, n := newDoomed(t, live), 0
 			for at := 2; d.tried(t, at, n); n++ {
 				if !everyRequest() {
