@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,11 @@ func (r *Run) convert(ctx context.Context) error {
 	disks, err := r.copier.Copy(ctx, jobs, func(p transfer.Progress) {
 		r.tell(Event{Stage: "convert", State: Running, Progress: &p, Disk: p.Disk})
 	})
-	if changed := r.sameSources(ctx); changed != nil { // what was copied is then no disk that ever was
-		return errors.Join(changed, err, r.dropTargets())
+	changed := r.sameSources(ctx)
+	if errors.Is(changed, ErrSourceChanged) { // what was copied is then no disk that ever was
+		return errors.Join(changed, r.dropTargets())
 	}
-	if err != nil {
+	if err = cmp.Or(err, changed); err != nil {
 		return err
 	}
 	r.Disks = disks

@@ -56,8 +56,9 @@ func paths(ids []Identity) (list []string) {
 
 // sameSources notices a source that was written meanwhile.
 func (r *Run) sameSources(ctx context.Context) error {
-	if err := r.origin.Same(ctx, r.Sources); err != nil {
+	err := r.origin.Same(ctx, r.Sources)
+	if errors.Is(err, ErrSourceChanged) {
 		return fmt.Errorf("%w, remove %s and migrate again", err, r.Folder)
 	}
-	return nil
+	return err
 }

@@ -73,6 +73,9 @@ type Migration struct {
 	// Returned is a source that was given back before the migration was finished: it
 	// may have changed since, and whoever goes on begins anew.
 	Returned bool `json:"returned,omitempty"`
+	// Leaving is a source that a run has begun to leave as its end wants it, and has not
+	// been heard of since.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 // Options is what the operator asked for.

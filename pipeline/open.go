@@ -201,7 +201,7 @@ func (r *Run) mayResume(o Options) error {
 		return fmt.Errorf("%w: %s holds the migration of %s; choose another folder", ErrRecord, r.Folder, r.Options.Source)
 	case r.Undone || r.halfUndone():
 		return fmt.Errorf("%w: the migration in %s was undone; choose another folder, or remove it to migrate again", ErrRecord, r.Folder)
-	case r.Finished():
+	case r.Finished() && !r.Leaving:
 		return fmt.Errorf("%w: %s holds a finished run of %s; choose another folder, or remove it to begin again", ErrRecord, r.Folder, o.Source)
 	case !r.Options.same(o):
 		return fmt.Errorf("%w: %s holds an unfinished run with other options; finish it with those, or remove the folder", ErrRecord, r.Folder)

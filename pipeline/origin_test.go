@@ -22,6 +22,8 @@ type host struct {
 	said     []string
 	ends     []End
 	changed  bool
+	lost     error  // of the next Release, which is done and not told of
+	closing  func() // called when the disk is closed
 	concerns []fixer.Concern
 }
 
@@ -39,7 +41,7 @@ func (h *host) Open(context.Context, machine.Machine) ([]*disk.Source, []Identit
 		return nil, nil, err
 	}
 	info, err := f.Stat()
-	return []*disk.Source{disk.FromRemote(&lentFile{f, info.Size()})}, []Identity{{Path: "[ds] small.vmdk", Size: info.Size()}}, err
+	return []*disk.Source{disk.FromRemote(&lentFile{f, info.Size(), h.closing})}, []Identity{{Path: "[ds] small.vmdk", Size: info.Size()}}, err
 }
 
 func (h *host) Same(context.Context, []Identity) error {
@@ -59,12 +61,24 @@ func (h *host) Carried() []Carried {
 func (h *host) Release(_ context.Context, e End) (bool, error) {
 	h.said, h.ends = append(h.said, "release"), append(h.ends, e)
 	h.changed = !e.Finished && !e.Interrupted
+	if err := h.lost; err != nil {
+		h.lost = nil
+		return false, err
+	}
 	return h.changed, nil
 }
 
 type lentFile struct {
 	*os.File
-	size int64
+	size    int64
+	closing func()
+}
+
+func (l *lentFile) Close() error {
+	if l.closing != nil {
+		l.closing()
+	}
+	return l.File.Close()
 }
 
 func (l *lentFile) Size() int64 { return l.size }
@@ -179,5 +193,86 @@ func TestAGuestOfAnInterruptedMigrationStaysAtRest(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAGuestMayHaveBeenGivenBackByWhoWasNotHeardOfSince: a process is killed while it
+// gives the source back, or does not hear that it has.
+func TestAGuestMayHaveBeenGivenBackByWhoWasNotHeardOfSince(t *testing.T) {
+	h := &host{path: small(t), lost: errors.New("the line is dead")}
+	folder := filepath.Join(t.TempDir(), "small")
+	failing := errors.New("the target is on fire")
+	r := from(t, folder, h, noTest)
+	r.before = func(_ *Migration, stage string) error {
+		if stage == "convert" {
+			return failing
+		}
+		return nil
+	}
+	if err := r.Go(t.Context()); !errors.Is(err, failing) || r.Returned || !r.Leaving {
+		t.Fatalf("Go = %v, returned %v, leaving %v", err, r.Returned, r.Leaving)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := again.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "fetch", "open", "release"}; !slices.Equal(h.said, want) || again.Leaving {
+		t.Errorf("it was told %q, want %q; leaving %v", h.said, want, again.Leaving)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAGuestIsLeftAgainThatWasNotLeftAsTheEndWants: all stages are done, and the run's
+// end was not heard of.
+func TestAGuestIsLeftAgainThatWasNotLeftAsTheEndWants(t *testing.T) {
+	h := &host{path: small(t), lost: errors.New("the line is dead")}
+	folder := filepath.Join(t.TempDir(), "small")
+	r := from(t, folder, h, noTest)
+	if err := r.Go(t.Context()); err == nil || !r.Finished() {
+		t.Fatalf("Go = %v, finished %v", err, r.Finished())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := again.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "release"}; !slices.Equal(h.said, want) || !h.ends[1].Finished || !h.ends[1].Converted {
+		t.Errorf("it was told %q, want %q, and the end as %+v", h.said, want, h.ends)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, folder, h.path, noTest); !errors.Is(err, ErrRecord) {
+		t.Errorf("a finished migration is begun again: %v", err)
+	}
+}
+
+// TestAGuestIsLeftByTheNextRunIfOneWasKilledAtItsEnd: all stages are done, and the source
+// was not yet begun to be left.
+func TestAGuestIsLeftByTheNextRunIfOneWasKilledAtItsEnd(t *testing.T) {
+	h := &host{path: small(t)}
+	folder := filepath.Join(t.TempDir(), "small")
+	var record []byte
+	h.closing = func() { record, _ = os.ReadFile(filepath.Join(folder, recordFile)) } // what is empty cannot be gone on with
+	r := from(t, folder, h, noTest)
+	if err := errors.Join(r.Go(t.Context()), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, recordFile), record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := from(t, folder, h, noTest)
+	if err := errors.Join(again.Go(t.Context()), again.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fetch", "open", "release", "release"}; !slices.Equal(h.said, want) || !h.ends[1].Finished {
+		t.Errorf("it was told %q, want %q, and the end as %+v", h.said, want, h.ends)
 	}
 }

@@ -124,7 +124,11 @@ func (r *Run) Go(ctx context.Context) (err error) {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	if r.Returned {
+	returned, err := r.givenBack(ctx)
+	if err != nil {
+		return err
+	}
+	if returned {
 		if err := r.anew(ctx); err != nil {
 			return err
 		}
@@ -176,7 +180,7 @@ func (r *Run) ready(ctx context.Context) error {
 // again brings back a stage that an earlier process finished.
 func (r *Run) again(ctx context.Context, s Stage) error {
 	r.tell(Event{Stage: s.Name, State: Done, Text: "done before"})
-	if s.resume == nil || r.Stage("convert").State == Done { // what follows needs the result alone
+	if s.resume == nil || r.Stage("convert").State == Done || r.Finished() { // what follows needs the result alone
 		return nil
 	}
 	if err := s.resume(ctx); err != nil {
@@ -201,6 +205,7 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 	if err != nil {
 		record.State, record.Reason = Failed, err.Error()
 	}
+	r.Leaving = r.Finished()
 	r.log.Info("stage ended", "migration", r.Name, "stage", s.Name, "state", record.State, "took", record.Took)
 	r.tell(Event{Stage: s.Name, State: record.State, Text: record.Reason, Took: record.Took})
 	if saved := r.save(r.Folder); saved != nil {
@@ -220,12 +225,30 @@ func (r *Run) leave(ctx context.Context, failed error, interrupted bool) error {
 	}
 	released := r.release(ctx)
 	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Proved: r.Outcome != nil && r.Outcome.Proved, Interrupted: interrupted, Err: errors.Join(failed, released)}
+	r.Leaving = true
+	if err := r.save(r.Folder); err != nil {
+		return errors.Join(released, err)
+	}
 	changes, err := r.origin.Release(ctx, end)
+	r.Leaving = err != nil
 	if changes && !end.Finished {
 		r.Returned = true
 		err = errors.Join(err, r.unplug())
 	}
 	return errors.Join(released, err, r.save(r.Folder))
+}
+
+// givenBack tells whether the source was given back since, maybe by a process that was
+// killed over it.
+func (r *Run) givenBack(ctx context.Context) (bool, error) {
+	if r.Returned || !r.Leaving || r.Finished() || r.Stage("fetch").State != Done {
+		return r.Returned, nil
+	}
+	err := r.origin.Same(ctx, r.Sources)
+	if errors.Is(err, ErrSourceChanged) {
+		return true, nil
+	}
+	return false, err
 }
 
 // anew forgets what was made of a source that was given back since.
@@ -241,7 +264,7 @@ func (r *Run) anew(ctx context.Context) error {
 		}
 	}
 	m.Facts, m.Fixed, m.Plan, m.Undo, m.Again, m.Expect, m.Domain, m.Outcome = nil, nil, nil, nil, nil, nil, nil, nil
-	m.Checks, m.Carried, m.Returned = Checks{}, nil, false
+	m.Checks, m.Carried, m.Returned, m.Leaving = Checks{}, nil, false, false
 	return r.save(r.Folder)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/transfer"
@@ -48,9 +49,13 @@ func (r *Run) Verify(ctx context.Context, source bool) (list []Verified, err err
 }
 
 func (r *Run) verifySources(ctx context.Context) (list []Verified, err error) {
+	if err := os.MkdirAll(r.work(""), 0o755); err != nil { // some transports keep there what they read
+		return nil, err
+	}
 	defer func() {
 		_, released := r.origin.Release(context.WithoutCancel(ctx), End{Interrupted: true, Err: err})
 		err = errors.Join(err, released)
+		_ = os.Remove(r.work("")) // unless a run needs what is in it
 	}()
 	if err := r.openSources(ctx); err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -111,7 +110,7 @@ func (s *Session) licence(ctx context.Context) []Finding {
 		return nil
 	}
 	var manager mo.LicenseManager
-	if err := property.DefaultCollector(s.client).RetrieveOne(ctx, *s.client.ServiceContent.LicenseManager, []string{"licenses"}, &manager); err != nil {
+	if err := s.look(ctx, *s.client.ServiceContent.LicenseManager, &manager, "licenses"); err != nil {
 		return []Finding{unseen("vsphere/licence", "the host's licence", err)}
 	}
 	found := []Finding{}

@@ -68,6 +68,8 @@ var meaning = []struct {
 	{isFault[*types.HostNotConnected], ErrMaintenance, "connect the host, or move the VM to another"},
 	{isFault[*types.HostNotReachable], ErrMaintenance, "connect the host, or move the VM to another"},
 	{isFault[*types.InvalidHostState], ErrMaintenance, "take the host out of maintenance, or move the VM to another"},
+	// Source: vSphere Web Services API, VirtualMachine.PowerOnVM_Task, faults.
+	{isFault[*types.InvalidState], ErrMaintenance, "take the host out of maintenance, or move the VM to another"},
 }
 
 // explain gives a server's fault the error that callers know, and says what to do. What

@@ -36,14 +36,20 @@ func (s *Session) Where(ctx context.Context, vm, snapshot string) (Where, error)
 }
 
 // Unmoved is ErrMoved if a VM's disks are not where they were. A VM that only runs on
-// another host is not told of where the host did not matter to who read: hostToo.
+// another host is not told of where the host did not matter to who read: hostToo. Without
+// a snapshot the VM must be off: what was put on its disks since, as snapshots do, is
+// empty then.
 func (s *Session) Unmoved(ctx context.Context, vm, snapshot string, before Where, hostToo bool) error {
 	now, err := s.Where(ctx, vm, snapshot)
 	if err != nil {
 		return err
 	}
 	for key, files := range before.Disks {
-		if !slices.Equal(files, now.Disks[key]) {
+		found := now.Disks[key]
+		if more := len(found) - len(files); snapshot == "" && more > 0 {
+			found = found[more:]
+		}
+		if !slices.Equal(files, found) {
 			return fmt.Errorf("%s: %w while it was read: disk %d was %q and is %q: keep DRS and people from moving it, and read it again",
 				vm, ErrMoved, key, files, now.Disks[key])
 		}

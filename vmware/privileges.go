@@ -84,7 +84,7 @@ func needsOn(kind ObjectKind, known map[string]bool) []string {
 // known are the privileges that the server has; empty: it does not say.
 func (s *Session) known(ctx context.Context) (map[string]bool, error) {
 	var manager mo.AuthorizationManager
-	err := property.DefaultCollector(s.client).RetrieveOne(ctx, *s.client.ServiceContent.AuthorizationManager, []string{"privilegeList"}, &manager)
+	err := s.look(ctx, *s.client.ServiceContent.AuthorizationManager, &manager, "privilegeList")
 	known := map[string]bool{}
 	for _, p := range manager.PrivilegeList {
 		known[p.PrivId] = true
@@ -151,7 +151,7 @@ func (s *Session) bySession(ctx context.Context, to grants, refs []types.Managed
 
 func (s *Session) byRole(ctx context.Context, to grants, refs []types.ManagedObjectReference, _ []string) error {
 	var manager mo.AuthorizationManager
-	if err := property.DefaultCollector(s.client).RetrieveOne(ctx, *s.client.ServiceContent.AuthorizationManager, []string{"roleList"}, &manager); err != nil {
+	if err := s.look(ctx, *s.client.ServiceContent.AuthorizationManager, &manager, "roleList"); err != nil {
 		return err
 	}
 	roles := map[int32][]string{}

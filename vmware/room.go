@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 
-	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -59,7 +58,7 @@ func (s *Session) roomy(ctx context.Context, v mo.VirtualMachine, spare int64) e
 
 func (s *Session) free(ctx context.Context, ref types.ManagedObjectReference, want int64) error {
 	var ds mo.Datastore
-	if err := property.DefaultCollector(s.client).RetrieveOne(ctx, ref, []string{"summary"}, &ds); err != nil {
+	if err := s.look(ctx, ref, &ds, "summary"); err != nil {
 		return explain(err, "free space of %s", ref.Value)
 	}
 	if ds.Summary.FreeSpace < want {

@@ -61,7 +61,7 @@ func (s *Session) pool(ctx context.Context, own string) ([]types.ManagedObjectRe
 		return nil, nil
 	}
 	var vm mo.VirtualMachine
-	err := property.DefaultCollector(s.client).RetrieveOne(ctx, types.ManagedObjectReference{Type: "VirtualMachine", Value: own}, []string{"resourcePool"}, &vm)
+	err := s.look(ctx, types.ManagedObjectReference{Type: "VirtualMachine", Value: own}, &vm, "resourcePool")
 	return some(vm.ResourcePool), err
 }
 

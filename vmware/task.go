@@ -116,9 +116,12 @@ func (s *Session) tasks(ctx context.Context) (list []underWay, err error) {
 	return list, err
 }
 
-// look reads properties of an object.
+// look reads properties of an object, again where the log-in ended meanwhile: some servers
+// answer then, and keep the properties back.
 func (s *Session) look(ctx context.Context, ref types.ManagedObjectReference, to any, properties ...string) error {
-	return property.DefaultCollector(s.client).RetrieveOne(ctx, ref, properties, to)
+	return s.retry(ctx, func() error {
+		return property.DefaultCollector(s.client).RetrieveOne(ctx, ref, properties, to)
+	})
 }
 
 // shortest is the first pause. It is a variable for tests alone.

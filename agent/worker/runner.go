@@ -220,7 +220,7 @@ func (o order) migrate(ctx context.Context, v VSphere, log *slog.Logger, tell fu
 		return engine.Result{}, err
 	case err == nil && m.ID != o.ID:
 		return engine.Result{}, fmt.Errorf("%w: %s holds another migration; choose another name, or remove that folder", pipeline.ErrRecord, o.Folder)
-	case err == nil && m.Finished():
+	case err == nil && m.Finished() && !m.Leaving:
 		tell(engine.Update{Stages: stages(m), Plan: summary(m)})
 		h, err := newHooked(o, log)
 		if err == nil {

@@ -66,7 +66,7 @@ func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.S
 	}
 	if o.vm.Ref == "" { // another process fetched it
 		if o.vm, err = o.session.One(ctx, o.ledger.kept.VM); err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+			return nil, nil, changed(err)
 		}
 	}
 	if len(o.vm.Disks) != len(m.Disks) {
@@ -124,11 +124,15 @@ func (o *Origin) open(ctx context.Context, d vmware.Disk) (disk.Remote, error) {
 // transports are those that may be used, in their order. What only looks at a VM reads
 // a few blocks, for which NFC would send whole disks.
 func (o *Origin) transports() (list []transport.Transport) {
+	all := o.known
+	if all == nil {
+		all = transport.Transports()
+	}
 	if len(o.Transports) == 0 {
-		return slices.DeleteFunc(transport.Transports(), func(t transport.Transport) bool { return o.Live && t.Name == "nfc" })
+		return slices.DeleteFunc(slices.Clone(all), func(t transport.Transport) bool { return o.Live && t.Name == "nfc" })
 	}
 	for _, name := range o.Transports {
-		for _, t := range transport.Transports() {
+		for _, t := range all {
 			if t.Name == name {
 				list = append(list, t)
 			}
@@ -193,8 +197,5 @@ func (o *Origin) frozen(ctx context.Context) (string, error) {
 		return o.ledger.kept.Snapshot, nil
 	}
 	taken, err := o.hand.Snapshot(ctx, o.vm.Ref, vmware.SnapshotPolicy{Label: "off"})
-	if err != nil {
-		return "", err
-	}
-	return taken.Snapshot, o.ledger.keep(func(k *kept) { k.Frozen = taken.Snapshot })
+	return taken.Snapshot, err
 }

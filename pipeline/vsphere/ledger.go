@@ -31,7 +31,6 @@ type kept struct {
 	Name     string         `json:"name,omitempty"`
 	Live     bool           `json:"live,omitempty"`
 	Snapshot string         `json:"snapshot,omitempty"` // MoRef of the one that is read
-	Frozen   string         `json:"frozen,omitempty"`   // of the one over which disks were attached, while the VM is off
 	Where    vmware.Where   `json:"where"`
 	Traces   []vmware.Trace `json:"traces"`
 }

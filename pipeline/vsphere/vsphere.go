@@ -47,6 +47,8 @@ type Config struct {
 	ID   string
 	Log  *slog.Logger
 	Tell func(text string) // of what takes long; may be nil
+
+	known []transport.Transport // in place of all; for tests alone
 }
 
 // Parse takes a source apart: the server with its user, and the VM.
@@ -73,6 +75,7 @@ type Origin struct {
 	Config
 	ledger  *ledger
 	session *vmware.Session
+	refused error // why there is none: it is not tried again, as wrong passwords lock accounts
 	hand    *vmware.Hand
 	vm      vmware.VM
 	around  vmware.Around
@@ -102,8 +105,8 @@ func (o *Origin) connect(ctx context.Context) (err error) {
 	if o.ledger, err = openLedger(o.Folder, o.ID); err != nil {
 		return err
 	}
-	if o.session, err = vmware.Connect(ctx, o.Server); err != nil {
-		return Asked(err)
+	if o.session, o.refused = vmware.Connect(ctx, o.Server); o.refused != nil {
+		return Asked(o.refused)
 	}
 	o.hand = &vmware.Hand{Session: o.session, Migration: o.ledger.kept.ID, Ledger: o.ledger, Log: o.Log}
 	return nil
@@ -206,17 +209,19 @@ func (o *Origin) Same(ctx context.Context, _ []pipeline.Identity) error {
 	k := o.ledger.kept
 	if !k.Live {
 		if err := o.hand.StillOff(ctx, k.VM); err != nil {
-			return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
+			return changed(err)
 		}
 	}
-	snapshot := k.Snapshot
-	if k.Frozen != "" { // the VM stands on a snapshot of ours since
-		snapshot = k.Frozen
+	return changed(o.session.Unmoved(ctx, k.VM, k.Snapshot, k.Where, false))
+}
+
+// changed tells a VM that is not as it was from a server that does not say how it is.
+func changed(err error) error {
+	is := func(e error) bool { return errors.Is(err, e) }
+	if !slices.ContainsFunc([]error{vmware.ErrPoweredOn, vmware.ErrMoved, vmware.ErrGone, vmware.ErrNotFound}, is) {
+		return err
 	}
-	if err := o.session.Unmoved(ctx, k.VM, snapshot, k.Where, false); err != nil {
-		return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
-	}
-	return nil
+	return fmt.Errorf("%w: %w", pipeline.ErrSourceChanged, err)
 }
 
 // Concerns implements pipeline.Origin.
@@ -225,69 +230,4 @@ func (o *Origin) Concerns() (list []fixer.Concern) {
 		list = append(list, fixer.Concern{Level: fixer.Level(c.Level), Code: c.Code, Text: c.Text, Try: c.Try})
 	}
 	return list
-}
-
-// Release implements pipeline.Origin: a proved migration's VM is marked, one that is to
-// be gone on with stays off, and any other is as it was found.
-func (o *Origin) Release(ctx context.Context, end pipeline.End) (changes bool, err error) {
-	o.guard.stop()
-	if o.ledger == nil || len(o.ledger.open()) == 0 && !end.Proved {
-		return false, o.close(ctx)
-	}
-	if err := o.connect(ctx); err != nil {
-		return false, o.left(err)
-	}
-	defer func() { err = errors.Join(err, o.close(ctx)) }()
-	switch {
-	case o.Live:
-		return !end.Finished, o.left(o.hand.Restore(ctx))
-	case end.Finished && end.Converted:
-		return false, errors.Join(o.left(o.hand.Finish(ctx)), o.mark(ctx, end))
-	case end.Interrupted:
-		o.Log.Info("the source stays off until the migration is gone on with or given up", "vm", o.ledger.kept.Name)
-		return false, nil
-	}
-	return true, o.left(o.hand.Restore(ctx))
-}
-
-// mark marks a VM that nobody needs any more.
-func (o *Origin) mark(ctx context.Context, end pipeline.End) error {
-	if !end.Proved || o.Marks == (vmware.Marks{}) {
-		return nil
-	}
-	return o.hand.Mark(ctx, o.ledger.kept.VM, o.Marks)
-}
-
-// left says what to do about what could not be taken back.
-func (o *Origin) left(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s is not as it was found: %w; mend that, and run hyper2kvm vsphere restore %s", o.ledger.kept.Name, err, o.Folder)
-}
-
-func (o *Origin) close(ctx context.Context) error {
-	o.guard.stop()
-	if o.session == nil {
-		return nil
-	}
-	err := o.session.Close(ctx)
-	o.session = nil
-	return err
-}
-
-// Restore takes back everything that the migration in a folder changed in vSphere and
-// that was not taken back. Its VM runs again if it ran.
-func Restore(ctx context.Context, c Config) (names []string, err error) {
-	o, err := New(c)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.connect(ctx); err != nil {
-		return nil, err
-	}
-	for _, t := range o.ledger.open() {
-		names = append(names, fmt.Sprintf("%s of %s", t.Kind, t.Name))
-	}
-	return names, errors.Join(o.hand.Restore(ctx), o.close(ctx))
 }

@@ -17,10 +17,14 @@ import (
 // hotadd attaches a disk to the machine that this program runs on, and reads it as a
 // local one: nothing goes over a network but what the storage needs. It is taken away
 // again when it is closed, and when it cannot be opened.
-var hotadd = Transport{
-	Name: "hotadd",
-	Does: "attaches the disk to this appliance and reads it there",
-	Open: here.open,
+var hotadd = Hotadd("/sys", "/dev")
+
+// Hotadd is hotadd where the kernel shows its disks in sys and dev, in place of /sys and
+// /dev.
+func Hotadd(sys, dev string) Transport {
+	k := here
+	k.sys, k.dev = sys, dev
+	return Transport{Name: "hotadd", Does: "attaches the disk to this appliance and reads it there", Open: k.open}
 }
 
 // kernel is where a kernel shows its disks.
@@ -31,7 +35,7 @@ type kernel struct {
 	rescan   time.Duration // between two scans of the SCSI hosts
 }
 
-var here = kernel{sys: "/sys", dev: "/dev", wait: time.Minute, look: 100 * time.Millisecond, rescan: 5 * time.Second}
+var here = kernel{wait: time.Minute, look: 100 * time.Millisecond, rescan: 5 * time.Second}
 
 // detachWait is how long a disk may take to be taken away.
 const detachWait = 5 * time.Minute

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/vmware/transport/esxitest"
 )
 
 func openOver(t *testing.T, access *SSH, d Disk) disk.Remote {
@@ -35,7 +36,7 @@ func TestADiskIsReadOverSSH(t *testing.T) {
 		e := newESXi(t)
 		all := content()
 		readsAs(t, openOver(t, e.access(t), e.disk(t, `D "S" `+name, name, all)), all)
-		if n := e.dials(); n != 1 {
+		if n := e.Dials(); n != 1 {
 			t.Errorf("%q: there were %d connections, want 1", name, n)
 		}
 	}
@@ -43,19 +44,19 @@ func TestADiskIsReadOverSSH(t *testing.T) {
 
 func TestAServerMaySendLessThanItIsAskedFor(t *testing.T) {
 	e := newESXi(t)
-	e.most.Store(10_000)
+	e.Most.Store(10_000)
 	all := content()[:1<<20]
 	readsAs(t, openOver(t, e.access(t), e.disk(t, "DS", "web", all)), all)
 }
 
 func TestLogInsOverSSH(t *testing.T) {
-	signer, key := newKey(t)
+	signer, key := esxitest.NewKey(t)
 	for name, c := range map[string]struct {
 		set  func(*esxi, *SSH)
 		want string // of the error, if there is to be one
 	}{
 		"a key": {func(e *esxi, s *SSH) {
-			e.change(func(c *ssh.ServerConfig) {
+			e.Change(func(c *ssh.ServerConfig) {
 				c.PasswordCallback = nil
 				c.PublicKeyCallback = func(_ ssh.ConnMetadata, k ssh.PublicKey) (*ssh.Permissions, error) {
 					if bytes.Equal(k.Marshal(), signer.PublicKey().Marshal()) {
@@ -67,10 +68,10 @@ func TestLogInsOverSSH(t *testing.T) {
 			s.Key = keyFile(t, key, "")
 		}, ""},
 		"a key that is not the host's first": {func(e *esxi, s *SSH) {
-			s.HostKeys = e.known(t, e.second(t))
+			s.HostKeys = e.Known(t, e.second(t))
 		}, ""},
 		"questions": {func(e *esxi, s *SSH) {
-			e.change(func(c *ssh.ServerConfig) {
+			e.Change(func(c *ssh.ServerConfig) {
 				c.PasswordCallback = nil
 				c.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 					got, err := ask("", "", []string{"Password: "}, []bool{false})
@@ -81,10 +82,10 @@ func TestLogInsOverSSH(t *testing.T) {
 				}
 			})
 		}, ""},
-		"a fingerprint":    {func(e *esxi, s *SSH) { s.HostKeys, s.Fingerprint = "", ssh.FingerprintSHA256(e.key.PublicKey()) }, ""},
+		"a fingerprint":    {func(e *esxi, s *SSH) { s.HostKeys, s.Fingerprint = "", ssh.FingerprintSHA256(e.Key.PublicKey()) }, ""},
 		"a wrong password": {func(_ *esxi, s *SSH) { s.Password = func() string { return "wrong" } }, "refuses the user, the key or the password"},
 		"no questions": {func(e *esxi, s *SSH) {
-			e.change(func(c *ssh.ServerConfig) {
+			e.Change(func(c *ssh.ServerConfig) {
 				c.KeyboardInteractiveCallback = func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 					return nil, errors.New("no")
 				}
@@ -94,7 +95,7 @@ func TestLogInsOverSSH(t *testing.T) {
 		"a locked key":        {func(_ *esxi, s *SSH) { s.Key = keyFile(t, key, "x") }, "has a passphrase"},
 		"no key's file":       {func(_ *esxi, s *SSH) { s.Key = "/nonexistent" }, "no such file"},
 		"another fingerprint": {func(_ *esxi, s *SSH) { s.HostKeys, s.Fingerprint = "", "SHA256:x" }, "and not SHA256:x, which is pinned"},
-		"another host's key":  {func(e *esxi, s *SSH) { s.HostKeys = e.known(t, signer.PublicKey()) }, "known_hosts:2: if the host was installed anew"},
+		"another host's key":  {func(e *esxi, s *SSH) { s.HostKeys = e.Known(t, signer.PublicKey()) }, "known_hosts:2: if the host was installed anew"},
 		"an unknown host": {func(e *esxi, s *SSH) {
 			s.HostKeys = filepath.Join(t.TempDir(), "empty")
 			if err := os.WriteFile(s.HostKeys, nil, 0o600); err != nil {
@@ -122,7 +123,7 @@ func TestLogInsOverSSH(t *testing.T) {
 		if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "handshake") {
 			t.Errorf("%s: Open = %v, want %q", name, err, c.want)
 		}
-		if n := e.dials(); n > 1 {
+		if n := e.Dials(); n > 1 {
 			t.Errorf("%s: a final error was tried %d times", name, n)
 		}
 	}
@@ -165,7 +166,7 @@ func TestACutConnectionIsMadeAnew(t *testing.T) {
 			select {
 			case <-stop:
 			case <-time.After(20 * time.Millisecond):
-				e.cut()
+				e.Cut()
 			}
 		}
 	}()
@@ -174,9 +175,9 @@ func TestACutConnectionIsMadeAnew(t *testing.T) {
 	}
 	close(stop)
 	<-done
-	e.cut()
+	e.Cut()
 	readsAs(t, r, all)
-	if n := e.dials(); n < 2 || n > 5 {
+	if n := e.Dials(); n < 2 || n > 5 {
 		t.Errorf("there were %d connections", n)
 	}
 }
@@ -185,8 +186,8 @@ func TestAHostThatIsGoneIsAnErrorAfterSomeTries(t *testing.T) {
 	quick(t)
 	e := newESXi(t)
 	r := openOver(t, e.access(t), e.disk(t, "DS", "web", content()))
-	e.listener.Close()
-	e.cut()
+	e.Stop()
+	e.Cut()
 	began := time.Now()
 	err := r.Read(t.Context(), make([]byte, 512), 0)
 	if err == nil || !strings.Contains(err.Error(), "start the SSH service of the ESXi host") || errors.Is(err, ErrUnusable) {
@@ -200,7 +201,7 @@ func TestAHostThatIsGoneIsAnErrorAfterSomeTries(t *testing.T) {
 func TestAChangedFileIsAnError(t *testing.T) {
 	e := newESXi(t)
 	r := openOver(t, e.access(t), e.disk(t, "DS", "web", content()))
-	if err := os.Truncate(filepath.Join(e.root, "vmfs/volumes/DS/web/web-flat.vmdk"), 4<<20); err != nil {
+	if err := os.Truncate(filepath.Join(e.Root, "vmfs/volumes/DS/web/web-flat.vmdk"), 4<<20); err != nil {
 		t.Fatal(err)
 	}
 	for _, off := range []int64{5 << 20, 0} {
@@ -223,8 +224,8 @@ func TestASilentHostIsGivenUp(t *testing.T) {
 		usual.stall, sshKeepAlive = c.stall, c.alive
 		e := newESXi(t)
 		r := openOver(t, e.access(t), e.disk(t, "DS", "web", content()))
-		e.silent.Store(true)
-		e.deaf.Store(c.deaf)
+		e.Silent.Store(true)
+		e.Deaf.Store(c.deaf)
 		began := time.Now()
 		if err := r.Read(t.Context(), make([]byte, 512), 0); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: Read = %v, want %q", name, err, c.want)
@@ -242,9 +243,9 @@ func TestAHostThatIsAliveIsWaitedFor(t *testing.T) {
 	e := newESXi(t)
 	all := content()
 	r := openOver(t, e.access(t), e.disk(t, "DS", "web", all))
-	e.slow.Store(true)
+	e.Slow.Store(true)
 	reads(t, r, all)
-	if n := e.dials(); n != 1 {
+	if n := e.Dials(); n != 1 {
 		t.Errorf("there were %d connections, want 1", n)
 	}
 }
@@ -252,7 +253,7 @@ func TestAHostThatIsAliveIsWaitedFor(t *testing.T) {
 func TestAReadOverSSHEndsWithItsContext(t *testing.T) {
 	e := newESXi(t)
 	r := openOver(t, e.access(t), e.disk(t, "DS", "web", content()))
-	e.silent.Store(true)
+	e.Silent.Store(true)
 	ours := errors.New("enough")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, ours)
 	defer cancel()
@@ -282,8 +283,8 @@ func TestSSHConforms(t *testing.T) {
 		e, raw := newESXi(t), content()
 		d := e.disk(t, "DS 1", "web", raw)
 		return subject{overSSH, Access{SSH: e.access(t)}, d, raw, func() {
-			must(0, os.RemoveAll(filepath.Join(e.root, "vmfs")))(t)
-			e.cut()
+			must(0, os.RemoveAll(filepath.Join(e.Root, "vmfs")))(t)
+			e.Cut()
 		}}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/vmware/transport/esxitest"
 	"hyper2kvm/vmware/transport/vddktest"
 )
 
@@ -25,7 +26,7 @@ type vddkLab struct {
 	dir     string
 }
 
-const password = "hunter2 \"+;"
+const password = esxitest.Password
 
 func newVDDKLab(t *testing.T) *vddkLab {
 	t.Helper()

@@ -20,6 +20,7 @@ package vmwaretest
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"sync"
@@ -61,6 +62,9 @@ type Server struct {
 	// OnAttach and OnDetach are called for each disk that comes to a VM or goes, when
 	// it has come or gone and before that task ends. They are set before there are clients.
 	OnAttach, OnDetach func(Attachment)
+	// OnRequest is called for each HTTP request before it is served. One that is lost is
+	// not served, and its connection breaks. It is set before there are clients.
+	OnRequest func(*http.Request) (lost bool)
 
 	options Options
 	server  *simulator.Server
