@@ -103,6 +103,35 @@ func TestVMsAreSelectedByWhatTheyAreCalledAndWhereTheyAre(t *testing.T) {
 	}
 }
 
+func TestAListGoesOnAfterAPlaceInItsOrder(t *testing.T) {
+	model := simulator.VPX()
+	model.Cluster, model.Host, model.Folder, model.App = 2, 1, 1, 1
+	s := serve(t, model).Session
+	all := names(t, s, Selection{})
+	var pages []string
+	for at := ""; ; {
+		n := 0
+		for vm, err := range s.VMs(t.Context(), Selection{After: at}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages, at = append(pages, vm.Name), vm.Place()
+			if n++; n == 3 {
+				break
+			}
+		}
+		if n < 3 {
+			break
+		}
+	}
+	if len(all) < 4 || !slices.Equal(pages, all) {
+		t.Errorf("by threes there are %q, want %q", pages, all)
+	}
+	if err := (Selection{VMs: []string{"["}}).check(); !errors.Is(err, ErrSelection) {
+		t.Errorf("a pattern that is none is %v", err)
+	}
+}
+
 func TestAnESXiHostsVMsAreListed(t *testing.T) {
 	l := serve(t, simulator.ESX())
 	vm, err := l.One(t.Context(), "ha-host_VM0")
