@@ -38,6 +38,14 @@ func (l *lab) overSSH(t *testing.T) *esxitest.Host {
 	host := esxitest.Start(t)
 	volumes := filepath.Join(host.Root, "vmfs", "volumes")
 	mount(t, volumes, l.folders())
+	l.change("ssh", func(open opener) opener {
+		return func(ctx context.Context, a transport.Access, d transport.Disk) (disk.Remote, error) {
+			if err := l.Refresh(); err != nil {
+				return nil, err
+			}
+			return open(ctx, a, d)
+		}
+	})
 	l.ssh = &transport.SSH{User: "root", Port: host.Address.Port, Password: func() string { return esxitest.Password }, HostKeys: host.Known(t, host.Key.PublicKey())}
 	return host
 }

@@ -1,6 +1,7 @@
 package vmwaretest
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -46,6 +47,20 @@ func (s *Server) folderFiles(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	serveFile(w, r, file)
+}
+
+// Refresh writes the extents of deltas to which guests have written, for who reads the
+// files of datastores in another way than from the server.
+func (s *Server) Refresh() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var failed []error
+	for _, l := range s.layers {
+		if l.parent != nil {
+			failed = append(failed, l.writeExtent())
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // refresh writes a delta's extent anew, if a guest has written to the delta.
