@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +14,7 @@ import (
 // files and their pieces, the agent may be killed. What is left then is found by nobody,
 // and taken away here.
 
-// sweepKept takes away lists without a migration, files that no list names, and pieces
-// of no file. What is young is left: it may be written now.
+// sweepKept takes away lists and files without a migration, and pieces of no file. What is young is left: it may be written now.
 func (e *Engine) sweepKept(ctx context.Context, now time.Time) error {
 	if err := e.sweepLists(ctx, now); err != nil {
 		return err
@@ -48,8 +46,9 @@ func (e *Engine) sweepLists(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// sweepFiles takes files away that no list names, and returns by what the pieces of the
-// others are known.
+// sweepFiles takes files away of migrations that nobody knows, and returns by what the
+// pieces of the others are known. Those of a migration stay as long as its record, listed
+// or not: earlier versions had no lists.
 func (e *Engine) sweepFiles(ctx context.Context, now time.Time) (whole map[string]bool, err error) {
 	w, err := e.bus.kept.Watch(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
@@ -57,8 +56,6 @@ func (e *Engine) sweepFiles(ctx context.Context, now time.Time) (whole map[strin
 	}
 	defer func() { err = errors.Join(err, w.Stop()) }()
 	whole = map[string]bool{}
-	var id string // files of one migration mostly follow one another
-	var list []keptFile
 	for {
 		var f *jetstream.ObjectInfo
 		select {
@@ -74,16 +71,10 @@ func (e *Engine) sweepFiles(ctx context.Context, now time.Time) (whole map[strin
 			continue
 		}
 		of, path, _ := strings.Cut(f.Name, "/")
-		if of != id {
-			if list, _, err = e.kept(ctx, of); err != nil {
-				return nil, err
-			}
-			id = of
-		}
-		if slices.ContainsFunc(list, func(k keptFile) bool { return k.Path == path }) {
+		if _, unknown := e.entry(ctx, of); !errors.Is(unknown, ErrUnknown) {
 			continue
 		}
-		e.config.Log.Info("a file that nothing names is taken away", "migration", of, "file", path)
+		e.config.Log.Info("a file of a migration that is forgotten is taken away", "migration", of, "file", path)
 		if err := e.bus.kept.Delete(ctx, f.Name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
 			return nil, err
 		}
