@@ -2,10 +2,10 @@ package vmware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -40,22 +40,10 @@ func (h *Hand) adoptClone(v *mo.VirtualMachine, t Trace, err error) (mo.VirtualM
 
 // makeClone clones next to our own VM, on its host: that is where the disks are read.
 func (h *Hand) makeClone(ctx context.Context, self mo.VirtualMachine, source frozenDisk, name string) (string, error) {
-	result, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.CloneVM_Task(ctx, h.Session.client, &types.CloneVM_Task{
-			This: source.vm.Self, Folder: *self.Parent, Name: name, Spec: h.cloneSpec(self, source)})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
+	folder := object.NewFolder(h.Session.client, *self.Parent)
+	return h.makes(ctx, "clone", func(ctx context.Context) (*object.Task, error) {
+		return h.vm(source.vm.Self).Clone(ctx, folder, name, h.cloneSpec(self, source))
 	})
-	if err != nil {
-		return "", err
-	}
-	ref, ok := result.(types.ManagedObjectReference)
-	if !ok {
-		return "", errors.New("the server made a clone and does not say which")
-	}
-	return ref.Value, nil
 }
 
 // cloneSpec is a clone that shares the snapshot's disks, has no NIC and does not track
@@ -215,13 +203,7 @@ func (s *Session) filesOf(ctx context.Context, ref types.ManagedObjectReference)
 }
 
 func (h *Hand) destroy(ctx context.Context, ref types.ManagedObjectReference) error {
-	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.Destroy_Task(ctx, h.Session.client, &types.Destroy_Task{This: ref})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
+	_, err := h.run(ctx, h.vm(ref).Destroy)
 	if gone(err) {
 		return nil
 	}

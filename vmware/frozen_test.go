@@ -57,7 +57,7 @@ func TestOurSnapshotIsFoundAgainAndForeignOnesStay(t *testing.T) {
 	if err != nil || again.Snapshot != first.Snapshot {
 		t.Fatalf("Snapshot = %+v, %v, want %s again", again, err, first.Snapshot)
 	}
-	if err := h.RemoveSnapshots(ctx, vm, ""); err != nil {
+	if err := h.unfrozen(ctx); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
@@ -151,11 +151,16 @@ func TestWhatARemovalLeavesIsMerged(t *testing.T) {
 	if _, err := r.attach(h, s.Snapshot, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.RemoveSnapshots(ctx, r.source.Ref.Value, ""); !errors.Is(err, ErrBusy) {
-		t.Fatalf("RemoveSnapshots while a clone stands on it = %v, want %v", err, ErrBusy)
+	if err := h.unfrozen(ctx); !errors.Is(err, ErrBusy) {
+		t.Fatalf("to remove it while a clone stands on it = %v, want %v", err, ErrBusy)
 	}
 	if err := h.Restore(ctx); err != nil {
 		t.Fatalf("Restore = %v, %q", err, ledger.states())
 	}
 	r.same(t, before, "merged")
+}
+
+// unfrozen takes the snapshots back, and nothing else.
+func (h *Hand) unfrozen(ctx context.Context) error {
+	return h.takeBack(ctx, func(t Trace) bool { return t.Kind == KindSnapshot })
 }

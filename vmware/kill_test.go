@@ -31,7 +31,7 @@ func everythingDone(ctx context.Context, r *rig, h *Hand) error {
 		func() error { return export.Progress(ctx, 50) },
 		func() error { return export.Close(ctx, true) },
 		func() error { return h.Detach(ctx, disk) },
-		func() error { return h.RemoveSnapshots(ctx, vm, "") },
+		func() error { return h.unfrozen(ctx) },
 		func() error {
 			return h.Mark(ctx, vm, Marks{Note: "moved by {migration}", DisconnectNICs: true, Tag: Tag{"hyper2kvm", "migrated"}, CreateTag: true,
 				Rename: "{name}-moved", Folder: "/DC0/vm/Moved"})

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -158,13 +159,7 @@ func writeName(ctx context.Context, h *Hand, t Trace, value string) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.Rename_Task(ctx, h.Session.client, &types.Rename_Task{This: ref, NewName: escaped.Replace(value)})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
+	_, err = h.run(ctx, func(ctx context.Context) (*object.Task, error) { return h.vm(ref).Rename(ctx, escaped.Replace(value)) })
 	return err
 }
 
@@ -185,13 +180,8 @@ func writeFolder(ctx context.Context, h *Hand, t Trace, value string) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.MoveIntoFolder_Task(ctx, h.Session.client, &types.MoveIntoFolder_Task{
-			This: folder, List: []types.ManagedObjectReference{ref}})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
+	_, err = h.run(ctx, func(ctx context.Context) (*object.Task, error) {
+		return object.NewFolder(h.Session.client, folder).MoveInto(ctx, []types.ManagedObjectReference{ref})
 	})
 	return err
 }
@@ -214,12 +204,12 @@ func (h *Hand) clearNote(ctx context.Context, vm string) error {
 		soap.HasFault `xml:"-"`
 		Req           *clearNote `xml:"urn:vim25 ReconfigVM_Task"`
 	}
-	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
+	_, err = h.run(ctx, func(ctx context.Context) (*object.Task, error) {
 		var res methods.ReconfigVM_TaskBody
 		if err := h.Session.client.RoundTrip(ctx, &ReconfigVM_TaskBody{Req: &clearNote{This: ref}}, &res); err != nil {
-			return types.ManagedObjectReference{}, err
+			return nil, err
 		}
-		return res.Res.Returnval, nil
+		return object.NewTask(h.Session.client, res.Res.Returnval), nil
 	})
 	return err
 }
@@ -230,12 +220,6 @@ func (h *Hand) reconfigure(ctx context.Context, vm string, spec types.VirtualMac
 	if err != nil {
 		return err
 	}
-	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.ReconfigVM_Task(ctx, h.Session.client, &types.ReconfigVM_Task{This: ref, Spec: spec})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
+	_, err = h.run(ctx, func(ctx context.Context) (*object.Task, error) { return h.vm(ref).Reconfigure(ctx, spec) })
 	return err
 }

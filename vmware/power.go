@@ -92,13 +92,7 @@ func (h *Hand) getOff(ctx context.Context, vm string, now powered, policy PowerP
 		}
 		h.Log.WarnContext(ctx, "the guest did not shut down and is powered off", "object", vm, "err", err)
 	}
-	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.PowerOffVM_Task(ctx, h.Session.client, &types.PowerOffVM_Task{This: vmRef(vm)})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
+	_, err := h.run(ctx, h.vm(vmRef(vm)).PowerOff)
 	return explain(h.unlessPower(ctx, vm, Off, err), "power off %s", now.name)
 }
 
@@ -188,11 +182,6 @@ func (s *Session) poweredOnSince(ctx context.Context, vm string, since time.Time
 	return err == nil && len(res.Returnval) > 0
 }
 
-// PowerBack powers a VM on again if this migration shut it down. Restore does it too.
-func (h *Hand) PowerBack(ctx context.Context, vm string) error {
-	return h.takeBack(ctx, func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() })
-}
-
 // obeyed waits for a guest that a killed process asked to shut down: it may still do so,
 // and would then stay off.
 func (h *Hand) obeyed(ctx context.Context, t Trace) error {
@@ -214,13 +203,7 @@ func (h *Hand) obeyed(ctx context.Context, t Trace) error {
 }
 
 func (h *Hand) powerOn(ctx context.Context, ref types.ManagedObjectReference) error {
-	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.PowerOnVM_Task(ctx, h.Session.client, &types.PowerOnVM_Task{This: ref})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
+	_, err := h.run(ctx, h.vm(ref).PowerOn)
 	return h.onHost(ctx, ref, h.unlessPower(ctx, ref.Value, On, err))
 }
 

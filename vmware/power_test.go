@@ -55,8 +55,8 @@ func TestAVMIsShutDownAsItsPolicySays(t *testing.T) {
 			if err := h.Shutdown(context.Background(), v.Ref.Value, force); err != nil {
 				t.Error("again, by force:", err)
 			}
-			if err := h.PowerBack(context.Background(), v.Ref.Value); err != nil || r.state(v) != On {
-				t.Errorf("it is %s after PowerBack: %v", r.state(v), err)
+			if err := h.Restore(context.Background()); err != nil || r.state(v) != On {
+				t.Errorf("it is %s after Restore: %v", r.state(v), err)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -102,29 +103,8 @@ func cannotQuiesce(err error) bool {
 }
 
 func (h *Hand) createSnapshot(ctx context.Context, vm types.ManagedObjectReference, name string, quiesce bool) (string, error) {
-	result, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.CreateSnapshot_Task(ctx, h.Session.client, &types.CreateSnapshot_Task{
-			This: vm, Name: name, Description: stamp(h.Migration), Quiesce: quiesce})
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
-	if err != nil {
-		return "", err
-	}
-	ref, ok := result.(types.ManagedObjectReference)
-	if !ok {
-		return "", fmt.Errorf("the server made a snapshot and does not say which")
-	}
-	return ref.Value, nil
-}
-
-// RemoveSnapshots removes this migration's snapshots of a VM and waits until their
-// disks are merged. Foreign ones stay. A label limits it to that one; empty: all.
-func (h *Hand) RemoveSnapshots(ctx context.Context, vm, label string) error {
-	return h.takeBack(ctx, func(t Trace) bool {
-		return t.Kind == KindSnapshot && t.Object == vmRef(vm).String() && (label == "" || t.Becomes == mark(h.Migration, label))
+	return h.makes(ctx, "snapshot", func(ctx context.Context) (*object.Task, error) {
+		return h.vm(vm).CreateSnapshot(ctx, name, stamp(h.Migration), false, quiesce)
 	})
 }
 
@@ -157,12 +137,12 @@ func (h *Hand) consolidate(ctx context.Context, ref types.ManagedObjectReference
 	if err != nil || t.Was == unmerged || !v.Runtime.ConsolidationNeeded {
 		return explain(err, "disks of %s", t.Name)
 	}
-	_, err = h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
+	_, err = h.run(ctx, func(ctx context.Context) (*object.Task, error) {
 		res, err := methods.ConsolidateVMDisks_Task(ctx, h.Session.client, &types.ConsolidateVMDisks_Task{This: ref})
 		if err != nil {
-			return types.ManagedObjectReference{}, err
+			return nil, err
 		}
-		return res.Returnval, nil
+		return object.NewTask(h.Session.client, res.Returnval), nil
 	})
 	return explain(err, "merge what the snapshot of %s has left", t.Name)
 }
@@ -181,13 +161,13 @@ func (h *Hand) renamed(v mo.VirtualMachine, t Trace) error {
 // removeSnapshot removes one snapshot, keeps those that stand on it, and waits until
 // its disks are merged, which may take hours.
 func (h *Hand) removeSnapshot(ctx context.Context, ref types.ManagedObjectReference) error {
-	_, err := h.run(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
+	_, err := h.run(ctx, func(ctx context.Context) (*object.Task, error) {
 		res, err := methods.RemoveSnapshot_Task(ctx, h.Session.client, &types.RemoveSnapshot_Task{
 			This: ref, RemoveChildren: false, Consolidate: types.NewBool(true)})
 		if err != nil {
-			return types.ManagedObjectReference{}, err
+			return nil, err
 		}
-		return res.Returnval, nil
+		return object.NewTask(h.Session.client, res.Returnval), nil
 	})
 	if gone(err) {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/task"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -16,7 +17,7 @@ import (
 const othersPatience = 15 * time.Minute
 
 // starter asks a server to begin a task.
-type starter func(context.Context) (types.ManagedObjectReference, error)
+type starter func(context.Context) (*object.Task, error)
 
 // run has a server do a task and waits for its end. Other tasks on the same object are
 // waited for: ErrBusy when that lasts too long. A start whose answer was lost is not
@@ -42,11 +43,29 @@ func (h *Hand) patience() time.Duration {
 }
 
 func (h *Hand) once(ctx context.Context, start starter) (types.AnyType, error) {
-	ref, err := start(ctx)
+	t, err := start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return h.Session.end(ctx, ref)
+	return h.Session.end(ctx, t.Reference())
+}
+
+// makes has a server do a task that makes something, and says what that is.
+func (h *Hand) makes(ctx context.Context, what string, start starter) (string, error) {
+	result, err := h.run(ctx, start)
+	if err != nil {
+		return "", err
+	}
+	ref, ok := result.(types.ManagedObjectReference)
+	if !ok {
+		return "", fmt.Errorf("the server made a %s and does not say which", what)
+	}
+	return ref.Value, nil
+}
+
+// vm is a VM that is changed.
+func (h *Hand) vm(ref types.ManagedObjectReference) *object.VirtualMachine {
+	return object.NewVirtualMachine(h.Session.client, ref)
 }
 
 // end waits for a task's end. The task is asked for again and again: a property
