@@ -90,11 +90,7 @@ func (a *app) listVMs(ctx context.Context, f *vsphereFlags, server string, s vmw
 		return err
 	}
 	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	around, err := session.Around(ctx)
-	if err != nil {
-		return vsphere.Asked(err)
-	}
-	return vsphere.Asked(write(vmware.Judged(session.VMs(ctx, s), around)))
+	return vsphere.Asked(write(session.Rows(ctx, s)))
 }
 
 // rowWriter writes VMs in a form. Rows are written as they come.

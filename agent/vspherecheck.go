@@ -177,11 +177,7 @@ func (f *vsphereFlags) rows(ctx context.Context, a *app, rvtools string, args []
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	around, err := session.Around(ctx)
-	if err != nil {
-		return nil, vsphere.Asked(err)
-	}
-	for row, err := range vmware.Judged(session.VMs(ctx, vmware.Selection{VMs: args[1:]}), around) {
+	for row, err := range session.Rows(ctx, vmware.Selection{VMs: args[1:]}) {
 		if err != nil {
 			return nil, vsphere.Asked(err)
 		}

@@ -11,12 +11,18 @@ import (
 // One is the VM that a text means, as in Selection.VMs. ErrNotFound names VMs that are
 // called much like it, ErrAmbiguous says where those are that it means.
 func (s *Session) One(ctx context.Context, text string) (VM, error) {
+	vm, _, err := s.Find(ctx, text)
+	return vm, err
+}
+
+// Find is One with what judging the VM needs.
+func (s *Session) Find(ctx context.Context, text string) (VM, Around, error) {
 	if err := (Selection{VMs: []string{text}}).check(); err != nil {
-		return VM{}, err
+		return VM{}, Around{}, err
 	}
 	p, all, err := s.survey(ctx, Selection{})
 	if err != nil {
-		return VM{}, err
+		return VM{}, Around{}, err
 	}
 	var meant []found
 	for _, f := range all {
@@ -26,11 +32,17 @@ func (s *Session) One(ctx context.Context, text string) (VM, error) {
 	}
 	switch len(meant) {
 	case 0:
-		return VM{}, fmt.Errorf("%w: %q%s", ErrNotFound, text, near(text, all))
+		return VM{}, Around{}, fmt.Errorf("%w: %q%s", ErrNotFound, text, near(text, all))
 	case 1:
-		return s.only(ctx, meant[0], p)
+		vm, err := s.only(ctx, meant[0], p)
+		return vm, among(all), err
 	}
-	return VM{}, fmt.Errorf("%w: %q means %s; give one of these paths, a UUID or a MoRef", ErrAmbiguous, text, whereabouts(meant))
+	return VM{}, Around{}, fmt.Errorf("%w: %q means %s; give one of these paths, a UUID or a MoRef", ErrAmbiguous, text, whereabouts(meant))
+}
+
+// Known is the VM of a MoRef, without a look at the whole inventory.
+func (s *Session) Known(ctx context.Context, vm string) (VM, error) {
+	return s.only(ctx, found{ref: ref{Type: "VirtualMachine", Value: vm}, path: vm}, nil)
 }
 
 // only reads one VM.

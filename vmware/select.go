@@ -54,6 +54,7 @@ type found struct {
 	name, path     string // as the server escapes them
 	uuid, instance string
 	host           ref
+	meant          bool // by the selection
 }
 
 // place is VM.Place.

@@ -17,8 +17,8 @@ const surveyPage = 5000
 // surveyed are the types that a look at the whole inventory wants.
 var surveyed = []string{"VirtualMachine", "Folder", "Datacenter", "ComputeResource", "HostSystem", "ResourcePool", "Datastore", "Network"}
 
-// survey looks at the whole inventory once: where everything is, and which VMs a
-// selection means, in the order of their paths.
+// survey looks at the whole inventory once: where everything is, and all VMs, in the
+// order of their paths, with which of them a selection means.
 func (s *Session) survey(ctx context.Context, sel Selection) (*places, []found, error) {
 	var p *places
 	var vms []found
@@ -75,7 +75,7 @@ func index(objects []types.ObjectContent, sel Selection) (*places, []found) {
 		}
 		p.add(o)
 	}
-	var meant []found
+	var all []found
 	for _, o := range vms {
 		v := properties(o)
 		parent := as[ref](v["parent"])
@@ -84,14 +84,13 @@ func index(objects []types.ObjectContent, sel Selection) (*places, []found) {
 		}
 		f := found{ref: o.Obj, name: as[string](v["name"]), host: as[ref](v["runtime.host"]), uuid: as[string](v["config.uuid"]), instance: as[string](v["config.instanceUuid"])}
 		f.path = p.path(parent, f.name)
-		if sel.holds(f, p, parent) {
-			meant = append(meant, f)
-		}
+		f.meant = sel.holds(f, p, parent)
+		all = append(all, f)
 	}
-	slices.SortFunc(meant, func(a, b found) int {
+	slices.SortFunc(all, func(a, b found) int {
 		return cmp.Compare(a.place(), b.place())
 	})
-	return p, meant
+	return p, all
 }
 
 // view makes a view of everything of some types. It ends with the log-in.

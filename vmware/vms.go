@@ -22,6 +22,12 @@ const (
 // before; so little is in memory at any time. VMs that vanish meanwhile are left out.
 // An error ends the sequence.
 func (s *Session) VMs(ctx context.Context, sel Selection) iter.Seq2[VM, error] {
+	return s.each(ctx, sel, nil)
+}
+
+// each are the VMs that a selection means. Before the first, all that the inventory has
+// are told, if somebody wants to know.
+func (s *Session) each(ctx context.Context, sel Selection, tell func(all []found)) iter.Seq2[VM, error] {
 	return func(yield func(VM, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -35,7 +41,7 @@ func (s *Session) VMs(ctx context.Context, sel Selection) iter.Seq2[VM, error] {
 			return
 		}
 		defer tags.close(ctx)
-		refs, p, err := s.meant(ctx, sel, tags)
+		refs, p, err := s.meant(ctx, sel, tags, tell)
 		if err != nil {
 			yield(VM{}, err)
 			return
@@ -56,8 +62,8 @@ func (s *Session) VMs(ctx context.Context, sel Selection) iter.Seq2[VM, error] {
 
 // meant are the VMs of a selection, and what surrounds them: nil if that is still to be
 // asked with them.
-func (s *Session) meant(ctx context.Context, sel Selection, tags *tags) ([]ref, *places, error) {
-	if len(sel.Refs) > 0 && len(sel.VMs)+len(sel.Folders)+len(sel.Clusters)+len(sel.Tags) == 0 {
+func (s *Session) meant(ctx context.Context, sel Selection, tags *tags, tell func([]found)) ([]ref, *places, error) {
+	if tell == nil && len(sel.Refs) > 0 && len(sel.VMs)+len(sel.Folders)+len(sel.Clusters)+len(sel.Tags) == 0 {
 		var refs []ref
 		for _, value := range sel.Refs {
 			refs = append(refs, ref{Type: "VirtualMachine", Value: value})
@@ -68,9 +74,12 @@ func (s *Session) meant(ctx context.Context, sel Selection, tags *tags) ([]ref, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if tell != nil {
+		tell(vms)
+	}
 	var refs []ref
 	for _, f := range vms {
-		if f.place() <= sel.After {
+		if !f.meant || f.place() <= sel.After {
 			continue
 		}
 		if (len(sel.Refs) == 0 || slices.Contains(sel.Refs, f.ref.Value)) && (len(sel.Tags) == 0 || tags.meant[f.ref]) {

@@ -30,14 +30,31 @@ func Judged(vms iter.Seq2[VM, error], a Around) iter.Seq2[Row, error] {
 	}
 }
 
+// Rows are the VMs that a selection means, as VMs has them, with what stands against
+// migrating each.
+func (s *Session) Rows(ctx context.Context, sel Selection) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		var a Around
+		for vm, err := range s.each(ctx, sel, func(all []found) { a = among(all) }) {
+			if !yield(Row{vm, Concerns(vm, a)}, err) {
+				return
+			}
+		}
+	}
+}
+
 // Around is what judging the VMs of this server needs: who else has their names.
 func (s *Session) Around(ctx context.Context) (Around, error) {
-	var a Around
-	_, vms, err := s.survey(ctx, Selection{})
-	for _, f := range vms {
+	_, all, err := s.survey(ctx, Selection{})
+	return among(all), err
+}
+
+// among is what judging one of some VMs needs.
+func among(all []found) (a Around) {
+	for _, f := range all {
 		a.Add(VM{Name: unescaped(f.name), BIOSUUID: strings.ToLower(f.uuid)})
 	}
-	return a, err
+	return a
 }
 
 // WriteJSON writes rows as one JSON array, each as it comes. An error of the rows ends

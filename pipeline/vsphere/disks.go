@@ -65,7 +65,7 @@ func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.S
 		return nil, nil, err
 	}
 	if o.vm.Ref == "" { // another process fetched it
-		if o.vm, err = o.session.One(ctx, o.ledger.kept.VM); err != nil {
+		if o.vm, err = o.session.Known(ctx, o.ledger.kept.VM); err != nil {
 			return nil, nil, changed(err)
 		}
 	}

@@ -118,14 +118,11 @@ func (o *Origin) Fetch(ctx context.Context) (machine.Machine, error) {
 	if err := o.connect(ctx); err != nil {
 		return machine.Machine{}, err
 	}
-	vm, err := o.session.One(ctx, cmp.Or(o.ledger.kept.VM, o.VM))
+	vm, around, err := o.session.Find(ctx, cmp.Or(o.ledger.kept.VM, o.VM))
 	if err != nil {
 		return machine.Machine{}, Asked(err)
 	}
-	o.vm = vm
-	if o.around, err = o.session.Around(ctx); err != nil {
-		return machine.Machine{}, err
-	}
+	o.vm, o.around = vm, around
 	if err := blocked(o.Concerns()); err != nil {
 		return machine.Machine{}, err
 	}
