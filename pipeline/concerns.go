@@ -8,6 +8,28 @@ import (
 	"hyper2kvm/pipeline/machine"
 )
 
+// Blocker is ErrBlocked when a concern of the plan forbids the migration.
+func (r *Run) Blocker() error {
+	if r.Plan == nil {
+		return nil
+	}
+	return Blocked(r.Plan.Concerns)
+}
+
+// Blocked is ErrBlocked if concerns forbid a migration, with what each of those says.
+func Blocked(list []fixer.Concern) error {
+	var texts []string
+	for _, c := range list {
+		if c.Level == fixer.Blocker {
+			texts = append(texts, fmt.Sprintf("%s: %s (%s)", c.Code, c.Text, c.Try))
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrBlocked, strings.Join(texts, "; "))
+}
+
 // sourceConcerns are what the hypervisor's record says that no fixer mends.
 func sourceConcerns(m machine.Machine) []fixer.Concern {
 	concerns := []fixer.Concern{}

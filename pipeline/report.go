@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers"
-	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
 )
@@ -258,18 +257,4 @@ func (r Report) proof(b *strings.Builder) {
 	if !r.Outcome.Proved && r.Outcome.LastWords != "" {
 		fmt.Fprintf(b, "\nThe last words of its console:\n\n%s", fenced("", r.Outcome.LastWords))
 	}
-}
-
-// Blocker is ErrBlocked when a concern of the plan forbids the migration.
-func (r *Run) Blocker() error {
-	if r.Plan == nil || !r.Plan.Blocked() {
-		return nil
-	}
-	var texts []string
-	for _, c := range r.Plan.Concerns {
-		if c.Level == fixer.Blocker {
-			texts = append(texts, fmt.Sprintf("%s: %s (%s)", c.Code, c.Text, c.Try))
-		}
-	}
-	return fmt.Errorf("%w: %s", ErrBlocked, strings.Join(texts, "; "))
 }

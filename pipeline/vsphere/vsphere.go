@@ -123,8 +123,8 @@ func (o *Origin) Fetch(ctx context.Context) (machine.Machine, error) {
 		return machine.Machine{}, Asked(err)
 	}
 	o.vm, o.around = vm, around
-	if err := blocked(o.Concerns()); err != nil {
-		return machine.Machine{}, err
+	if err := pipeline.Blocked(o.Concerns()); err != nil {
+		return machine.Machine{}, fmt.Errorf("before anything was changed: %w", err)
 	}
 	if err := o.ledger.keep(func(k *kept) { k.VM, k.Name, k.Server = vm.Ref, vm.Name, o.Server.Server }); err != nil {
 		return machine.Machine{}, err
@@ -133,20 +133,6 @@ func (o *Origin) Fetch(ctx context.Context) (machine.Machine, error) {
 		return machine.Machine{}, Asked(err)
 	}
 	return o.record()
-}
-
-// blocked is pipeline.ErrBlocked if a concern forbids it.
-func blocked(list []fixer.Concern) error {
-	var texts []string
-	for _, c := range list {
-		if c.Level == fixer.Blocker {
-			texts = append(texts, fmt.Sprintf("%s: %s (%s)", c.Code, c.Text, c.Try))
-		}
-	}
-	if len(texts) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w before anything was changed: %s", pipeline.ErrBlocked, strings.Join(texts, "; "))
 }
 
 // rest brings the VM's disks to rest: by a snapshot, or by shutting it down. Where they
