@@ -38,13 +38,13 @@ func (f *flags) keyring(a *app) (*guest.Keyring, error) {
 		case device == text || device == "":
 			return nil, fmt.Errorf("%w: --key takes no passphrase, which others would see: write disk0p3:file:FILE, or disk0p3:prompt to be asked", errUsage)
 		case way != "":
-			secrets, err := readKey(way)
+			secrets, err := readPassphrase("--key", way)
 			if err != nil {
 				return nil, err
 			}
 			keys = append(keys, guest.Key{For: device, Secrets: secrets})
 		default:
-			secret, err := a.ask(device)
+			secret, err := a.ask("Passphrase for "+device, "--key "+device+":prompt")
 			if err != nil {
 				return nil, err
 			}
@@ -57,20 +57,26 @@ func (f *flags) keyring(a *app) (*guest.Keyring, error) {
 	return guest.NewKeyring(keys), nil
 }
 
-// readKey reads a file with a passphrase. A line's end behind it is usually not a
-// part of it, and is tried without it first.
-func readKey(name string) ([]guest.Secret, error) {
+// readPassphrase reads a file with a passphrase that a flag names.
+func readPassphrase(flag, name string) ([]guest.Secret, error) {
+	return readSecret(flag, name, maxKeyFile, fmt.Sprintf("a passphrase has one at least, and %d MiB at most", maxKeyFile>>20))
+}
+
+// readSecret reads a file of at most so many bytes that a flag names; bounds say so. A
+// line's end behind what is in it is usually not a part of it, and is tried without it
+// first.
+func readSecret(flag, name string, most int, bounds string) ([]guest.Secret, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("%w: --key: %w", source.ErrBadInput, err)
+		return nil, fmt.Errorf("%w: %s: %w", source.ErrBadInput, flag, err)
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
+	data, err := io.ReadAll(io.LimitReader(file, int64(most)+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w: --key: %w", source.ErrBadInput, err)
-	case len(data) == 0 || len(data) > maxKeyFile:
-		return nil, fmt.Errorf("%w: --key: %s has %d bytes; a passphrase has one at least, and %d MiB at most", source.ErrBadInput, name, len(data), maxKeyFile>>20)
+		return nil, fmt.Errorf("%w: %s: %w", source.ErrBadInput, flag, err)
+	case len(data) == 0 || len(data) > most:
+		return nil, fmt.Errorf("%w: %s: %s has %d bytes; %s", source.ErrBadInput, flag, name, len(data), bounds)
 	}
 	line := bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
 	if len(line) == len(data) || len(line) == 0 {
@@ -79,10 +85,11 @@ func readKey(name string) ([]guest.Secret, error) {
 	return []guest.Secret{bytes.Clone(line), data}, nil
 }
 
-// ask has somebody type a passphrase, or takes a line of standard input.
-func (a *app) ask(device string) (guest.Secret, error) {
+// ask has somebody type a secret, or takes a line of standard input. What is asked for
+// is said, and by which flag it is.
+func (a *app) ask(what, flag string) (guest.Secret, error) {
 	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
-		fmt.Fprintf(a.stderr, "Passphrase for %s: ", device)
+		fmt.Fprintf(a.stderr, "%s: ", what)
 		secret, err := term.ReadPassword(in)
 		fmt.Fprintln(a.stderr)
 		return secret, err
@@ -93,7 +100,7 @@ func (a *app) ask(device string) (guest.Secret, error) {
 		return nil, err
 	}
 	if len(line) == 0 {
-		return nil, fmt.Errorf("%w: --key %s:prompt: there is no terminal, and no line on standard input", source.ErrBadInput, device)
+		return nil, fmt.Errorf("%w: %s: there is no terminal, and no line on standard input", source.ErrBadInput, flag)
 	}
 	return line, nil
 }

@@ -52,13 +52,13 @@ func (a *app) passphrase(way string) (seal.Secret, error) {
 		return nil, nil
 	}
 	if way == "prompt" {
-		return a.ask("the backup's private files")
+		return a.ask("Passphrase for the backup's private files", "--passphrase prompt")
 	}
 	name, ok := strings.CutPrefix(way, "file:")
 	if !ok {
 		return nil, fmt.Errorf("%w: --passphrase takes no passphrase, which others would see: write file:FILE, or prompt", errUsage)
 	}
-	secrets, err := readKey(name)
+	secrets, err := readPassphrase("--passphrase", name)
 	if err != nil {
 		return nil, err
 	}

@@ -123,6 +123,18 @@ func TestAPasswordIsNoArgument(t *testing.T) {
 	if !strings.Contains(words, "--password-file") || strings.Contains(words, "hunter2") {
 		t.Error(words)
 	}
+	_, words = told(t, exitBadInput, "inspect", "vsphere://root@esx1/web01") // nobody is there to be asked
+	if !strings.Contains(words, "give --password-file FILE: there is no terminal") {
+		t.Error(words)
+	}
+	several := filepath.Join(t.TempDir(), "several")
+	if err := os.WriteFile(several, []byte("one\ntwo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, words = told(t, exitBadInput, "inspect", "vsphere://root@esx1/web01", "--password-file", several)
+	if !strings.Contains(words, "--password-file: "+several+" has more than one line") {
+		t.Error(words)
+	}
 	_, words = told(t, exitUsage, "inspect", "vsphere://esx1/web01")
 	if !strings.Contains(words, "--user") {
 		t.Error(words)
@@ -139,7 +151,7 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	if err := guesttest.Small(t.Context(), raw, guesttest.SmallFstab); err != nil {
 		t.Fatal(err)
 	}
-	vm := l.AddVM(t, vmwaretest.VM{Name: "web01.example.com", On: true, Disks: []vmwaretest.Disk{{Raw: raw}}})
+	vm := l.AddVM(t, vmwaretest.VM{Name: "web01.example.com", On: true, Disks: []vmwaretest.Disk{{Raw: raw}}, NICs: []vmwaretest.NIC{{MAC: "00:50:56:01:02:03"}}})
 	source, to := "vsphere://"+l.URL.Host+"/web01.example.com", t.TempDir()
 	if out, _ := l.told(t, 0, "plan", source); !strings.Contains(out, "linux/fstab-names") {
 		t.Errorf("the plan is\n%s", out)
@@ -147,7 +159,7 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old", "--name", "kvm-{name}")
 	folder := filepath.Join(to, "kvm-web01.example.com")
 	xml, err := os.ReadFile(filepath.Join(folder, "kvm-web01.example.com.xml"))
-	if err != nil || !strings.Contains(string(xml), "2097152") {
+	if err != nil || !strings.Contains(string(xml), "2097152") || !strings.Contains(string(xml), `network="lab"`) {
 		t.Errorf("%v: the domain is\n%s\n%s", err, xml, words)
 	}
 	if state, name := l.state(t, vm); state != types.VirtualMachinePowerStatePoweredOff || name != "web01.example.com" {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -99,18 +98,17 @@ const maxPassword = 4096
 
 func (f *vsphereFlags) readPassword(a *app, who string) (vmware.Secret, error) {
 	if f.password == "" {
-		secret, err := a.ask(who)
+		secret, err := a.ask("Password for "+who, "give --password-file FILE")
 		return vmware.Secret(secret), err
 	}
-	data, err := os.ReadFile(f.password)
+	secrets, err := readSecret("--password-file", f.password, maxPassword, fmt.Sprintf("a password has one at least, and %d at most", maxPassword))
 	if err != nil {
-		return "", fmt.Errorf("%w: --password-file: %w", source.ErrBadInput, err)
+		return "", err
 	}
-	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
-	if len(data) == 0 || len(data) > maxPassword || bytes.ContainsAny(data, "\r\n") {
-		return "", fmt.Errorf("%w: --password-file: %s is not one line with a password", source.ErrBadInput, f.password)
+	if bytes.ContainsAny(secrets[0], "\r\n") {
+		return "", fmt.Errorf("%w: --password-file: %s has more than one line", source.ErrBadInput, f.password)
 	}
-	return vmware.Secret(data), nil
+	return vmware.Secret(secrets[0]), nil
 }
 
 // origin is the VM that a source names. Live leaves it running.
