@@ -123,6 +123,8 @@ var onlyHere = map[string]string{
 	"vsphere assess":     "run it where the server is reached",
 	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",
 	"vsphere role":       "it is this program's",
+	"vsphere watch":      "run it where the server is reached",
+	"vsphere sweep":      "run it where the server is reached",
 	"vsphere restore":    "cancel the migration there; what was migrated is given back where its folder is reached",
 	"version":            "it is this program's; see hyper2kvm appliances for theirs",
 }

@@ -69,6 +69,8 @@ var unreached = map[string]string{
 	"vsphere assess":     "it is for planning before there is an appliance",
 	"vsphere thumbprint": "who compares it does so before it stands in an appliance's settings",
 	"vsphere role":       "it is this program's",
+	"vsphere watch":      "an appliance lists a server's VMs, and watches none",
+	"vsphere sweep":      "it is for migrations whose folders are lost here; an appliance's outlive it",
 	"vsphere restore":    "it is for a folder here; cancelMigration does it there",
 }
 

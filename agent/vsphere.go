@@ -22,7 +22,7 @@ import (
 func (a *app) vcenter() *cobra.Command {
 	c := &cobra.Command{Use: "vsphere", Short: "Ask a vCenter or an ESXi host what there is and what may be done", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(a.checkServer(), a.vms(), a.assess(), a.thumbprint(), a.role(), a.giveBack())
+	c.AddCommand(a.checkServer(), a.vms(), a.watch(), a.assess(), a.thumbprint(), a.role(), a.giveBack(), a.sweep())
 	return c
 }
 
@@ -80,17 +80,12 @@ name of one in the appliance's settings.`
 	return c
 }
 
-func (a *app) listVMs(ctx context.Context, f *vsphereFlags, server string, s vmware.Selection, output string) (err error) {
+func (a *app) listVMs(ctx context.Context, f *vsphereFlags, server string, s vmware.Selection, output string) error {
 	write, err := a.rowWriter(output)
 	if err != nil {
 		return err
 	}
-	session, err := f.connected(ctx, a, server)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	return vsphere.Asked(write(session.Rows(ctx, s)))
+	return f.within(ctx, a, server, func(session *vmware.Session) error { return vsphere.Asked(write(session.Rows(ctx, s))) })
 }
 
 // rowWriter writes VMs in a form. Rows are written as they come.

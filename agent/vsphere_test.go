@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +77,7 @@ func TestAServerIsChecked(t *testing.T) {
 	l := newVCenterLab(t)
 	l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 30}}})
 	out, _ := l.told(t, 0, "vsphere", "check", l.URL.Host, "web01")
-	for _, want := range []string{"ok      vsphere/server: ", "vsphere/vddk: VMware's VDDK is not given", "vsphere/own-vm"} {
+	for _, want := range []string{"ok      vsphere/server: ", "vsphere/vddk: VMware's VDDK is not given", "vsphere/govc: ", "vsphere/ovftool: ", "vsphere/own-vm"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -117,6 +121,70 @@ func TestWhatMigratingTakesIsSummedUp(t *testing.T) {
 	}
 	told(t, exitUsage, "vsphere", "assess")
 }
+
+// TestWhatBecomesOfVMsIsTold until it is interrupted.
+func TestWhatBecomesOfVMsIsTold(t *testing.T) {
+	l := newVCenterLab(t)
+	l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 20}}})
+	ctx, stop := context.WithCancelCause(t.Context())
+	out, in := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"vsphere", "watch", l.URL.Host, "--user", l.User, "--password-file", l.password, "--thumbprint", l.ThumbprintSHA256}, in, io.Discard)
+		in.Close()
+	}()
+	lines := json.NewDecoder(out)
+	for _, want := range []string{"web01", "db01"} {
+		var c vmware.Change
+		if err := lines.Decode(&c); err != nil || c.Kind != vmware.Added || c.VM.Name != want {
+			t.Fatalf("told is %+v, %v, want %s", c, err, want)
+		}
+		if want == "web01" {
+			l.AddVM(t, vmwaretest.VM{Name: "db01", Disks: []vmwaretest.Disk{{Size: 1 << 20}}})
+		}
+	}
+	stop(errInterrupted)
+	go io.Copy(io.Discard, out)
+	if status := <-ended; status != exitInterrupted {
+		t.Errorf("interrupted, it ends with %d", status)
+	}
+	if left := l.Sessions(); len(left) > 0 {
+		t.Errorf("%d sessions are left", len(left))
+	}
+}
+
+// TestWhatAMigrationLeftIsSwept by its ID, and nothing else.
+func TestWhatAMigrationLeftIsSwept(t *testing.T) {
+	l := newVCenterLab(t)
+	vm := l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 20}}, Snapshots: []string{"before the update"}})
+	session, err := vmware.Connect(t.Context(), vmware.Config{Server: l.URL.Host, User: l.User, Password: vmware.Secret(l.Password), Thumbprint: l.ThumbprintSHA256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := &forgetful{}
+	for _, id := range []string{"KILLED", "OTHER"} {
+		h := vmware.Hand{Session: session, Migration: id, Ledger: lost, Log: slog.New(slog.DiscardHandler)}
+		if _, err := h.Snapshot(t.Context(), vm.Ref.Value, vmware.SnapshotPolicy{Label: "live"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := session.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.told(t, exitUsage, "vsphere", "sweep", l.URL.Host)
+	l.told(t, 0, "vsphere", "sweep", l.URL.Host, "KILLED")
+	out, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "json")
+	if strings.Contains(out, "KILLED") || !strings.Contains(out, "hyper2kvm OTHER live") || !strings.Contains(out, "before the update") {
+		t.Errorf("left is\n%s", out)
+	}
+}
+
+// forgetful is a ledger that is lost.
+type forgetful struct{ n int }
+
+func (f *forgetful) Note(vmware.Trace) (string, error)       { f.n++; return fmt.Sprint(f.n), nil }
+func (*forgetful) Settle(string, vmware.State, string) error { return nil }
+func (*forgetful) Traces() ([]vmware.Trace, error)           { return nil, nil }
 
 func TestAPasswordIsNoArgument(t *testing.T) {
 	_, words := told(t, exitBadInput, "inspect", "vsphere://root:hunter2@esx1/web01")

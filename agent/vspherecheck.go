@@ -43,6 +43,7 @@ VMware's VDDK, and the VM that this program runs in. With --appliance SERVER is 
 name of one in the appliance's settings.`
 	f.addServer(c)
 	c.Flags().StringVar(&f.vddk, "vddk", "", "folder of VMware's VDDK, to be tried")
+	f.addPlugin(c)
 	c.Flags().StringSliceVar(&purposes, "for", nil, "what will be done; what that lacks is a blocker: "+purposeNames())
 	common.addOutput(c)
 	return c
@@ -87,7 +88,7 @@ func (f *vsphereFlags) check(ctx context.Context, a *app, server string, s vmwar
 		return []vmware.Finding{vmware.Refused(err)}, nil
 	}
 	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	asked := vmware.Asked{Purposes: purposes, Outside: []vmware.Finding{f.library(ctx)}}
+	asked := vmware.Asked{Purposes: purposes, Outside: append(programs(ctx), f.library(ctx))}
 	if len(s.VMs) > 0 {
 		for vm, err := range session.VMs(ctx, s) {
 			if err != nil {
@@ -102,6 +103,18 @@ func (f *vsphereFlags) check(ctx context.Context, a *app, server string, s vmwar
 	return session.Check(ctx, asked)
 }
 
+// programs are VMware's that may be here. None is needed.
+func programs(ctx context.Context) (list []vmware.Finding) {
+	for _, h := range transport.Hooks(ctx, nil) {
+		found := vmware.Finding{Code: "vsphere/" + h.Name, Level: vmware.OK, Text: fmt.Sprintf("%s %s is here: %s", h.Name, h.Version, h.Path)}
+		if h.Missing != "" {
+			found.Text = h.Missing + "; it is not needed"
+		}
+		list = append(list, found)
+	}
+	return list
+}
+
 // library finds out whether VMware's library can be used.
 func (f *vsphereFlags) library(ctx context.Context) vmware.Finding {
 	found := vmware.Finding{Code: "vsphere/vddk", Level: vmware.OK}
@@ -109,7 +122,7 @@ func (f *vsphereFlags) library(ctx context.Context) vmware.Finding {
 		found.Text, found.Try = "VMware's VDDK is not given: disks are read in other ways", "give its folder with --vddk to use it too"
 		return found
 	}
-	l, err := transport.ProbeVDDK(ctx, transport.Access{VDDK: f.vddk})
+	l, err := transport.ProbeVDDK(ctx, transport.Access{VDDK: f.vddk, VDDKPlugin: f.plugin})
 	if err != nil {
 		found.Level, found.Text = vmware.Warning, err.Error()
 		return found
@@ -172,18 +185,16 @@ func (f *vsphereFlags) rows(ctx context.Context, a *app, rvtools string, args []
 	if rvtools != "" {
 		return exported(rvtools)
 	}
-	session, err := f.connected(ctx, a, args[0])
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	for row, err := range session.Rows(ctx, vmware.Selection{VMs: args[1:]}) {
-		if err != nil {
-			return nil, vsphere.Asked(err)
+	err = f.within(ctx, a, args[0], func(session *vmware.Session) error {
+		for row, err := range session.Rows(ctx, vmware.Selection{VMs: args[1:]}) {
+			if err != nil {
+				return vsphere.Asked(err)
+			}
+			rows = append(rows, row)
 		}
-		rows = append(rows, row)
-	}
-	return rows, nil
+		return nil
+	})
+	return rows, err
 }
 
 func exported(path string) (rows []vmware.Row, err error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -22,8 +21,9 @@ type vsphereFlags struct {
 	thumbprint, ca, proxy    string
 	resolve                  []string
 	transports               []string
-	vddk                     string
+	vddk, vddkModes, plugin  string
 	sshUser, sshKey, sshHost string
+	sshPrint                 string
 	own                      string
 	powerOff, quiesce        bool
 	shutdown                 time.Duration
@@ -47,11 +47,22 @@ func (f *vsphereFlags) addReading(c *cobra.Command) {
 	f.addServer(c)
 	c.Flags().StringSliceVar(&f.transports, "transport", nil, "ways to read the disks in the order in which they are tried, instead of all: "+strings.Join(transportNames(), ", "))
 	c.Flags().StringVar(&f.vddk, "vddk", "", "folder of VMware's VDDK, for the transport of that name")
+	c.Flags().StringVar(&f.vddkModes, "vddk-modes", "", "VDDK's own modes of transport in the order in which it tries them, such as san:nbdssl, instead of its choice")
+	f.addPlugin(c)
 	c.Flags().StringVar(&f.sshUser, "ssh-user", "", "user at the ESXi hosts, for the transport ssh")
 	c.Flags().StringVar(&f.sshKey, "ssh-key", "", "file of that user's private key")
 	c.Flags().StringVar(&f.sshHost, "ssh-known-hosts", "", "file of the ESXi hosts' keys, as OpenSSH has it")
-	c.Flags().StringVar(&f.own, "own-vm", "", "VM that this program runs in, for the transport hotadd; found out if it is not given")
+	c.Flags().StringVar(&f.sshPrint, "ssh-fingerprint", "", "fingerprint of the one key that the ESXi host may have, SHA256:…, instead of --ssh-known-hosts")
+	f.addOwn(c)
 	c.Flags().BoolVar(&f.quiesce, "quiesce", false, "have the guest of a running VM flush its files before its disks are frozen")
+}
+
+func (f *vsphereFlags) addPlugin(c *cobra.Command) {
+	c.Flags().StringVar(&f.plugin, "vddk-plugin", "", "file of nbdkit's vddk plugin, instead of nbdkit's own")
+}
+
+func (f *vsphereFlags) addOwn(c *cobra.Command) {
+	c.Flags().StringVar(&f.own, "own-vm", "", "VM that this program runs in, to which disks are attached; found out if it is not given")
 }
 
 // addMoving adds what a migration does with its VM.
@@ -126,7 +137,7 @@ func (f *vsphereFlags) config(a *app, text string) (c vsphere.Config, err error)
 	if err != nil {
 		return c, err
 	}
-	c = vsphere.Config{VM: vm, Quiesce: f.quiesce, Transports: f.transports, VDDK: f.vddk, Own: f.own, Log: a.log(),
+	c = vsphere.Config{VM: vm, Quiesce: f.quiesce, Transports: f.transports, VDDK: f.vddk, VDDKModes: f.vddkModes, VDDKPlugin: f.plugin, Own: f.own, Log: a.log(),
 		Power: vmware.PowerPolicy{Wait: f.shutdown, Force: f.powerOff},
 		Marks: vmware.Marks{Note: f.note, Rename: f.rename, Folder: f.folder, DisconnectNICs: f.disconnect},
 		Tell:  func(text string) { fmt.Fprintln(a.stderr, "  "+pipeline.Line(text)) }}
@@ -135,7 +146,7 @@ func (f *vsphereFlags) config(a *app, text string) (c vsphere.Config, err error)
 	}
 	c.Marks.CreateTag = f.tag != ""
 	if f.sshUser != "" {
-		c.SSH = &transport.SSH{User: f.sshUser, Key: f.sshKey, HostKeys: f.sshHost}
+		c.SSH = &transport.SSH{User: f.sshUser, Key: f.sshKey, HostKeys: f.sshHost, Fingerprint: f.sshPrint}
 	}
 	c.Server, err = f.server(a, host, user)
 	return c, err
@@ -150,18 +161,4 @@ func (f *vsphereFlags) markTag() (vmware.Tag, error) {
 		return vmware.Tag{}, fmt.Errorf("%w: --mark-tag %s: want CATEGORY/NAME", errUsage, f.tag)
 	}
 	return vmware.Tag{Category: category, Name: name}, nil
-}
-
-// connected logs in at a server, for what only asks.
-func (f *vsphereFlags) connected(ctx context.Context, a *app, text string) (*vmware.Session, error) {
-	host, user, err := vsphere.ParseServer(text)
-	if err != nil {
-		return nil, err
-	}
-	c, err := f.server(a, host, user)
-	if err != nil {
-		return nil, err
-	}
-	s, err := vmware.Connect(ctx, c)
-	return s, vsphere.Asked(err)
 }

@@ -40,9 +40,11 @@ type Config struct {
 	// tried; the usual ones if empty.
 	Transports []string
 	VDDK       string // folder of VMware's library; "" if there is none
-	SSH        *transport.SSH
-	Own        string // the VM that this program runs in, as VM; found out if empty
-	Folder     string // of the migration
+	// VDDKModes and VDDKPlugin are transport.Access's.
+	VDDKModes, VDDKPlugin string
+	SSH                   *transport.SSH
+	Own                   string // the VM that this program runs in, as VM; found out if empty
+	Folder                string // of the migration
 	// ID tells what is made in vSphere from others'; made up if empty.
 	ID   string
 	Log  *slog.Logger
