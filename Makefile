@@ -20,15 +20,17 @@ GOFILES      = find . -name '*.go' -type f -not -path '*/node_modules/*'
 # Unit tests stay quick whatever the caller's environment asks for.
 UNIT        := env -u NEED_TOOLS -u NEED_VMS
 # govmomi is too large to build with the race detector in bearable time.
-RACE_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v govmomi | cut -d' ' -f1
+WITH_IMPORTS    = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./...
+RACE_PACKAGES   = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1
+OTHER_PACKAGES  = $(WITH_IMPORTS) | grep govmomi | cut -d' ' -f1
 
 GENERATED := $(wildcard agent/api/config.yaml agent/api/*/config.yaml)
 
 # What stands on a package that has another form without C.
-NOCGO_PACKAGES = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./... | grep -E 'fixers/guest/libguestfs|testers/libvirt' | cut -d' ' -f1
+NOCGO_PACKAGES = $(WITH_IMPORTS) | grep -E 'fixers/guest/libguestfs|testers/libvirt' | cut -d' ' -f1
 
-# test-unit is not among them: test-race runs the same tests of all packages that it can,
-# and test-vms those of the others.
+# test-unit is not among them: test-race runs the same tests, and of packages that it
+# cannot build runs them without the detector.
 STAGES := fmt-check generate-check vet staticcheck test-nocgo test-race test-vms
 
 .PHONY: help setup build migrate guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
@@ -92,6 +94,7 @@ test-nocgo: ## build all without a C compiler, and test what is another then
 
 test-race: ## the same with the race detector
 	$(UNIT) go test -race $$($(RACE_PACKAGES))
+	$(UNIT) go test $$($(OTHER_PACKAGES))
 
 test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
 	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) ./...

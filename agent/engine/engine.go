@@ -95,7 +95,8 @@ var (
 // Engine is an opened engine. It may be used by many at once.
 type Engine struct {
 	config  Config
-	id      string // of this appliance
+	offered []string // what this appliance reaches
+	id      string   // of this appliance
 	lock    *os.File
 	bus     *bus
 	table   table
@@ -130,7 +131,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{config: c, lock: lock, wake: make(chan struct{}, 1), done: make(chan struct{}), events: make(chan told, 1024), running: map[string]*task{}}
+	e := &Engine{config: c, offered: offers(c.Storages, c.Servers), lock: lock, wake: make(chan struct{}, 1), done: make(chan struct{}), events: make(chan told, 1024), running: map[string]*task{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.bus.close(), lock.Close())

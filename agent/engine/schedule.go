@@ -3,67 +3,13 @@ package engine
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/schedule"
 	"hyper2kvm/pipeline/week"
 )
-
-// Uses are what a migration takes a share of, as limits name it, and what whoever runs it
-// must reach.
-func Uses(s model.Spec) []string {
-	storages, servers := []string{s.Source.Storage, s.Target.Storage}, []string{s.Source.Vsphere.Server}
-	for _, p := range s.AllowFolders {
-		storages = append(storages, p.Storage)
-	}
-	uses := map[string]bool{}
-	for _, use := range offers(storages, servers) {
-		uses[use] = true
-	}
-	return slices.Sorted(maps.Keys(uses))
-}
-
-// Kinds of what a migration uses, before their names.
-const (
-	storageUse = "storage:"
-	serverUse  = "vsphere:"
-)
-
-// offers are storages and vSphere servers by which Uses are met.
-func offers(storages, servers []string) (list []string) {
-	for _, name := range storages {
-		if name != "" { // what makes nothing may have no target
-			list = append(list, storageUse+name)
-		}
-	}
-	for _, name := range servers {
-		if name != "" {
-			list = append(list, serverUse+name)
-		}
-	}
-	return list
-}
-
-// unreached says what of some uses nobody reaches.
-func unreached(uses []string) string {
-	var storages, servers []string
-	for _, use := range uses {
-		if name, ok := strings.CutPrefix(use, serverUse); ok {
-			servers = append(servers, name)
-			continue
-		}
-		storages = append(storages, strings.TrimPrefix(use, storageUse))
-	}
-	text := "no appliance that is there reaches its storages: " + strings.Join(storages, ", ")
-	if len(servers) > 0 {
-		text += "; and has in its settings the vSphere server " + strings.Join(servers, ", ")
-	}
-	return text
-}
 
 // schedule takes what may be taken, each time something has changed, until ctx ends.
 func (e *Engine) schedule(ctx context.Context) {
@@ -137,7 +83,7 @@ func (e *Engine) attend(r Record) {
 
 // mayTake tells whether this appliance may run a record's task now.
 func (e *Engine) mayTake(r Record) bool {
-	if e.full() || !within(Uses(r.Spec), e.offers()) {
+	if e.full() || !within(Uses(r.Spec), e.offered) {
 		return false
 	}
 	switch r.State {
@@ -149,9 +95,6 @@ func (e *Engine) mayTake(r Record) bool {
 	return false
 }
 
-// offers are what this appliance reaches.
-func (e *Engine) offers() []string { return offers(e.config.Storages, e.config.Servers) }
-
 func (e *Engine) full() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -160,12 +103,12 @@ func (e *Engine) full() bool {
 
 // waits tells what a queued record waits for; "" if for nothing but an appliance.
 func (e *Engine) waits(r Record) string {
-	now, s := time.Now(), r.Spec.Schedule
+	now, s, uses := time.Now(), r.Spec.Schedule, Uses(r.Spec)
 	switch {
 	case now.Before(r.NotBefore):
 		return "it is tried again at " + r.NotBefore.Format(time.RFC3339)
-	case !within(Uses(r.Spec), e.offers()) && !e.nodes.reached(Uses(r.Spec), e.config.Lease):
-		return unreached(Uses(r.Spec))
+	case !within(uses, e.offered) && !e.nodes.reached(uses, e.config.Lease):
+		return unreached(uses)
 	case r.Task != Migrate:
 		return ""
 	case now.Before(s.Start):
@@ -239,65 +182,6 @@ func (e *Engine) expire(ctx context.Context, r Record) {
 	if err != nil && ctx.Err() == nil {
 		e.config.Log.Warn("a migration that is too late could not be ended", "migration", r.ID, "err", err)
 	}
-}
-
-// claim takes a record's task, if nobody else was quicker, and begins it. Where limits
-// are set it looks again afterwards: of those that took one at the same time, the later
-// ones give it back.
-func (e *Engine) claim(ctx context.Context, r Record) error {
-	e.hold(r.ID, &task{cancel: func(error) {}})
-	claimed, err := e.change(ctx, r.ID, func(now *Record) error {
-		if now.Epoch != r.Epoch || now.State != r.State || !e.mayTakeHeld(*now) {
-			return errAsItIs
-		}
-		now.State, now.Owner, now.Epoch, now.Why = model.StateRunning, e.id, r.Epoch+1, ""
-		return nil
-	})
-	if err != nil || claimed.Owner != e.id || claimed.Epoch != r.Epoch+1 || claimed.State != model.StateRunning {
-		e.drop(r.ID)
-		return err
-	}
-	if !e.table.await(ctx, claimed.Revision) {
-		e.drop(r.ID) // it is ours, and taken again when it is seen
-		return context.Cause(ctx)
-	}
-	if over := e.overLimit(claimed, claimed.Revision); over != "" && r.State == model.StateQueued {
-		defer e.drop(r.ID)
-		_, err := e.mine(ctx, claimed, func(r *Record) error { r.State = model.StateQueued; return nil })
-		return err
-	}
-	e.begin(claimed)
-	return nil
-}
-
-// mayTakeHeld is mayTake for a record of which the place is held already.
-func (e *Engine) mayTakeHeld(r Record) bool {
-	return r.State == model.StateQueued && e.waits(r) == "" || r.State == model.StateRunning && (r.Owner == e.id || e.nodes.silent(r.Owner, e.silence()))
-}
-
-func (e *Engine) hold(id string, t *task) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.running[id] = t
-	if e.stopped {
-		t.cancel(ErrShutdown)
-	}
-}
-
-func (e *Engine) drop(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.running, id)
-}
-
-// mine edits a record as its owner: ErrFenced if it is not the owner any more.
-func (e *Engine) mine(ctx context.Context, held Record, edit func(*Record) error) (Record, error) {
-	return e.change(ctx, held.ID, func(r *Record) error {
-		if r.Owner != e.id || r.Epoch != held.Epoch {
-			return ErrFenced
-		}
-		return edit(r)
-	})
 }
 
 // open tells whether a schedule's windows and lockouts let work run. What cannot be read

@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	"hyper2kvm/agent/api/model"
+)
+
+// Uses are what a migration takes a share of, as limits name it, and what whoever runs it
+// must reach.
+func Uses(s model.Spec) []string {
+	storages := []string{s.Source.Storage, s.Target.Storage}
+	for _, p := range s.AllowFolders {
+		storages = append(storages, p.Storage)
+	}
+	uses := offers(storages, []string{s.Source.Vsphere.Server})
+	slices.Sort(uses)
+	return slices.Compact(uses)
+}
+
+// Kinds of what a migration uses, before their names.
+const (
+	storageUse = "storage:"
+	serverUse  = "vsphere:"
+)
+
+// offers are storages and vSphere servers by which Uses are met.
+func offers(storages, servers []string) (list []string) {
+	for _, name := range storages {
+		if name != "" { // what makes nothing may have no target
+			list = append(list, storageUse+name)
+		}
+	}
+	for _, name := range servers {
+		if name != "" {
+			list = append(list, serverUse+name)
+		}
+	}
+	return list
+}
+
+// unreached says what of some uses nobody reaches.
+func unreached(uses []string) string {
+	var storages, servers []string
+	for _, use := range uses {
+		if name, ok := strings.CutPrefix(use, serverUse); ok {
+			servers = append(servers, name)
+			continue
+		}
+		storages = append(storages, strings.TrimPrefix(use, storageUse))
+	}
+	text := "no appliance that is there reaches its storages: " + strings.Join(storages, ", ")
+	if len(servers) > 0 {
+		text += "; and has in its settings the vSphere server " + strings.Join(servers, ", ")
+	}
+	return text
+}
