@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -26,22 +28,18 @@ func (e *Engine) Each(ctx context.Context, name string, do func(n Numbered, try 
 	return nil
 }
 
+// each asks for one event at a time. The client's iterator of messages would not ask for
+// the next one until half a minute later where do is quicker than its own accounting.
 func (e *Engine) each(ctx context.Context, name string, do func(Numbered, int) time.Duration) error {
 	c, err := e.bus.events.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: name, FilterSubject: "events.*.state", AckPolicy: jetstream.AckExplicitPolicy,
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckWait: unanswered, MaxAckPending: 1, InactiveThreshold: eventsKept})
 	if err != nil {
 		return err
 	}
-	messages, err := c.Messages(jetstream.PullMaxMessages(1))
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, messages.Stop)()
-	defer messages.Stop()
-	for {
-		m, err := messages.Next()
-		if ctx.Err() != nil {
-			return nil
+	for ctx.Err() == nil {
+		m, err := c.Next(jetstream.FetchContext(ctx))
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue // nothing happened, or the store was away meanwhile
 		}
 		if err == nil {
 			err = e.handed(m, do)
@@ -50,6 +48,7 @@ func (e *Engine) each(ctx context.Context, name string, do func(Numbered, int) t
 			return err
 		}
 	}
+	return nil
 }
 
 // handed hands an event on, and tells the store what became of it.
