@@ -191,6 +191,9 @@ func over(v model.Migration) bool {
 
 const spec = `{"id":%q,"spec":{"name":%[1]q,"source":{"storage":"from","path":"small.raw"},"target":{"storage":"to"},"engine":"direct","test":{"skip":"not part of this"},"limits":[%q]}}`
 
+// slow has a copy take 12 seconds: how far it is, is kept every 5.
+const slow = "8M"
+
 // copying waits until a migration has copied a part of its disk, and tells who does it.
 func (y *yard) copying(t *testing.T, name, id string) string {
 	t.Helper()
@@ -206,7 +209,7 @@ func (y *yard) copying(t *testing.T, name, id string) string {
 // finished kills the agent that copies, and wants another one to finish that.
 func (y *yard) finished(t *testing.T, watcher, id string) (killed string) {
 	t.Helper()
-	y.asks(t, watcher, "POST", "/migrations", fmt.Sprintf(spec, id, "16M"), 202)
+	y.asks(t, watcher, "POST", "/migrations", fmt.Sprintf(spec, id, slow), 202)
 	killed = y.copying(t, watcher, id)
 	if killed == watcher {
 		watcher = y.other(watcher)
@@ -246,6 +249,7 @@ func (y *yard) verified(t *testing.T, name, id string) {
 }
 
 func TestAnotherWorkerFinishesWhatOneThatWasKilledHasCopied(t *testing.T) {
+	t.Parallel()
 	y := newYard(t)
 	port := freePort(t)
 	y.settings(t, "a1", "shape: hub, hub: {listen: '"+port+"'}", false)
@@ -289,7 +293,7 @@ func (y *yard) removed(t *testing.T, name string) {
 // away stops the hub for ten seconds while a worker copies.
 func (y *yard) away(t *testing.T) {
 	t.Helper()
-	y.asks(t, "a1", "POST", "/migrations", fmt.Sprintf(spec, "db01", "12M"), 202)
+	y.asks(t, "a1", "POST", "/migrations", fmt.Sprintf(spec, "db01", slow), 202)
 	owner := y.copying(t, "a1", "db01")
 	if err := y.agents["a1"].server.Kill(); err != nil {
 		t.Fatal(err)
@@ -304,6 +308,7 @@ func (y *yard) away(t *testing.T) {
 }
 
 func TestOneOfThreeThatVoteFinishesWhatAnotherHasCopied(t *testing.T) {
+	t.Parallel()
 	y := newYard(t)
 	y.settings(t, "a1", "shape: single", true)
 	y.born(t, "a1")
