@@ -115,10 +115,11 @@ func (a *app) sides(c *cobra.Command, args []string) error {
 
 // onlyHere are the commands that no appliance does, with what to do instead.
 var onlyHere = map[string]string{
-	"serve":   "it is the appliance",
-	"restore": "it makes the appliance that then answers",
-	"config":  "settings are files of the appliance's",
-	"code":    "it is given on the appliance itself, over its own socket",
+	"serve":     "it is the appliance",
+	"restore":   "it makes the appliance that then answers",
+	"config":    "settings are files of the appliance's",
+	"usb-write": "the stick is in the machine that this runs on",
+	"code":      "it is given on the appliance itself, over its own socket",
 
 	"vsphere assess":     "run it where the server is reached",
 	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",
