@@ -119,6 +119,9 @@ var onlyHere = map[string]string{
 	"restore": "it makes the appliance that then answers",
 	"config":  "settings are files of the appliance's",
 	"code":    "it is given on the appliance itself, over its own socket",
+	"seed":    "it is made before there is an appliance",
+
+	"first-boot": "it is what the appliance begins with",
 
 	"vsphere assess":     "run it where the server is reached",
 	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",
