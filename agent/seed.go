@@ -22,8 +22,8 @@ func (a *app) seed() *cobra.Command {
 its network and whom to trust. Give it to the appliance as a CD or a disk, or copy it to
 a USB stick. It is checked as the appliance will read it. See docs/appliance.md.
 
-What is secret in it is readable by whoever has it: remove it when the appliance has
-started once with a join token.`,
+What it says holds as long as the appliance sees it. What is secret in it can be read by
+whoever has it.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			values, err := seedValues(texts, lists)
 			if err != nil {

@@ -59,6 +59,8 @@ func choose(s *Settings, all []card) (*card, error) {
 		}
 	}
 	switch {
+	case s.NIC != "" && len(all) == 0:
+		return nil, fmt.Errorf("there is no network card %s, and no other: add one, or see dmesg", s.NIC)
 	case s.NIC != "":
 		return nil, fmt.Errorf("there is no network card %s: write one of %s", s.NIC, described(all))
 	case len(s.Addresses) == 0 || len(all) == 0:
@@ -73,9 +75,6 @@ func described(all []card) string {
 	var list []string
 	for _, c := range all {
 		list = append(list, fmt.Sprintf("%s (%s)", c.mac, c.name))
-	}
-	if len(list) == 0 {
-		return "none, for there is no network card"
 	}
 	return strings.Join(list, ", ")
 }

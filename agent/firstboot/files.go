@@ -44,7 +44,7 @@ func apply(root string, want []file) (changed []string, err error) {
 func (f file) write(root string) (changed bool, err error) {
 	path := filepath.Join(root, f.path)
 	folder := filepath.Dir(path)
-	if err := os.MkdirAll(folder, folderMode(f.mode)); err != nil {
+	if err := makeFolder(folder, f.mode); err != nil {
 		return false, err
 	}
 	if err := sweep(folder); err != nil {
@@ -67,12 +67,19 @@ func (f file) write(root string) (changed bool, err error) {
 	return true, syncFolder(folder)
 }
 
-// folderMode is that of a file's folder, if it is made for it.
-func folderMode(mode fs.FileMode) fs.FileMode {
-	if mode&0o077 == 0 {
-		return 0o700
+// makeFolder makes the folder of a file: a private one's is private too.
+func makeFolder(folder string, mode fs.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+		return err
 	}
-	return 0o755
+	own := fs.FileMode(0o755)
+	if mode&0o077 == 0 {
+		own = 0o700
+	}
+	if err := os.Mkdir(folder, own); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (f file) isThere(path string) bool {

@@ -43,7 +43,7 @@ func (b Boot) Run(ctx context.Context) (Report, error) {
 // sources are all that say something, the one that counts most last.
 func (b Boot) sources(ctx context.Context) []*source {
 	list := fromVMware(ctx, b.GuestInfo)
-	if s := fromVolumes(ctx, b.Root); s != nil {
+	if s := fromVolumes(b.Root); s != nil {
 		list = append(list, s)
 	}
 	const most = 64 << 10 // a kernel command line has 2 KiB

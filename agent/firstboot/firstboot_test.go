@@ -295,3 +295,16 @@ func vmware(t *testing.T, values map[string]string) *source {
 	t.Helper()
 	return fromVMware(context.Background(), variables(map[string]string{ovfEnvironment: vsphere(values)}))[0]
 }
+
+// Private files lie in private folders; others' stay open.
+func TestFoldersOfPrivateFilesArePrivate(t *testing.T) {
+	m := newMachine(t)
+	certificate, _ := pair(t, "marta")
+	m.seed(ISO, map[string]string{"ssh-key": sshKey, "trust": certificate, "join-token": token(t)})
+	m.boot(nil)
+	for folder, want := range map[string]os.FileMode{"etc/ssh": 0o755, "etc/ssh/authorized_keys.d": 0o700, "etc/hyper2kvm": 0o755, "etc/hyper2kvm/tls": 0o700, "etc/credstore": 0o700} {
+		if info, err := os.Stat(filepath.Join(m.root, folder)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want %v", folder, info.Mode(), err, want)
+		}
+	}
+}

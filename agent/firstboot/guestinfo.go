@@ -26,8 +26,7 @@ const toolsTime = 5 * time.Second
 
 // VMware asks VMware's tools, on a machine of VMware's; nil on others.
 //
-// Source: drivers/firmware/dmi_scan.c and arch/x86/kernel/cpu/vmware.c, which know
-// VMware by its name in the DMI tables too; open-vm-tools services/vmtoolsd/cmdLine.c.
+// Source: systemd src/basic/virt.c, dmi_vendor_table.
 func VMware(root string) GuestInfo {
 	vendor, err := os.ReadFile(filepath.Join(root, "sys/class/dmi/id/sys_vendor"))
 	if err != nil || !strings.HasPrefix(string(vendor), "VMware") {
@@ -49,8 +48,10 @@ func askTools(ctx context.Context, name string) (string, error) {
 
 func toolsArgs(name string) []string { return []string{"--cmd", "info-get " + name} }
 
-// unset tells whether the tools say that nobody has set a variable.
-// Source: lib/message/vmxMessage of the host, as vmtoolsd prints it.
+// unset tells whether the tools say that nobody has set a variable: they print what the
+// host answers, which has these words, and end with 1 as with all that goes wrong.
+//
+// Source: open-vm-tools services/vmtoolsd/cmdLine.c, ToolsCoreRunCommand.
 func unset(err error) bool {
 	failed, ok := errors.AsType[*proc.Error](err)
 	return ok && failed.Exit == 1 && strings.Contains(failed.Stderr, "No value found")

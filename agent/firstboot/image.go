@@ -8,11 +8,13 @@ import (
 	storage "github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/fat12"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // writeISO makes an ISO 9660 image, with the names of Rock Ridge and Joliet.
 func writeISO(f *os.File, s Seed) (err error) {
-	scratch, err := os.MkdirTemp("", "seed-") // which is 0700
+	scratch, err := proc.PrivateDir()
 	if err != nil {
 		return err
 	}
@@ -32,7 +34,8 @@ func writeISO(f *os.File, s Seed) (err error) {
 // fatSize has room for all files at their largest, bytes.
 const fatSize = 4 << 20
 
-// writeFAT makes a FAT file system without a partition table.
+// writeFAT makes a FAT file system without a partition table. go-diskfs marks a cluster
+// as used that it does not use, of which fsck.fat tells; it does no harm.
 func writeFAT(f *os.File, s Seed) error {
 	if err := f.Truncate(fatSize); err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // ErrSeed is a seed volume that cannot be made as it was asked for.
@@ -62,7 +64,7 @@ func (s Seed) open(name string, most int64) ([]byte, error) {
 
 // check is the first problem of a boot with this seed alone.
 func (s Seed) check() (err error) {
-	root, err := os.MkdirTemp("", "seed-")
+	root, err := proc.PrivateDir()
 	if err != nil {
 		return err
 	}

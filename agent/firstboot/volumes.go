@@ -1,7 +1,6 @@
 package firstboot
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +26,9 @@ type volume interface {
 	open(name string, most int64) ([]byte, error)
 }
 
+// openers open the file systems that a seed volume can have.
+var openers = []func(io.ReaderAt) (volume, error){openISO, openFAT}
+
 // isSeed tells whether a file system is a seed volume.
 func isSeed(v volume) bool {
 	want := SeedLabel
@@ -43,28 +45,29 @@ const volumesTime = 20 * time.Second
 var notSeeds = []string{"loop", "ram", "zram", "nbd", "dm-", "md", "fd"}
 
 // fromVolumes is what the seed volume says; nil if there is none.
-func fromVolumes(ctx context.Context, root string) *source {
-	ctx, cancel := context.WithTimeout(ctx, volumesTime)
-	defer cancel()
-	found := make(chan *source, 1) // a device that hangs keeps its goroutine, and nobody waits for it
-	go func() { found <- seedOf(ctx, root) }()
+func fromVolumes(root string) *source {
+	return within(volumesTime, func() *source { return seedOf(root) })
+}
+
+// within is what is found in time. A device that hangs keeps its goroutine, and nobody
+// waits for it.
+func within(limit time.Duration, find func() *source) *source {
+	found := make(chan *source, 1)
+	go func() { found <- find() }()
 	select {
 	case s := <-found:
 		return s
-	case <-ctx.Done():
+	case <-time.After(limit):
 		s := newSource(fromSeed)
-		s.wrong("was not looked for to the end: a disk does not answer within %v: take it out, or see dmesg", volumesTime)
+		s.wrong("was not looked for to the end: a disk does not answer within %v: take it out, or see dmesg", limit)
 		return s
 	}
 }
 
-func seedOf(ctx context.Context, root string) *source {
+func seedOf(root string) *source {
 	var seeds []string
 	var only *source
 	for _, name := range devices(root) {
-		if ctx.Err() != nil {
-			return nil
-		}
 		if s := seedOn(root, name); s != nil {
 			seeds, only = append(seeds, "/dev/"+name), s
 		}
@@ -85,7 +88,7 @@ func seedOn(root, name string) *source {
 		return nil
 	}
 	defer f.Close()
-	for _, open := range []func(io.ReaderAt) (volume, error){openISO, openFAT} {
+	for _, open := range openers {
 		v, err := open(f)
 		if err == nil && isSeed(v) {
 			return readSeed(fmt.Sprintf("%s on /dev/%s", fromSeed, name), v.open)
