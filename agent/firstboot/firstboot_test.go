@@ -18,7 +18,7 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 	certificate, key := pair(t, "mover1")
 	admin, _ := pair(t, "marta")
 	values := map[string]string{"hostname": "mover1.example.org", "address": "192.0.2.10/24, 2001:db8::10/64", "gateway": "192.0.2.1 fe80::1", "dns": "192.0.2.53", "search": "example.org",
-		"ntp": "ntp.example.org", "nic": "00-50-56-01-02-03", "trust": admin, "certificate": certificate, "key": key, "join-token": token(t), "ssh-key": sshKey, "settings": "log: {level: debug}\n"}
+		"ntp": "ntp.example.org", "nic": "00-50-56-01-02-03", "trust": admin, "certificate": certificate, "key": key, "join-token": token(t), "ssh-key": sshKey, "settings": "log: {level: debug}\n" + strings.Repeat("# as long as several clusters\n", 500)}
 	want := map[string]string{
 		networkPath: written + "[Match]\nPermanentMACAddress=00:50:56:01:02:03\n\n[Network]\nDHCP=no\nAddress=192.0.2.10/24\nAddress=2001:db8::10/64\nGateway=192.0.2.1\nGateway=fe80::1\nIPv6AcceptRA=no\n" +
 			"\n[DHCPv4]\nClientIdentifier=mac\nUseDNS=no\nUseNTP=no\n\n[DHCPv6]\nUseDNS=no\nUseNTP=no\n\n[IPv6AcceptRA]\nUseDNS=no\n",
@@ -30,7 +30,7 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 		trustPath + " private": admin,
 		tokenPath + " private": values["join-token"] + "\n",
 		ownPath:                written + "tls:\n  certificate: /etc/hyper2kvm/tls/seeded.pem\n  key: /etc/hyper2kvm/tls/seeded.pem\n  firstAdmins: /etc/hyper2kvm/tls/admins.pem\nengine:\n  shape: worker\n  worker: {hub: 'hub.example.org:4222', secret: hyper2kvm-join}\n",
-		agentPath:              written + "log: {level: debug}\n",
+		agentPath:              written + values["settings"],
 	}
 	for _, format := range []string{ISO, FAT} {
 		t.Run(format, func(t *testing.T) {
@@ -75,6 +75,11 @@ func TestWithoutASourceThereIsDHCP(t *testing.T) {
 	m := newMachine(t)
 	m.card("wlan0", "00:50:56:01:02:04", "0")
 	m.put("sys/class/net/wlan0/phy80211/name", "phy0")
+	m.put("proc/cmdline", "hyper2kvm.address=192.0.2.10/24")
+	if r := m.boot(nil); len(r.Problems) > 0 { // what is not Ethernet does not count
+		t.Errorf("%q", r.Problems)
+	}
+	m.put("proc/cmdline", "quiet")
 	r := m.boot(nil)
 	if diff := cmp.Diff(map[string]string{networkPath: byDefault, hostnamePath: "hyper2kvm\n"}, m.etc()); diff != "" || len(r.Problems)+len(r.Sources) > 0 || r.Network != "DHCP on all network cards" {
 		t.Errorf("%s\n%+v", diff, r)

@@ -2,6 +2,8 @@ package firstboot
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +58,7 @@ func TestSeedVolumesOfOthersAreRead(t *testing.T) {
 	folder := t.TempDir()
 	in := filepath.Join(folder, "in")
 	certificate, _ := pair(t, "marta")
-	for name, text := range map[string]string{SeedFile: "hostname: of-others\ntrust: {file: Certificate-of-Marta.pem}\n", "Certificate-of-Marta.pem": certificate, "x/hyper2kvm.yaml": "hostname: no"} {
+	for name, text := range map[string]string{SeedFile: "hostname: of-others\ntrust: {file: Certificate_of_Marta.pem}\n", "Certificate_of_Marta.pem": certificate, "x/hyper2kvm.yaml": "hostname: no"} {
 		path := filepath.Join(in, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -78,16 +80,48 @@ func TestSeedVolumesOfOthersAreRead(t *testing.T) {
 			t.Errorf("%s: %q, %q", name, sorted(etc), r.Problems)
 		}
 	}
-	for _, options := range [][]string{{"-r"}, {"-J"}, {"-J", "-r"}, {"-iso-level", "4"}} {
+	for _, options := range [][]string{{"-r"}, {"--norock", "-J"}, {"-J", "-r"}, {"--norock", "-iso-level", "4"}} {
 		path := filepath.Join(folder, "x.iso")
 		run(t, "xorrisofs", append(options, "-quiet", "-V", "hyper2kvm-seed", "-o", path, in)...)
 		seen(strings.Join(options, " "), path)
 	}
-	for width, size := range map[string]string{"12": "2048", "16": "20480", "32": "40960"} {
+	other := filepath.Join(folder, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for width, v := range map[string]struct {
+		size   string
+		before int64 // bytes of a file that takes up clusters before, on FAT32 the first 65536
+	}{"12": {"2048", 1 << 20}, "16": {"20480", 10 << 20}, "32": {"40960", 34 << 20}} {
 		path := filepath.Join(folder, width+".img")
-		run(t, "mkfs.vfat", "-C", "-F", width, "-n", "HYPER2KVM-S", path, size)
-		run(t, "mcopy", "-s", "-i", path, in+"/x", in+"/hyper2kvm.yaml", in+"/Certificate-of-Marta.pem", "::")
+		run(t, "mkfs.vfat", "-C", "-F", width, "-n", "HYPER2KVM-S", path, v.size)
+		if err := os.Truncate(other, v.before); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "mcopy", "-i", path, other, "::")
+		run(t, "mcopy", "-s", "-i", path, in+"/x", in+"/hyper2kvm.yaml", in+"/Certificate_of_Marta.pem", "::")
 		seen("FAT"+width, path)
+	}
+}
+
+// A long name counts with the short one that it was made for: others, which do not know
+// them, leave them behind.
+func TestALongNameOfAnotherFileDoesNotCount(t *testing.T) {
+	data := image(t, FAT, map[string]string{"hostname": "m1"})
+	v, err := openFAT(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.open(SeedFile, mostSeed); err != nil {
+		t.Fatal(err)
+	}
+	short := bytes.Index(data, []byte("HYPER2~1YAM"))
+	copy(data[short:], "ANOTHER YAM")
+	if _, err := v.open(SeedFile, mostSeed); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("open = %v", err)
+	}
+	if _, err := v.open("another.yam", mostSeed); err != nil {
+		t.Errorf("open = %v", err)
 	}
 }
 
