@@ -118,8 +118,11 @@ var onlyHere = map[string]string{
 	"serve":     "it is the appliance",
 	"restore":   "it makes the appliance that then answers",
 	"config":    "settings are files of the appliance's",
-	"usb-write": "the stick is in the machine that this runs on",
 	"code":      "it is given on the appliance itself, over its own socket",
+	"seed":      "it is made before there is an appliance",
+	"usb-write": "the stick is in the machine that this runs on",
+
+	"first-boot": "it is what the appliance begins with",
 
 	"vsphere assess":     "run it where the server is reached",
 	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",

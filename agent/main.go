@@ -122,7 +122,9 @@ vsphere://SERVER/VM, see hyper2kvm vsphere --help.
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
 	a.addAppliance(root)
 	root.AddCommand(a.migrations()...)
-	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.usbWrite(), a.restore(), a.fleet(), a.code(), a.vcenter(), a.versionCommand())
+	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test())
+	root.AddCommand(a.serve(), a.config(), a.code(), a.restore(), a.fleet(), a.vcenter(), a.probe(), a.versionCommand())
+	root.AddCommand(a.usbWrite(), a.seed(), a.firstBoot())
 	return root
 }
 

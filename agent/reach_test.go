@@ -60,6 +60,8 @@ var unreached = map[string]string{
 	"restore":           "it makes the appliance, which does not run yet",
 	"code":              "whoever gets it over a network could be anybody",
 	"usb-write":         "the stick is in the machine that it runs on",
+	"seed":              "it is made before there is an appliance",
+	"first-boot":        "it is what the appliance begins with",
 	"fleet join":        "it makes a member of the machine that it runs on, and asks the one that invited it",
 	"config check":      "settings are files of the appliance's",
 	"config dump":       "settings are files of the appliance's",

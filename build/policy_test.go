@@ -153,7 +153,7 @@ func uncommented(sources []source) (wrong []string) {
 // uninstalled lists the programs whose package the set-up does not install.
 func uninstalled(programs []proc.Program, packages []string) (wrong []string) {
 	for _, p := range programs {
-		if !p.Bench && !p.Hook && !slices.Contains(packages, p.Package) {
+		if !p.Bench && !p.Image && !p.Hook && !slices.Contains(packages, p.Package) {
 			wrong = append(wrong, fmt.Sprintf("%s needs the package %q, which build/setup does not install", p.Name, p.Package))
 		}
 	}

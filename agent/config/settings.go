@@ -63,6 +63,7 @@ type TLS struct {
 	Certificate string `json:"certificate,omitempty"`
 	Key         string `json:"key,omitempty"` // a file, or credential:NAME
 	ClientCAs   string `json:"clientCAs,omitempty"`
+	FirstAdmins string `json:"firstAdmins,omitempty"` // certificates of clients
 }
 
 // Storage is a folder in which disks lie or results go.

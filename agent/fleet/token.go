@@ -60,6 +60,23 @@ func parseToken(text guest.Secret) (t token, err error) {
 	return t, nil
 }
 
+// Hosts are those at which the hub of a token can be asked. The error, which wraps
+// ErrToken, shows nothing of the token.
+func Hosts(text guest.Secret) (hosts []string, err error) {
+	t, err := parseToken(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range t.Addresses {
+		host, _, err := net.SplitHostPort(a)
+		if err != nil {
+			return nil, fmt.Errorf("%w: it is damaged: copy it whole", ErrToken)
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts, nil
+}
+
 func checkAddress(text string) error {
 	host, port, err := net.SplitHostPort(text)
 	if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || len(text) > mostAddress || strings.ContainsAny(host, "/@?#% ") {

@@ -15,6 +15,7 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/config"
+	"hyper2kvm/agent/firstboot"
 	"hyper2kvm/agent/usb"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
@@ -53,7 +54,7 @@ var (
 
 // badInput are the errors that are ended by giving something else.
 var badInput = []error{source.ErrBadInput, disk.ErrNotADisk, disk.ErrChain, disk.ErrTruncated, disk.ErrDamaged, disk.ErrEncrypted, disk.ErrDevice, disk.ErrInUse, ErrPlan, ErrFolder, pipeline.ErrRecord, pipeline.ErrBusy,
-	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted, config.ErrSettings, usb.ErrImage, usb.ErrStick, batch.ErrBatch, backup.ErrArchive, backup.ErrState, backup.ErrPassphrase}
+	pipeline.ErrSourceChanged, inspect.ErrNoOS, inspect.ErrManyRoots, guest.ErrConflict, guest.ErrKey, libvirt.ErrEmitted, config.ErrSettings, firstboot.ErrSeed, usb.ErrImage, usb.ErrStick, batch.ErrBatch, backup.ErrArchive, backup.ErrState, backup.ErrPassphrase}
 
 // KindOf is the kind of an error.
 func KindOf(err error) Kind {

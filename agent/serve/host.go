@@ -53,7 +53,7 @@ func (h *host) read(ctx context.Context) (model.Host, error) {
 func Missing() []string {
 	missing := []string{}
 	for _, p := range proc.Programs {
-		if _, err := proc.Look(p.Name); err != nil && !p.Build && !p.Bench && !p.Hook {
+		if _, err := proc.Look(p.Name); err != nil && !p.Build && !p.Bench && !p.Image && !p.Hook {
 			missing = append(missing, err.Error())
 		}
 	}

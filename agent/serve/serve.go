@@ -125,6 +125,9 @@ func (a *agent) open(ctx context.Context) error {
 	}
 	a.secrets = seal.NewSecrets(a.engine.States(), a.sealer)
 	a.gate = auth.New(a.engine.States(), a.engine, time.Now)
+	if err := a.seed(ctx); err != nil {
+		return err
+	}
 	close(opened)
 	a.fleet, err = a.registry(id)
 	return err

@@ -85,6 +85,12 @@ func freePort(t testing.TB) string {
 // started runs an agent with settings besides the usual ones.
 func started(t testing.TB, folder, more string) *appliance {
 	t.Helper()
+	return startedSaying(t, folder, more, "nobody has access yet")
+}
+
+// startedSaying is started for an agent that says something else when it is there.
+func startedSaying(t testing.TB, folder, more, says string) *appliance {
+	t.Helper()
 	for _, name := range []string{"from", "to"} {
 		if err := os.MkdirAll(filepath.Join(folder, name), 0o755); err != nil {
 			t.Fatal(err)
@@ -110,7 +116,7 @@ func started(t testing.TB, folder, more string) *appliance {
 	a.running = newAgent(s, "test", log)
 	go func() { a.ended <- a.running.run(ctx, a.out) }()
 	t.Cleanup(func() { a.stop(t) })
-	for limit := time.Now().Add(20 * time.Second); !strings.Contains(a.out.String(), "nobody has access yet"); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(20 * time.Second); !strings.Contains(a.out.String(), says); time.Sleep(5 * time.Millisecond) {
 		select {
 		case err := <-a.ended:
 			t.Fatalf("it ended with %v", err)

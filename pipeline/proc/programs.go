@@ -19,6 +19,7 @@ type Program struct {
 	Least   string // oldest version that will do; empty: any
 	Build   bool   // only needed to build test guests, not to migrate
 	Bench   bool   // only needed to measure, and installed for that alone
+	Image   bool   // only needed in the appliance's image, which has it
 	Hook    bool   // no package ships it, and nothing needs it: an operator may have it
 }
 
@@ -46,6 +47,7 @@ var Programs = []Program{
 	{Name: "btrfs", Package: "btrfs-progs", Usage: "fixers/guest: check btrfs"},
 	{Name: "fsck.fat", Package: "dosfstools", Usage: "fixers/guest: check FAT"},
 	{Name: "ntfs-3g", Package: "ntfs-3g", Usage: "fixers/guest: show NTFS"},
+	{Name: "vmtoolsd", Package: "open-vm-tools", Usage: "agent/firstboot: ask VMware for the appliance's settings", Image: true},
 	{Name: "journalctl", Package: "systemd", Usage: "agent/bundle: the agent's part of the journal", Build: true},
 	{Name: "systemd-analyze", Package: "systemd", Usage: "agent/serve: tests have systemd read the unit", Build: true},
 	{Name: "bash", Package: "bash", Usage: "build: ask the set-up script for its packages", Build: true},
@@ -74,6 +76,9 @@ var Programs = []Program{
 	{Name: "cp", Package: "coreutils", Usage: "transfer: what the copier is measured beside", Bench: true},
 	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "build: virt-v2v copies with it; disk/nbd: what the client is measured beside", Bench: true},
 	{Name: "xorrisofs", Package: "xorriso", Usage: "agent/library: tests make images of CDs", Build: true},
+	{Name: "xorriso", Package: "xorriso", Usage: "agent/firstboot: tests read what is made for CDs", Build: true},
+	{Name: "mcopy", Package: "mtools", Usage: "agent/firstboot: tests put files onto FAT, and read them", Build: true},
+	{Name: "mlabel", Package: "mtools", Usage: "agent/firstboot: tests read the labels of FAT", Build: true},
 	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},
 	{Name: "govc", Usage: "vmware/transport: is told of, if it is there", Hook: true},
 	{Name: "ovftool", Usage: "vmware/transport: is told of, if it is there", Hook: true},
