@@ -122,6 +122,7 @@ var onlyHere = map[string]string{
 	"seed":    "it is made before there is an appliance",
 
 	"first-boot": "it is what the appliance begins with",
+	"dashboard":  "it is the screen of the appliance itself: see hyper2kvm list, appliances and probe",
 
 	"vsphere assess":     "run it where the server is reached",
 	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",

@@ -122,7 +122,7 @@ vsphere://SERVER/VM, see hyper2kvm vsphere --help.
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log every decision and program to standard error")
 	a.addAppliance(root)
 	root.AddCommand(a.migrations()...)
-	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.restore(), a.fleet(), a.code(), a.seed(), a.firstBoot(), a.vcenter(), a.versionCommand())
+	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test(), a.probe(), a.config(), a.serve(), a.restore(), a.fleet(), a.code(), a.seed(), a.firstBoot(), a.dashboard(), a.vcenter(), a.versionCommand())
 	return root
 }
 
