@@ -13,12 +13,9 @@ import (
 	"hyper2kvm/agent/dashboard"
 )
 
-// report is where first boot tells what it did.
-const report = "/run/hyper2kvm/first-boot.json"
-
 func (a *app) dashboard() *cobra.Command {
 	var files []string
-	var socket string
+	var socket, root string
 	c := &cobra.Command{
 		Use: "dashboard", Short: "Show this appliance on its own screen, and take its keys", Args: noArgs,
 		Long: `Show this appliance on the terminal that this command runs on: where it is reached, the
@@ -27,7 +24,7 @@ what runs. Keys set up the network and power it off; the bottom line names them,
 Ctrl-C ends it. Where nothing can be drawn, such as with TERM=dumb, it prints all that
 whenever something changes.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o := a.dashboardOptions(c.Context(), socket, files)
+			o := a.dashboardOptions(c.Context(), socket, root, files)
 			err := dashboard.Run(c.Context(), o)
 			if errors.Is(err, errInterrupted) {
 				return nil
@@ -37,25 +34,16 @@ whenever something changes.`,
 	}
 	c.Flags().StringVar(&socket, "socket", strings.TrimPrefix(ownSocket, "unix:"), "the agent's Unix socket")
 	c.Flags().StringArrayVar(&files, "config", nil, "file of the agent's settings, or a folder of *.yaml files (may be repeated; each lies over the one before)")
+	c.Flags().StringVar(&root, "root", "/", "folder below which first boot reads and writes all")
 	return c
 }
 
-func (a *app) dashboardOptions(ctx context.Context, socket string, files []string) dashboard.Options {
+func (a *app) dashboardOptions(ctx context.Context, socket, root string, files []string) dashboard.Options {
 	return dashboard.Options{
-		Socket: socket, Version: version, Report: report, Links: dashboard.Links, Power: dashboard.Power,
+		Socket: socket, Version: version, Root: root, Links: dashboard.Links, Power: dashboard.Power,
 		Settings: func() (*config.Settings, error) { return config.Load(files...) },
 		Shell:    func() tea.ExecCommand { return dashboard.Shell(ctx, os.Stdin) },
-		Network:  network(),
+		Network:  applianceNetwork{root}.form(),
 		In:       os.Stdin, Out: os.Stdout, Term: os.Getenv("TERM"),
-	}
-}
-
-// network is how the network of an appliance is set up.
-func network() dashboard.Network {
-	none := errors.New("the network of this machine is not set up here")
-	return dashboard.Network{
-		Now:   func() dashboard.Form { return dashboard.Form{} },
-		Check: func(dashboard.Form) error { return none },
-		Keep:  func(context.Context, dashboard.Form) error { return none },
 	}
 }

@@ -32,7 +32,7 @@ type Options struct {
 	Version  string                            // of this program
 	Settings func() (*config.Settings, error)  // the agent's
 	Links    func() ([]Link, error)            // this machine's
-	Report   string                            // the file in which first boot tells what it did
+	Root     string                            // the folder below which first boot's report is
 	Power    func(context.Context, Verb) error // powers this machine off, or restarts it
 	Shell    func() tea.ExecCommand            // a shell on this terminal
 	Network  Network

@@ -56,7 +56,7 @@ func space(path string) Disk {
 // settings reads the agent's settings, and what first boot tells.
 func (w *Watcher) settings() {
 	settings, err := w.options.Settings()
-	problems := firstBoot(w.options.Report)
+	problems := firstBoot(w.options.Root)
 	w.set(func(s *Status) {
 		s.Problems = problems
 		if err != nil {
