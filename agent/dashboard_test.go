@@ -12,102 +12,24 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
+	"sync"
 	"testing"
-	"time"
-
-	"github.com/hinshun/vt10x"
-	"golang.org/x/sys/unix"
 
 	"hyper2kvm/pipeline/proc"
 )
 
-// pty is a terminal that a test sits at.
-type pty struct {
-	master, slave *os.File
-	screen        vt10x.Terminal
-}
-
-// openPTY makes a terminal of a size, as unlockpt(3) and ptsname(3) do.
-func openPTY(t *testing.T, columns, rows int) *pty {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err = errors.Join(err, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)); err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(rows), Col: uint16(columns)}); err != nil {
-		t.Fatal(err)
-	}
-	p := &pty{master: master, slave: slave, screen: vt10x.New(vt10x.WithSize(max(columns, 80), max(rows, 24)))}
-	go p.read()
-	t.Cleanup(func() {
-		if err := errors.Join(slave.Close(), master.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
-func (p *pty) read() {
-	b := make([]byte, 1<<12)
-	for {
-		n, err := p.master.Read(b)
-		if err != nil {
-			return // the program has ended, and nobody else has it open
-		}
-		_, _ = p.screen.Write(b[:n]) // which never fails
-	}
-}
-
-func (p *pty) text() string { return p.screen.String() }
-
-func (p *pty) press(t *testing.T, keys string) {
-	t.Helper()
-	if _, err := p.master.WriteString(keys); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// shows waits until the screen matches a pattern.
-func (p *pty) shows(t *testing.T, pattern string) string {
-	t.Helper()
-	want := regexp.MustCompile(pattern)
-	for limit := time.Now().Add(30 * time.Second); !want.MatchString(p.text()); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("the screen does not match %s:\n%s", pattern, p.text())
-		}
-	}
-	return p.text()
-}
-
-// hides waits until the screen has a text no more.
-func (p *pty) hides(t *testing.T, text string) {
-	t.Helper()
-	for limit := time.Now().Add(30 * time.Second); strings.Contains(p.text(), text); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("the screen has %q still:\n%s", text, p.text())
-		}
-	}
-}
-
-// screened runs hyper2kvm dashboard on a terminal until the test ends.
-func screened(t *testing.T, p *pty, terminal, settings, socket string) (ended <-chan error) {
+// screened runs hyper2kvm dashboard on a terminal until the test ends, with a folder of
+// programs that stand in for others, if there is one, and more arguments.
+func screened(t *testing.T, p *pty, terminal, folder, standIns string, args ...string) (ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	result := make(chan error, 1)
-	gone := make(chan struct{})
+	result, gone := make(chan error, 1), make(chan struct{})
+	c := proc.Command{Name: "hyper2kvm", On: p.slave, Env: []string{"TERM=" + terminal, "PATH=" + standIns + ":" + os.Getenv("PATH")},
+		Args: append([]string{"dashboard", "--socket", filepath.Join(folder, "agent.sock"), "--config", filepath.Join(folder, "agent.yaml"), "--root", folder}, args...)}
 	go func() {
 		defer close(gone)
-		_, err := proc.Command{Name: "hyper2kvm", Args: []string{"dashboard", "--socket", socket, "--config", settings}, Env: []string{"TERM=" + terminal}, On: p.slave}.Run(ctx)
+		_, err := c.Run(ctx)
 		result <- err
 	}()
 	t.Cleanup(func() { cancel(); <-gone })
@@ -115,9 +37,9 @@ func screened(t *testing.T, p *pty, terminal, settings, socket string) (ended <-
 }
 
 // withHTTPS puts settings into a folder by which browsers reach the agent too.
-func withHTTPS(t *testing.T, folder string) (settings, address string) {
+func withHTTPS(t *testing.T, folder string) (address string) {
 	t.Helper()
-	settings = settled(t, folder)
+	settings := settled(t, folder)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +54,7 @@ func withHTTPS(t *testing.T, folder string) (settings, address string) {
 	if err := os.WriteFile(settings, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return settings, address
+	return address
 }
 
 const codeShape = `[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}`
@@ -141,10 +63,9 @@ const codeShape = `[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}`
 // is set up, goes, and comes back.
 func TestTheScreenFollowsTheAgent(t *testing.T) {
 	folder := t.TempDir()
-	settings, address := withHTTPS(t, folder)
-	socket := filepath.Join(folder, "agent.sock")
+	address := withHTTPS(t, folder)
 	p := openPTY(t, 80, 25)
-	ended := screened(t, p, "linux", settings, socket)
+	ended := screened(t, p, "linux", folder, "")
 	p.shows(t, `(?s)mover1 +hyper2kvm .*Agent: does not answer since .*no such file or`)
 	t.Run("comes", func(t *testing.T) {
 		servedIn(t, folder)
@@ -153,7 +74,7 @@ func TestTheScreenFollowsTheAgent(t *testing.T) {
 		if want := presented(t, address); strings.Join(strings.Fields(shown), "") != want {
 			t.Errorf("it shows the fingerprint %q, and browsers are shown %s:\n%s", shown, want, text)
 		}
-		becomesAdmin(t, socket, regexp.MustCompile(codeShape).FindString(text))
+		becomesAdmin(t, filepath.Join(folder, "agent.sock"), regexp.MustCompile(codeShape).FindString(text))
 		p.hides(t, "One-time code")
 		p.press(t, "c")
 		p.shows(t, "Somebody has or had access already")
@@ -195,3 +116,81 @@ func becomesAdmin(t *testing.T, socket, code string) {
 		t.Fatalf("the code %s gets %d, %v", code, reply.StatusCode, err)
 	}
 }
+
+// A code that was made elsewhere makes the one that is shown worthless.
+func TestTheScreenTellsOfAnotherCode(t *testing.T) {
+	folder := t.TempDir()
+	withHTTPS(t, folder)
+	socket := servedIn(t, folder)
+	p := openPTY(t, 80, 25)
+	screened(t, p, "vt220", folder, "")
+	first := regexp.MustCompile(codeShape).FindString(p.shows(t, codeShape))
+	_, other, _ := code(t, socket)
+	if text := p.shows(t, "A one-time code for the first admin was made elsewhere"); strings.Contains(text, first) || strings.Contains(text, strings.TrimSpace(other)) {
+		t.Errorf("it shows a code:\n%s", text)
+	}
+	p.press(t, "c")
+	becomesAdmin(t, socket, regexp.MustCompile(codeShape).FindString(p.shows(t, codeShape)))
+	p.hides(t, "One-time code")
+}
+
+// A second screen leaves the first one's code alone.
+func TestASecondScreenMakesNoCode(t *testing.T) {
+	folder := t.TempDir()
+	withHTTPS(t, folder)
+	servedIn(t, folder)
+	p, second := openPTY(t, 80, 25), openPTY(t, 80, 25)
+	screened(t, p, "linux", folder, "")
+	first := regexp.MustCompile(codeShape).FindString(p.shows(t, codeShape))
+	screened(t, second, "linux", folder, "")
+	second.shows(t, "was made elsewhere; F3 makes another")
+	if !strings.Contains(p.text(), first) {
+		t.Errorf("the first screen shows it no more:\n%s", p.text())
+	}
+}
+
+func TestADumbTerminalGetsLines(t *testing.T) {
+	folder := t.TempDir()
+	withHTTPS(t, folder)
+	p := openPTY(t, 80, 25)
+	screened(t, p, "dumb", folder, "")
+	p.wrote(t, "does not answer since")
+	t.Run("comes", func(t *testing.T) {
+		servedIn(t, folder)
+		p.wrote(t, "Agent: ready")
+		p.wrote(t, `(?s)One-time code.*`+codeShape)
+	})
+	p.wrote(t, `(?s)Agent: ready.*Agent: does not answer`)
+	if strings.Contains(p.written(), "\x1b") {
+		t.Errorf("it is commanded: %q", p.written())
+	}
+}
+
+func TestALogGetsNoCode(t *testing.T) {
+	folder := t.TempDir()
+	withHTTPS(t, folder)
+	servedIn(t, folder)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	var log bytes.Buffer
+	out := writerFunc(func(b []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if log.Write(b); strings.Contains(log.String(), "Agent: ready") && strings.Contains(log.String(), "is hidden") {
+			cancel()
+		}
+		return len(b), nil
+	})
+	c := proc.Command{Name: "hyper2kvm", Args: []string{"dashboard", "--socket", filepath.Join(folder, "agent.sock"), "--config", filepath.Join(folder, "agent.yaml")}, Env: []string{"TERM=linux"}, Stdout: out}
+	if _, err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("it ends with %v", err)
+	}
+	if text := log.String(); regexp.MustCompile(codeShape).MatchString(text) || strings.Contains(text, "\x1b") {
+		t.Errorf("it tells:\n%s", text)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

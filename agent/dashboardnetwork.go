@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"hyper2kvm/agent/dashboard"
@@ -21,14 +23,14 @@ func (n applianceNetwork) form() dashboard.Network {
 
 // now is what counts, whoever has said it.
 func (n applianceNetwork) now() (f dashboard.Form) {
-	said := map[string]string{}
+	counts := map[string]string{}
 	if r, err := firstboot.ReadReport(n.root); err == nil { // without one nothing was said
 		for _, a := range r.Applied {
-			said[a.Key] = a.Value
+			counts[a.Key] = a.Value
 		}
 	}
-	maps.Copy(said, firstboot.Kept(n.root))
-	f = dashboard.Form{Card: said["nic"], Address: said["address"], Gateway: said["gateway"], DNS: said["dns"], Hostname: said["hostname"]}
+	maps.Copy(counts, firstboot.Kept(n.root))
+	f = dashboard.Form{Card: counts["nic"], Address: counts["address"], Gateway: counts["gateway"], DNS: counts["dns"], Hostname: counts["hostname"]}
 	if f.Static = f.Address != "" && f.Address != byDHCP; !f.Static {
 		f.Address = ""
 	}
@@ -50,9 +52,17 @@ func (n applianceNetwork) values(f dashboard.Form) map[string]string {
 
 func (n applianceNetwork) check(f dashboard.Form) error {
 	if f.Static && f.Address == "" {
-		return fmt.Errorf("%w: an address is missing: write one such as 192.0.2.10/24, or choose DHCP", firstboot.ErrValue)
+		return errors.New("an address is missing: write one such as 192.0.2.10/24, or choose DHCP")
 	}
-	return firstboot.Check(n.root, n.values(f))
+	return said(firstboot.Check(n.root, n.values(f)))
+}
+
+// said is an error without what everybody knows who has just filled in a form.
+func said(err error) error {
+	if errors.Is(err, firstboot.ErrValue) {
+		return errors.New(strings.TrimPrefix(err.Error(), firstboot.ErrValue.Error()+": "))
+	}
+	return err
 }
 
 // applyWithin is how long first boot and the network may take.

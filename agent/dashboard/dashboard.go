@@ -14,7 +14,6 @@ package dashboard
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -88,22 +87,4 @@ func colours(terminal string) colorprofile.Profile {
 // where one runs over SSH and is no local console, whose answers would be taken for keys.
 func environment(terminal string) []string {
 	return []string{"TERM=" + terminal, "SSH_TTY=console"}
-}
-
-// runLines prints the status whenever it changes.
-func runLines(ctx context.Context, o Options) error {
-	secret := term.IsTerminal(int(o.Out.Fd())) // a file or a pipe may be a log
-	var failed error
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	last := ""
-	newWatcher(o).run(ctx, func(s Status) {
-		if text := lines(s, secret); text != last && failed == nil {
-			if _, failed = io.WriteString(o.Out, text+"\n"); failed != nil {
-				cancel(failed)
-			}
-			last = text
-		}
-	})
-	return context.Cause(ctx)
 }

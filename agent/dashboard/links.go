@@ -39,7 +39,7 @@ func Links() ([]Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	var links []Link
+	links := []Link{}
 	for _, i := range all {
 		l := Link{Name: i.Name, Up: i.Flags&net.FlagRunning != 0, Addresses: addresses[i.Index]}
 		if i.Flags&net.FlagLoopback == 0 && (isCard(i.Name) || len(l.Addresses) > 0) {

@@ -127,7 +127,7 @@ func TestScreens(t *testing.T) {
 		"busy-more":      drawn(busy(t), 80, 25, "pgdown"),
 		"hostile":        drawn(hostile(t), 80, 40),
 		"away":           drawn(away(t), 80, 25),
-		"no-network":     drawn(Status{Name: "mover1", Version: "v0.9.0"}, 80, 25),
+		"no-network":     drawn(Status{Name: "mover1", Version: "v0.9.0", Links: []Link{}}, 80, 25),
 		"code-hidden":    drawn(idle(t), 80, 25, "f3"),
 		"power":          drawn(busy(t), 80, 25, "f10"),
 		"power-refused":  drawn(busy(t), 80, 25, "p", "p", "y"),

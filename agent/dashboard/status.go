@@ -10,7 +10,7 @@ import (
 type Status struct {
 	Name        string // the appliance's
 	Version     string
-	Links       []Link
+	Links       []Link // nil: not known yet
 	LinkFault   string // why they are not known
 	Listen      string // the address and port that browsers reach it at; "": none
 	Fingerprint string // of its certificate, as browsers show it

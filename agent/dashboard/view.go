@@ -114,7 +114,7 @@ func (p *page) where(s Status) {
 	if s.LinkFault != "" {
 		p.say(bad, indent, "The network cards are not known: "+s.LinkFault)
 	}
-	if len(p.lines) == shown {
+	if len(p.lines) == shown && s.Links != nil {
 		p.say(bad, indent, "This machine has no network card that works. Add one, such as vmxnet3 or virtio, and restart it.")
 	}
 }

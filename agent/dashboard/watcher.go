@@ -45,8 +45,8 @@ func newWatcher(o Options) *Watcher {
 // run tells of each new status until ctx ends.
 func (w *Watcher) run(ctx context.Context, tell func(Status)) {
 	w.tell = tell
-	w.settings()
 	w.local()
+	w.settings()
 	w.all.Go(func() { w.follow(ctx) })
 	w.all.Go(func() { repeat(ctx, often, nil, w.local) })
 	w.all.Go(func() {
