@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"hyper2kvm/pipeline/proc"
 )
@@ -114,6 +115,25 @@ func becomesAdmin(t *testing.T, socket, code string) {
 	}
 	if err := reply.Body.Close(); err != nil || reply.StatusCode != http.StatusOK {
 		t.Fatalf("the code %s gets %d, %v", code, reply.StatusCode, err)
+	}
+}
+
+func TestTheScreenEndsWithItsTerminal(t *testing.T) {
+	folder := t.TempDir()
+	withHTTPS(t, folder)
+	p := openPTY(t, 80, 25)
+	ended := screened(t, p, "linux", folder, "")
+	p.shows(t, "Agent: does not answer")
+	if err := p.master.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if _, failed := errors.AsType[*proc.Error](err); !failed {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
 	}
 }
 

@@ -27,12 +27,13 @@ type pty struct {
 // openPTY makes a terminal of a size, as unlockpt(3) and ptsname(3) do.
 func openPTY(t *testing.T, columns, rows int) *pty {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err = errors.Join(err, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)); err != nil {
+	master := os.NewFile(uintptr(fd), "ptmx") // which can be closed while it is read
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err = errors.Join(err, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)); err != nil {
 		t.Fatal(err)
 	}
 	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
@@ -45,7 +46,7 @@ func openPTY(t *testing.T, columns, rows int) *pty {
 	p := &pty{master: master, slave: slave, screen: vt10x.New(vt10x.WithSize(max(columns, 80), max(rows, 24)))}
 	go p.read()
 	t.Cleanup(func() {
-		if err := errors.Join(slave.Close(), master.Close()); err != nil {
+		if err := errors.Join(slave.Close(), master.Close()); err != nil && !errors.Is(err, os.ErrClosed) {
 			t.Error(err)
 		}
 	})

@@ -14,6 +14,7 @@ package dashboard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -55,8 +56,11 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func runScreen(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	w := newWatcher(o)
-	program := tea.NewProgram(newScreen(ctx, o, w), tea.WithContext(ctx), tea.WithInput(keyboard{o.In}), tea.WithOutput(o.Out), tea.WithoutSignalHandler(),
+	keys := keyboard{o.In, func(err error) { cancel(fmt.Errorf("the terminal is gone: %w", err)) }}
+	program := tea.NewProgram(newScreen(ctx, o, w), tea.WithContext(ctx), tea.WithInput(keys), tea.WithOutput(o.Out), tea.WithoutSignalHandler(),
 		tea.WithFPS(frames), tea.WithColorProfile(colours(o.Term)), tea.WithEnvironment(environment(o.Term)))
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})

@@ -17,6 +17,7 @@ import (
 	"hyper2kvm/agent/api/client"
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/config"
+	"hyper2kvm/agent/problem"
 )
 
 // reason is the innermost of an error of the socket, which is named already.
@@ -60,7 +61,7 @@ func (w *Watcher) settings() {
 	w.set(func(s *Status) {
 		s.Problems = problems
 		if err != nil {
-			s.Problems = append(s.Problems, err.Error())
+			s.Problems = append(s.Problems, problem.Sentence(err))
 			s.Name, _ = os.Hostname() // "" shows that there is none
 			return
 		}

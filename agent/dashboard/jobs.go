@@ -27,7 +27,7 @@ func (w *Watcher) events(ctx context.Context, conn *client.Conn) {
 		w.mu.Lock()
 		w.changed = true
 		w.mu.Unlock()
-		w.hint()
+		hint(w.poke)
 	}
 }
 

@@ -9,11 +9,17 @@ import (
 // console sends others for the first five, which the library does not know.
 //
 // Source: Linux, drivers/tty/vt/defkeymap.map: string F1 = "\033[[A".
-type keyboard struct{ *os.File }
+type keyboard struct {
+	*os.File
+	gone func(error) // is told of its end, which the library takes for a pause
+}
 
 // Read implements io.Reader. The console hands a key over whole.
 func (k keyboard) Read(b []byte) (int, error) {
 	n, err := k.File.Read(b)
+	if err != nil {
+		k.gone(err)
+	}
 	if n <= 0 {
 		return n, err
 	}

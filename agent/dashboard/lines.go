@@ -23,12 +23,7 @@ func runLines(ctx context.Context, o Options) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.run(ctx, func(Status) {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		})
+		w.run(ctx, func(Status) { hint(changed) })
 	}()
 	if err := printChanges(ctx, o.Out, changed, w.status, term.IsTerminal(int(o.Out.Fd()))); err != nil {
 		cancel(err)

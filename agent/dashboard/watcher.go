@@ -24,7 +24,8 @@ const (
 type Watcher struct {
 	options Options
 	tell    func(Status)
-	poke    chan struct{} // something has happened: look now
+	poke    chan struct{} // something has happened to migrations: look soon
+	moved   chan struct{} // something has happened to links: look soon
 	all     sync.WaitGroup
 
 	mu      sync.Mutex
@@ -39,7 +40,7 @@ type Watcher struct {
 }
 
 func newWatcher(o Options) *Watcher {
-	return &Watcher{options: o, poke: make(chan struct{}, 1), tell: func(Status) {}, now: Status{Version: o.Version}}
+	return &Watcher{options: o, poke: make(chan struct{}, 1), moved: make(chan struct{}, 1), tell: func(Status) {}, now: Status{Version: o.Version}}
 }
 
 // run tells of each new status until ctx ends.
@@ -48,7 +49,7 @@ func (w *Watcher) run(ctx context.Context, tell func(Status)) {
 	w.local()
 	w.settings()
 	w.all.Go(func() { w.follow(ctx) })
-	w.all.Go(func() { repeat(ctx, often, nil, w.local) })
+	w.all.Go(func() { repeat(ctx, often, w.moved, w.local) })
 	w.all.Go(func() {
 		defer w.leave()
 		repeat(ctx, often, w.poke, func() { w.agent(ctx) })
@@ -106,17 +107,17 @@ func (w *Watcher) status() Status {
 	return w.now
 }
 
-// hint has the agent looked at soon.
-func (w *Watcher) hint() {
+// hint pokes whoever waits, or is about to.
+func hint(poke chan<- struct{}) {
 	select {
-	case w.poke <- struct{}{}:
+	case poke <- struct{}{}:
 	default:
 	}
 }
 
 // follow looks at links whenever they change.
 func (w *Watcher) follow(ctx context.Context) {
-	if err := linkChanges(ctx, w.local); err != nil {
+	if err := linkChanges(ctx, func() { hint(w.moved) }); err != nil {
 		w.set(func(s *Status) { s.LinkFault = "their changes are seen late: " + err.Error() })
 	}
 }
@@ -162,8 +163,8 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, patient, fmt.Errorf("no answer within %v", patient))
 }
 
-// away notes that the agent does not answer. What was known of what only it knows is
-// known no more.
+// away notes that the agent does not answer. What may be another when it is back is known
+// no more.
 func (w *Watcher) away(err error) {
 	w.leave()
 	w.set(func(s *Status) {
@@ -191,6 +192,6 @@ func (w *Watcher) leave() {
 // refresh has everything looked at again soon.
 func (w *Watcher) refresh() {
 	w.settings()
-	w.local()
-	w.hint()
+	hint(w.moved)
+	hint(w.poke)
 }
