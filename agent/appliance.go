@@ -123,6 +123,7 @@ var onlyHere = map[string]string{
 	"usb-write": "the stick is in the machine that this runs on",
 
 	"first-boot": "it is what the appliance begins with",
+	"dashboard":  "it is the screen of the appliance itself: see hyper2kvm list, appliances and probe",
 
 	"vsphere assess":     "run it where the server is reached",
 	"vsphere thumbprint": "run it where the server is reached, and put it into the appliance's settings",

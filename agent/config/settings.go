@@ -34,6 +34,7 @@ type Settings struct {
 	Hooks     Hooks     `json:"hooks"`
 	Notify    Notify    `json:"notify"`
 	Watch     []Watch   `json:"watch"`
+	Screen    Screen    `json:"screen"`
 	Log       Log       `json:"log"`
 	Audit     Audit     `json:"audit"`
 	Keep      Keep      `json:"keep"`
@@ -195,6 +196,11 @@ type Watch struct {
 	Target  string     `json:"target"`
 	Settled Duration   `json:"settled"`
 	Spec    model.Spec `json:"spec"` // but for source, name, and the target's storage
+}
+
+// Screen is what the appliance's own screen lets people do who stand before it.
+type Screen struct {
+	Shell bool `json:"shell"`
 }
 
 // Log is what the agent tells of: debug, info, warn or error, and what is worse.

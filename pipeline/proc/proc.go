@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -38,6 +39,7 @@ type Command struct {
 	Stdin  io.Reader // nothing by default
 	Stdout io.Writer // receives output as it comes; Run then returns none
 	Both   io.Writer // instead: receives standard error too
+	On     *os.File  // instead of all three: the terminal that somebody uses the program on
 	Memory int64     // anonymous memory, bytes, over which the program is ended: ErrMemory; none if zero
 }
 
@@ -82,6 +84,8 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	cmd.Env = append(cmd.Environ(), c.Env...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, said
 	switch {
+	case c.On != nil:
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.On, c.On, c.On
 	case c.Both != nil:
 		both := io.MultiWriter(c.Both, said) // one writer is one pipe, in which the order stays
 		cmd.Stdout, cmd.Stderr = both, both
@@ -91,6 +95,7 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	cmd.SysProcAttr = attributes()
+	cmd.SysProcAttr.Setpgid = c.On == nil // a terminal is its foreground group's, which is the agent's
 	began := time.Now()
 	err = pinned(func() error {
 		if err := cmd.Start(); err != nil {

@@ -37,6 +37,7 @@ type Options struct {
 // Conn is a way to an appliance. It may be used by many at once.
 type Conn struct {
 	api     *Client
+	once    *http.Client // which sends nothing again
 	address string
 	quiet   time.Duration // after which a stream of events is taken to be lost
 }
@@ -66,7 +67,7 @@ func New(address string, o Options) (*Conn, error) {
 	}
 	d := &doer{address: address, token: token, http: &http.Client{Transport: t, CheckRedirect: stay}}
 	api, err := NewClient(base+"/api/v1", WithHTTPClient(d), WithRequestEditorFn(unsaid))
-	return &Conn{api: api, address: address, quiet: 3 * ping}, err
+	return &Conn{api: api, once: d.http, address: address, quiet: 3 * ping}, err
 }
 
 // unsaid takes out of a request what nobody has said: the generated code sends empty
