@@ -61,7 +61,7 @@ func (p *Pool) library(ctx context.Context, s *server) vmware.Finding {
 	if err != nil {
 		return vmware.Finding{Code: "vsphere/vddk", Level: vmware.Warning, Text: err.Error(), Try: "upload it, or disks are read in other ways"}
 	}
-	return Library(ctx, transport.Access{VDDK: folder}, "upload it, and write vddk: vddk into the server's settings to use it too")
+	return Library(ctx, transport.Access{VDDK: folder, VDDKPlugin: s.VDDKPlugin}, "upload it, and write vddk: vddk into the server's settings to use it too")
 }
 
 // vddk is the folder of a server's library; "" if it is to have none.
