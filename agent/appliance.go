@@ -59,7 +59,8 @@ var (
 		"overwrite": "an appliance overwrites nothing",
 
 		"user": bySettings, "password-file": bySettings, "thumbprint": bySettings, "ca-file": bySettings, "proxy": bySettings, "resolve": bySettings,
-		"vddk": bySettings, "ssh-user": bySettings, "ssh-key": bySettings, "ssh-known-hosts": bySettings, "own-vm": "an appliance finds its own",
+		"vddk": bySettings, "vddk-modes": bySettings, "vddk-plugin": bySettings,
+		"ssh-user": bySettings, "ssh-key": bySettings, "ssh-known-hosts": bySettings, "ssh-fingerprint": bySettings, "own-vm": "an appliance finds its own",
 	}
 	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
 	thereAlone    = []string{"approval", "detach"}

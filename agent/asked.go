@@ -74,14 +74,26 @@ func (f *flags) spec(mode model.Mode, source string) (s model.Spec, err error) {
 
 func (f *flags) target(mode model.Mode) (t model.Target, err error) {
 	if f.to == "" && (mode == model.ModePlan || mode == model.ModeInspect) {
-		return t, nil
+		return t, f.needsTarget()
 	}
 	if f.to == "" || f.to == "." || strings.ContainsAny(f.to, "/:") {
 		return t, fmt.Errorf("%w: --to is a storage of the appliance's: see hyper2kvm storages", errUsage)
 	}
 	shape, err := f.targetShape()
+	if err != nil {
+		return t, err
+	}
+	storages, err := f.mapped()
 	return model.Target{Storage: f.to, Format: model.TargetFormat(shape.Format), Compress: shape.Compress, ClusterSize: shape.ClusterSize,
-		Preallocation: model.TargetPreallocation(shape.Preallocation), Cpus: f.overrides.CPUs, Memory: f.overrides.Memory, Networks: f.overrides.Networks}, err
+		Preallocation: model.TargetPreallocation(shape.Preallocation), Cpus: f.overrides.CPUs, Memory: f.overrides.Memory, Networks: f.overrides.Networks, Storages: storages}, err
+}
+
+// needsTarget refuses what is said of a target that is not there.
+func (f *flags) needsTarget() error {
+	if len(f.storages)+len(f.overrides.Networks) > 0 || f.overrides.CPUs > 0 || f.overrides.Memory > 0 {
+		return fmt.Errorf("%w: --storage, --network, --cpus and --memory are of a target: give its storage with --to", errUsage)
+	}
+	return nil
 }
 
 // secrets are the keys of the flags called key, which the appliance has stored.

@@ -23,6 +23,7 @@ type flags struct {
 	shape              disk.Shape
 	clusterSize        string
 	limits, devices    []string
+	storages           []string
 	overwrite          bool
 	noTest             bool
 	plan               string
@@ -44,9 +45,15 @@ func (f *flags) addTarget(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.devices, "disk-to", nil, "put a disk into a block device instead of a file: 0=/dev/vg0/web01 (may be repeated; disks are counted from 0)")
 	c.Flags().BoolVar(&f.overwrite, "overwrite", false, "the devices of --disk-to may hold something, which is lost")
 	f.addLimit(c)
+	f.addMaps(c)
+}
+
+// addMaps adds what the target has otherwise than the source.
+func (f *flags) addMaps(c *cobra.Command) {
 	c.Flags().IntVar(&f.overrides.CPUs, "cpus", 0, "CPUs of the target, if not as many as the source's")
 	c.Flags().Var((*sizeFlag)(&f.overrides.Memory), "memory", "memory of the target, such as 4G, if not as much as the source's")
 	c.Flags().StringToStringVar(&f.overrides.Networks, "network", nil, `network of the target by the source's name for it: "VM Network=default" for one of libvirt's, "DMZ=bridge:br0" for a bridge, "*" for all others (may be repeated)`)
+	c.Flags().StringArrayVar(&f.storages, "storage", nil, `folder in which the folder is made of the disks that lie on a datastore, instead of --to: "fast=/srv/ssd"; with --appliance a storage there (may be repeated)`)
 }
 
 // sizeFlag is a flag's number of bytes.
@@ -98,6 +105,37 @@ func (f *flags) targets() (map[int]string, error) {
 		return nil, fmt.Errorf("%w: --overwrite is for the devices of --disk-to", errUsage)
 	}
 	return list, nil
+}
+
+// mapped are the targets of the flags called storage, by the source's names.
+func (f *flags) mapped() (map[string]string, error) {
+	list := map[string]string{}
+	for _, text := range f.storages {
+		from, to, _ := strings.Cut(text, "=")
+		if from == "" || to == "" || list[from] != "" {
+			return nil, fmt.Errorf("%w: --storage %s: want each datastore once, such as fast=/srv/ssd", errUsage, text)
+		}
+		list[from] = to
+	}
+	return list, nil
+}
+
+// elsewhere are the folders that disks go to instead of one below --to that is called name.
+func (f *flags) elsewhere(name string) (pipeline.Storages, error) {
+	list, err := f.mapped()
+	if err != nil {
+		return nil, err
+	}
+	folders := pipeline.Storages{}
+	for from, to := range list {
+		if info, err := os.Stat(to); err != nil || !info.IsDir() {
+			return nil, fmt.Errorf("%w: --storage %s=%s: that is not a folder that is there", source.ErrBadInput, from, to)
+		}
+		if folders[from], err = filepath.Abs(filepath.Join(to, name)); err != nil {
+			return nil, err
+		}
+	}
+	return folders, nil
 }
 
 func (f *flags) addLimit(c *cobra.Command) {
@@ -213,5 +251,6 @@ func (f *flags) check() error {
 	_, badShape := f.targetShape()
 	_, badLimit := f.speed()
 	_, badDevice := f.targets()
-	return cmp.Or(badShape, badLimit, badDevice)
+	_, badStorage := f.mapped()
+	return cmp.Or(badShape, badLimit, badDevice, badStorage)
 }

@@ -59,6 +59,7 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 	f.addFolders(c)
 	f.addKeys(c)
 	f.addGrow(c)
+	f.addMaps(c)
 	f.addOutput(c)
 	f.addThere(c)
 	f.vsphere.addReading(c)
@@ -90,6 +91,10 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err != nil {
 		return err
 	}
+	storages, err := f.elsewhere(f.called(name))
+	if err != nil {
+		return err
+	}
 	keys, err := f.keyring(a)
 	if err != nil {
 		return err
@@ -105,7 +110,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 		return err
 	}
 	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Keys: keys, Origin: origin},
-		pipeline.Options{Source: recorded, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow})
+		pipeline.Options{Source: recorded, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow, Target: f.overrides, Storages: storages})
 	if err != nil {
 		return err
 	}

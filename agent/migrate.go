@@ -156,6 +156,9 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	o.Overwrite = f.overwrite
 	o.With, o.Connect = f.tester()
 	o.Target = f.overrides
+	if o.Storages, err = f.elsewhere(name + suffix); err != nil {
+		return err
+	}
 	folder, err := filepath.Abs(filepath.Join(f.to, name+suffix))
 	if err != nil {
 		return err

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/vsphere"
 	"hyper2kvm/vmware"
@@ -138,29 +138,19 @@ func (a *app) role() *cobra.Command {
 		}
 		return vmware.WriteRole(a.stdout, vmware.RoleForm(form), name, list...)
 	})
-	c.Flags().StringSliceVar(&purposes, "for", nil, "only what these need: "+purposeNames())
+	c.Flags().StringSliceVar(&purposes, "for", nil, "only what these need: "+vcenter.PurposeNames())
 	c.Flags().StringVar(&form, "form", string(vmware.RoleJSON), "json, or a script for govc or powercli")
 	c.Flags().StringVar(&name, "name", name, "of the role")
 	return c
 }
 
-// purposesOf are those that a flag names.
-func purposesOf(names []string) (list []vmware.Purpose, err error) {
-	for _, name := range names {
-		if !slices.Contains(vmware.Purposes(), vmware.Purpose(name)) {
-			return nil, fmt.Errorf("%w: --for %s: want %s", errUsage, name, purposeNames())
-		}
-		list = append(list, vmware.Purpose(name))
+// purposesOf are those that the flag called for names.
+func purposesOf(names []string) ([]vmware.Purpose, error) {
+	list, err := vcenter.Purposes(names)
+	if err != nil {
+		err = fmt.Errorf("%w: --for: %w", errUsage, err)
 	}
-	return list, nil
-}
-
-func purposeNames() string {
-	var names []string
-	for _, p := range vmware.Purposes() {
-		names = append(names, string(p))
-	}
-	return strings.Join(names, ", ")
+	return list, err
 }
 
 // giveBack takes back what a migration left changed.

@@ -221,12 +221,17 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	}
 	vm := l.AddVM(t, vmwaretest.VM{Name: "web01.example.com", On: true, Disks: []vmwaretest.Disk{{Raw: raw}}, NICs: []vmwaretest.NIC{{MAC: "00:50:56:01:02:03"}}})
 	source, to := "vsphere://"+l.URL.Host+"/web01.example.com", t.TempDir()
-	if out, _ := l.told(t, 0, "plan", source); !strings.Contains(out, "linux/fstab-names") {
+	ssd := t.TempDir()
+	on := vm.Disks[0].Datastore + "=" + ssd
+	if out, _ := l.told(t, 0, "plan", source, "--storage", on); !strings.Contains(out, "linux/fstab-names") || !strings.Contains(out, "goes to "+ssd+"/web01.example.com") {
 		t.Errorf("the plan is\n%s", out)
 	}
-	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old", "--name", "kvm-{name}")
+	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--storage", on, "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old", "--name", "kvm-{name}")
 	folder := filepath.Join(to, "kvm-web01.example.com")
 	xml, err := os.ReadFile(filepath.Join(folder, "kvm-web01.example.com.xml"))
+	if info, err := os.Stat(filepath.Join(ssd, "kvm-web01.example.com", "kvm-web01.example.com-disk0.raw")); err != nil || info.Size() != vm.Disks[0].Size {
+		t.Errorf("its disk did not go to where its datastore is mapped: %v", err)
+	}
 	if err != nil || !strings.Contains(string(xml), "2097152") || !strings.Contains(string(xml), `network="lab"`) {
 		t.Errorf("%v: the domain is\n%s\n%s", err, xml, words)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/vsphere"
@@ -44,7 +45,7 @@ name of one in the appliance's settings.`
 	f.addServer(c)
 	c.Flags().StringVar(&f.vddk, "vddk", "", "folder of VMware's VDDK, to be tried")
 	f.addPlugin(c)
-	c.Flags().StringSliceVar(&purposes, "for", nil, "what will be done; what that lacks is a blocker: "+purposeNames())
+	c.Flags().StringSliceVar(&purposes, "for", nil, "what will be done; what that lacks is a blocker: "+vcenter.PurposeNames())
 	common.addOutput(c)
 	return c
 }
@@ -88,7 +89,7 @@ func (f *vsphereFlags) check(ctx context.Context, a *app, server string, s vmwar
 		return []vmware.Finding{vmware.Refused(err)}, nil
 	}
 	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	asked := vmware.Asked{Purposes: purposes, Outside: append(programs(ctx), f.library(ctx))}
+	asked := vmware.Asked{Purposes: purposes, Outside: append(programs(ctx), vcenter.Library(ctx, transport.Access{VDDK: f.vddk, VDDKPlugin: f.plugin}, "give its folder with --vddk to use it too"))}
 	if len(s.VMs) > 0 {
 		for vm, err := range session.VMs(ctx, s) {
 			if err != nil {
@@ -113,22 +114,6 @@ func programs(ctx context.Context) (list []vmware.Finding) {
 		list = append(list, found)
 	}
 	return list
-}
-
-// library finds out whether VMware's library can be used.
-func (f *vsphereFlags) library(ctx context.Context) vmware.Finding {
-	found := vmware.Finding{Code: "vsphere/vddk", Level: vmware.OK}
-	if f.vddk == "" {
-		found.Text, found.Try = "VMware's VDDK is not given: disks are read in other ways", "give its folder with --vddk to use it too"
-		return found
-	}
-	l, err := transport.ProbeVDDK(ctx, transport.Access{VDDK: f.vddk, VDDKPlugin: f.plugin})
-	if err != nil {
-		found.Level, found.Text = vmware.Warning, err.Error()
-		return found
-	}
-	found.Text = fmt.Sprintf("VMware's VDDK %s is there, with the transports %s", l.Version, strings.Join(l.Modes, ", "))
-	return found
 }
 
 func findingsText(list []vmware.Finding) string {

@@ -23,14 +23,16 @@ func (l *vcenterLab) served(t *testing.T) (address, folder string) {
 	t.Helper()
 	folder = t.TempDir()
 	socket := filepath.Join(folder, "agent.sock")
-	settings := fmt.Sprintf("state: %[1]s/state\nlisten: [{unix: %[1]s/agent.sock}]\nstorages: [{name: kvm, path: %[1]s/kvm}]\nvsphere: [{name: vc1, server: '%[2]s', user: %[3]s, secret: vc1, thumbprint: '%[4]s', transports: [https]}]\n",
+	settings := fmt.Sprintf("state: %[1]s/state\nlisten: [{unix: %[1]s/agent.sock}]\nstorages: [{name: kvm, path: %[1]s/kvm}, {name: ssd, path: %[1]s/ssd}]\nvsphere: [{name: vc1, server: '%[2]s', user: %[3]s, secret: vc1, thumbprint: '%[4]s', transports: [https]}]\n",
 		folder, l.URL.Host, l.User, l.ThumbprintSHA256)
 	file := filepath.Join(folder, "config.yaml")
 	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(folder, "kvm"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, storage := range []string{"kvm", "ssd"} {
+		if err := os.Mkdir(filepath.Join(folder, storage), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, end := context.WithCancel(t.Context())
 	ended := make(chan string, 1)
@@ -105,7 +107,7 @@ func TestAnApplianceMigratesAVM(t *testing.T) {
 	if out, _ := told(t, 0, "plan", "vsphere://vc1/web01", "--engine", "direct", "--appliance", there); !strings.Contains(out, "/etc/fstab") {
 		t.Errorf("its plan is\n%s", out)
 	}
-	args := []string{"migrate", "vsphere://vc1/DC0/vm/web01", "--engine", "direct", "--no-test", "--to", "kvm", "--cpus", "3", "--network", "*=bridge:br7", "--appliance", there}
+	args := []string{"migrate", "vsphere://vc1/DC0/vm/web01", "--engine", "direct", "--no-test", "--to", "kvm", "--cpus", "3", "--network", "*=bridge:br7", "--storage", "datastore1=ssd", "--appliance", there}
 	_, words := told(t, exitBadInput, args...)
 	if !strings.Contains(words, "allow that it is powered off") {
 		t.Errorf("without tools it ends with\n%s", words)
@@ -121,6 +123,10 @@ func TestAnApplianceMigratesAVM(t *testing.T) {
 	if err != nil || !strings.Contains(string(domain), "br7") || !strings.Contains(string(domain), ">3</vcpu>") {
 		t.Errorf("its domain is %s, %v", domain, err)
 	}
+	if _, err := os.Stat(filepath.Join(folder, "ssd", "other", "other-disk0.qcow2")); err != nil {
+		t.Errorf("its disk did not go to where its datastore is mapped: %v", err)
+	}
+	told(t, 0, "verify", "other", "--appliance", there)
 	if power, err := object.NewVirtualMachine(l.Client, vm.Ref).PowerState(t.Context()); err != nil || power != "poweredOff" {
 		t.Errorf("the VM is %s, %v", power, err)
 	}

@@ -22,6 +22,9 @@ func (r *Run) convert(ctx context.Context) error {
 	if err := r.closeGuest(); err != nil {
 		return err
 	}
+	if err := r.makeFolders(); err != nil { // they go with what a run before this one threw away
+		return err
+	}
 	jobs, err := r.jobs(ctx)
 	if err != nil {
 		return err
@@ -56,24 +59,29 @@ func (r *Run) jobs(ctx context.Context) ([]transfer.Job, error) {
 
 // copyID names the copy of disk i: a file of another migration's is not taken for
 // one of this.
-func (r *Run) copyID(i int) string { return fmt.Sprintf("%s disk %d", r.ID, i) }
+func (m *Migration) copyID(i int) string { return fmt.Sprintf("%s disk %d", m.ID, i) }
 
-// target is where disk i goes: into a file of the folder, or to a device that the
-// operator named.
-func (r *Run) target(i int) transfer.Target {
-	to := transfer.Target{Path: r.diskPath(i), Shape: r.Options.Shape, Size: r.Machine.Disks[i].Size}
-	if r.Options.Devices[i] != "" {
-		to.Device, to.Shape, to.Overwrite = true, disk.Shape{Format: disk.Raw}, r.Options.Overwrite
-		to.Beside = filepath.Join(r.Folder, fmt.Sprintf("%s-disk%d", r.Name, i))
+// target is where disk i goes.
+func (r *Run) target(i int) transfer.Target { return r.Migration.target(r.Folder, i) }
+
+// target is where disk i goes of a migration in a folder: into a file there or where its
+// storage is mapped to, or to a device that the operator named.
+func (m *Migration) target(folder string, i int) transfer.Target {
+	to := transfer.Target{Path: m.diskPath(folder, i), Shape: m.Options.Shape, Size: m.Machine.Disks[i].Size}
+	if m.Options.Devices[i] != "" {
+		to.Device, to.Shape, to.Overwrite = true, disk.Shape{Format: disk.Raw}, m.Options.Overwrite
+		to.Beside = filepath.Join(folder, fmt.Sprintf("%s-disk%d", m.Name, i))
 	}
 	return to
 }
 
-func (r *Run) diskPath(i int) string {
-	if device := r.Options.Devices[i]; device != "" {
+func (r *Run) diskPath(i int) string { return r.Migration.diskPath(r.Folder, i) }
+
+func (m *Migration) diskPath(folder string, i int) string {
+	if device := m.Options.Devices[i]; device != "" {
 		return device
 	}
-	return filepath.Join(r.Folder, fmt.Sprintf("%s-disk%d.%s", r.Name, i, r.Options.Shape.Format))
+	return filepath.Join(cmp.Or(m.elsewhere(i), folder), fmt.Sprintf("%s-disk%d.%s", m.Name, i, m.Options.Shape.Format))
 }
 
 // XMLPath is where the libvirt XML is.
@@ -173,5 +181,5 @@ func (r *Run) dropTargets() error {
 		failed = append(failed, transfer.Discard(r.target(i), r.copyID(i)))
 	}
 	r.Disks = nil
-	return errors.Join(failed...)
+	return errors.Join(append(failed, r.dropElsewhere(r.Folder))...)
 }

@@ -33,6 +33,9 @@ func Discard(folder, id string, others ...string) (err error) {
 	if m.ID != id {
 		return fmt.Errorf("%w: %s holds another migration", ErrRecord, folder)
 	}
+	if err := m.dropElsewhere(folder); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return err

@@ -86,6 +86,7 @@ type Options struct {
 	// disks' indexes. Those that hold something are taken only to be overwritten.
 	Devices   map[int]string    `json:"devices,omitempty"`
 	Overwrite bool              `json:"overwrite,omitempty"`
+	Storages  Storages          `json:"storages,omitempty"`
 	Engine    string            `json:"engine"`             // auto, direct, libguestfs
 	Hardware  string            `json:"hardware,omitempty"` // that TEST boots on: OnKVM or OnVMware
 	With      string            `json:"with,omitempty"`     // what runs the tested machine: WithQEMU or WithLibvirt

@@ -105,7 +105,7 @@ func (o Options) check() error {
 	if o.Shape.Format == disk.VHDX && o.With == WithLibvirt {
 		return fmt.Errorf("%w: libvirt knows no VHDX: test it with QEMU, or choose another format", source.ErrBadInput)
 	}
-	if err := o.Target.check(); err != nil {
+	if err := errors.Join(o.Target.check(), o.Storages.check()); err != nil {
 		return err
 	}
 	if err := o.Shape.Check(); err != nil {

@@ -13,6 +13,8 @@ import (
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/source"
+	"hyper2kvm/testers"
+	"hyper2kvm/testers/watch"
 )
 
 // host plays a hypervisor that has the guest: its disk is read as a remote one, and it is
@@ -162,6 +164,20 @@ func TestAGuestThatWasGivenBackIsFetchedAnew(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAGuestThatChangedWhileItsResultWasTestedIsNotProved: what was tested is not what the
+// guest is.
+func TestAGuestThatChangedWhileItsResultWasTestedIsNotProved(t *testing.T) {
+	h := &host{path: small(t)}
+	r := from(t, filepath.Join(t.TempDir(), "small"), h, nil)
+	r.machines = runBy(func(context.Context, watch.Spec) (testers.Session, error) {
+		h.changed = true
+		return testers.Session{End: testers.Hung}, nil
+	})
+	if err := errors.Join(r.Go(t.Context()), r.Close()); !errors.Is(err, ErrSourceChanged) || r.Outcome != nil || !r.Returned {
+		t.Errorf("Go = %v, outcome %+v, returned %v", err, r.Outcome, r.Returned)
 	}
 }
 

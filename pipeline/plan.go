@@ -16,7 +16,7 @@ import (
 func (r *Run) plan(ctx context.Context) error {
 	if r.Options.Plan != nil {
 		approved := *r.Options.Plan // FIX adds concerns to its copy
-		approved.Concerns = r.withDamage(approved.Concerns)
+		approved.Concerns = r.withStorages(r.withDamage(approved.Concerns))
 		r.Plan = &approved
 		if err := r.asApproved(approved); err != nil {
 			return err
@@ -27,7 +27,7 @@ func (r *Run) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	plan.Concerns = r.withDamage(append([]fixer.Concern{}, slices.Concat(r.Concerns, sourceConcerns(r.Machine), r.Options.Target.unmapped(r.Machine), plan.Concerns)...))
+	plan.Concerns = r.withStorages(r.withDamage(append([]fixer.Concern{}, slices.Concat(r.Concerns, sourceConcerns(r.Machine), r.Options.Target.unmapped(r.Machine), plan.Concerns)...)))
 	r.Plan = &plan
 	if err := r.asNamed(plan.Resizes); err != nil {
 		return err

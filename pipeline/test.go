@@ -49,6 +49,9 @@ func (r *Run) test(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := r.outOfDate(ctx); err != nil {
+		return err
+	}
 	outcome := testers.Judge(expect, probed, clean)
 	r.Outcome = &outcome
 	if err := r.keepScreenshot(probed); err != nil {
@@ -58,6 +61,21 @@ func (r *Run) test(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: %s", ErrNotProved, outcome.Cause)
 	}
 	return nil
+}
+
+// outOfDate notices a source that changed while what was made of it was tested: that is
+// not called proved. Files are copied by then and may be gone, and a source that cannot
+// be asked is as it was, as far as is known.
+func (r *Run) outOfDate(ctx context.Context) error {
+	if _, here := r.origin.(files); here {
+		return nil
+	}
+	err := r.sameSources(ctx)
+	if err != nil && !errors.Is(err, ErrSourceChanged) {
+		r.log.Warn("whether the source changed while its result was tested is not known", "migration", r.Name, "err", err)
+		return nil
+	}
+	return err
 }
 
 func (r *Run) testDomain() machine.Domain {

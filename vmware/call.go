@@ -37,6 +37,27 @@ var (
 // anew and the call said again: it was not carried out. If the server or the network
 // fails for a time, it is said again if it may be carried out twice, or surely was not.
 func (s *Session) RoundTrip(ctx context.Context, request, answer soap.HasFault) error {
+	err := s.persist(ctx, mostRenewals, request, answer)
+	if notAuthenticated(err) && methodOf(request) != "Logout" {
+		err = s.ending(err)
+	}
+	return err
+}
+
+// mostRenewals is how often a session is made anew for one call.
+const mostRenewals = 3
+
+// fleeting says calls about what ends with the log-in: a view, further pages. If the
+// server has ended the session, it is made anew, and the call ends with the server's
+// fault: said again, it could only fail.
+type fleeting struct{ *Session }
+
+func (f fleeting) RoundTrip(ctx context.Context, request, answer soap.HasFault) error {
+	return f.persist(ctx, 0, request, answer)
+}
+
+// persist says a call until it is answered, in as many new sessions at most.
+func (s *Session) persist(ctx context.Context, sessions int, request, answer soap.HasFault) error {
 	method := methodOf(request)
 	said(method)
 	began, renewals := time.Now(), 0
@@ -49,9 +70,13 @@ func (s *Session) RoundTrip(ctx context.Context, request, answer soap.HasFault) 
 			return nil
 		case ctx.Err() != nil:
 			return tired(ctx, before)
-		case notAuthenticated(err) && method != "Login" && method != "Logout" && renewals < 3:
-			renewals++
-			err = s.again(ctx, seen)
+		case notAuthenticated(err) && method != "Login" && method != "Logout":
+			if again := s.again(ctx, seen); again != nil {
+				return again
+			}
+			if renewals++; renewals <= sessions {
+				err = nil
+			}
 		case s.worthwhile(method, err) && time.Since(began) < untilLost:
 			before = err
 			if pause(ctx, try) != nil {

@@ -59,6 +59,32 @@ func TestAPasswordThatIsRefusedIsNotTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAServerThatEndsEverySessionIsSaid(t *testing.T) {
+	s := newSite(t, simulator.VPX())
+	session := s.connect(t)
+	killed := "CurrentTime"
+	s.set(func() {
+		s.spoil = func(method string, _ http.ResponseWriter) bool {
+			if method == killed {
+				s.endSessions(t)
+			}
+			return false
+		}
+	})
+	says := []string{session.peer.host() + " ended the log-in of " + siteUser, "somebody ends sessions there", "give the same command again"}
+	wantError(t, now(t, session), ErrSession, says...)
+	if n := s.count("Login"); n != 2+mostRenewals {
+		t.Errorf("it logged in %d times", n)
+	}
+	killed = "RetrievePropertiesEx"
+	_, err := session.One(t.Context(), "DC0_H0_VM0")
+	wantError(t, err, ErrSession, says...)
+	s.set(func() { s.spoil = nil })
+	if _, err := session.One(t.Context(), "DC0_H0_VM0"); err != nil {
+		t.Error(err)
+	}
+}
+
 const begun = `<?xml version="1.0"?><Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Bo`
 
 // times makes something true a number of times.

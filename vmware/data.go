@@ -56,7 +56,8 @@ func (s *Session) Cookie(ctx context.Context, refused string) (string, error) {
 	if c := s.cookie(); c != "" && c != refused {
 		return c, nil
 	}
-	if _, err := methods.GetCurrentTime(ctx, s); err != nil { // any call makes a new session if need be
+	// A call that every server refuses without a log-in makes another if need be.
+	if _, err := methods.GetCurrentTime(ctx, fleeting{s}); err != nil && !notAuthenticated(err) {
 		return "", err
 	}
 	if c := s.cookie(); c != "" && c != refused {

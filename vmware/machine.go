@@ -40,7 +40,7 @@ func (d Disk) machine() machine.Disk {
 	m := machine.Disk{
 		Format: "vmdk", Kind: kinds[d.Kind], Size: d.Size, Boot: d.Boot,
 		Bus: d.Bus, Controller: d.Controller, Unit: d.Unit, Model: d.Model,
-		Mode: d.mode(), Shared: d.shared(),
+		Mode: d.mode(), Shared: d.shared(), Storage: d.Datastore,
 	}
 	if len(d.Files) > 0 {
 		m.Path, m.Parents = d.Files[0], d.Files[1:]

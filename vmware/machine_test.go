@@ -99,7 +99,7 @@ func TestAVMsHardwareIsTheMachines(t *testing.T) {
 		},
 	}
 	for i := range want.Disks {
-		want.Disks[i].Format, want.Disks[i].Size, want.Disks[i].Serial = "vmdk", 1<<30, machine.Serial(want.Name, i)
+		want.Disks[i].Format, want.Disks[i].Size, want.Disks[i].Storage, want.Disks[i].Serial = "vmdk", 1<<30, "LocalDS_0", machine.Serial(want.Name, i)
 	}
 	if d := cmp.Diff(want, vm.Machine()); d != "" {
 		t.Errorf("Machine (-want +got):\n%s", d)

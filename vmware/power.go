@@ -1,9 +1,11 @@
 package vmware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vmware/govmomi/vim25"
@@ -35,16 +37,31 @@ type powered struct {
 // Shutdown has a VM shut down: by its guest if the tools run, else as the policy says.
 // One that is off stays so. ErrSuspended and ErrNeedsPowerOff say what to do.
 func (h *Hand) Shutdown(ctx context.Context, vm string, policy PowerPolicy) error {
+	asked, err := h.Session.time(ctx)
+	if err != nil {
+		return err
+	}
 	now, err := h.Session.power(ctx, vm)
 	switch {
-	case err != nil || now.state == Off:
+	case err != nil:
 		return err
+	case now.state == Off:
+		return h.foundOff(vm, now.name, asked)
 	case now.state == Suspended:
 		return fmt.Errorf("%s: %w: power it on and shut it down, or its memory is lost", now.name, ErrSuspended)
 	case !now.tools && !policy.Force:
 		return needsPowerOff(now.name, "its VMware Tools do not run")
 	}
 	return h.turn(ctx, vm, now, policy)
+}
+
+// foundOff notes since when a VM is known to be off that nobody has to shut down.
+func (h *Hand) foundOff(vm, name, since string) error {
+	t, err := h.note(Trace{Kind: KindPower, Object: vmRef(vm).String(), Name: name, Was: string(Off), Becomes: string(Off)})
+	if err != nil {
+		return err
+	}
+	return h.Ledger.Settle(t.ID, Undone, since)
 }
 
 func needsPowerOff(name, why string) error {
@@ -77,7 +94,12 @@ func (h *Hand) off(ctx context.Context, vm string, now powered, policy PowerPoli
 	if err := h.getOff(ctx, vm, now, policy); err != nil {
 		return "", err
 	}
-	res, err := methods.CurrentTime(ctx, h.Session.client, &types.CurrentTime{This: vim25.ServiceInstance})
+	return h.Session.time(ctx)
+}
+
+// time is the server's time, as traces keep it.
+func (s *Session) time(ctx context.Context) (string, error) {
+	res, err := methods.CurrentTime(ctx, s.client, &types.CurrentTime{This: vim25.ServiceInstance})
 	if err != nil {
 		return "", explain(err, "the server's clock")
 	}
@@ -141,13 +163,13 @@ func (h *Hand) unlessPower(ctx context.Context, vm string, want Power, err error
 func (s *Session) StillOff(ctx context.Context, vm string) error {
 	now, err := s.power(ctx, vm)
 	if err == nil && now.state != Off {
-		err = poweredOn(now.name)
+		err = poweredOn(now.name, "; find out who did that, shut it down and begin again")
 	}
 	return err
 }
 
-func poweredOn(name string) error {
-	return fmt.Errorf("%s: %w: what was copied is out of date: find out who did that, shut it down and begin again", name, ErrPoweredOn)
+func poweredOn(name, rest string) error {
+	return fmt.Errorf("%s: %w: what was copied is out of date%s", name, ErrPoweredOn, rest)
 }
 
 // StillOff is ErrPoweredOn if a VM is not off, or was on since Shutdown, as far as the
@@ -156,30 +178,54 @@ func (h *Hand) StillOff(ctx context.Context, vm string) error {
 	if err := h.Session.StillOff(ctx, vm); err != nil {
 		return err
 	}
-	list, err := h.opened(func(t Trace) bool { return t.Kind == KindPower && t.Object == vmRef(vm).String() && t.State == Made })
-	if err != nil || len(list) == 0 {
+	t, since, err := h.offSince(vm)
+	if err != nil || since.IsZero() {
 		return err
 	}
-	t := list[len(list)-1]
-	since, err := time.Parse(time.RFC3339Nano, t.Made)
-	if err == nil && h.Session.poweredOnSince(ctx, vm, since) {
-		return poweredOn(t.Name)
+	if e := h.Session.poweredOnSince(ctx, vm, since); e != nil {
+		return poweredOn(t.Name, fmt.Sprintf(", though it is off again: %s did that at %s; see to it that nobody does, and begin again",
+			cmp.Or(e.UserName, "somebody"), e.CreatedTime.UTC().Format(time.RFC3339)))
 	}
 	return nil
 }
 
-// poweredOnSince looks into the server's events. Where they cannot be read nothing is known.
-func (s *Session) poweredOnSince(ctx context.Context, vm string, since time.Time) bool {
+// offSince is since when a VM is off, as Shutdown noted it; the zero time if it did not.
+func (h *Hand) offSince(vm string) (t Trace, since time.Time, err error) {
+	all, err := h.Ledger.Traces()
+	if err != nil {
+		return t, since, fmt.Errorf("read what was changed: %w", err)
+	}
+	for _, t = range slices.Backward(all) {
+		if t.Kind == KindPower && t.Object == vmRef(vm).String() && t.Made != "" {
+			since, err = time.Parse(time.RFC3339Nano, t.Made)
+			return t, since, err
+		}
+	}
+	return t, since, nil
+}
+
+// poweredOnSince is the first time that a VM was powered on since, as the server's events
+// have it; nil if it was not. Where they cannot be read nothing is known. A VM that is off
+// tells nothing of it by itself: its bootTime is cleared then.
+//
+// Source: vSphere Web Services API, EventManager.QueryEvents, VmPoweredOnEvent,
+// DrsVmPoweredOnEvent; VirtualMachineRuntimeInfo.bootTime.
+func (s *Session) poweredOnSince(ctx context.Context, vm string, since time.Time) *types.Event {
 	manager := s.client.ServiceContent.EventManager
 	if manager == nil {
-		return false
+		return nil
 	}
 	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *manager, Filter: types.EventFilterSpec{
 		Entity:      &types.EventFilterSpecByEntity{Entity: vmRef(vm), Recursion: types.EventFilterSpecRecursionOptionSelf},
 		Time:        &types.EventFilterSpecByTime{BeginTime: &since},
 		EventTypeId: []string{"VmPoweredOnEvent", "DrsVmPoweredOnEvent"},
 	}})
-	return err == nil && len(res.Returnval) > 0
+	if err != nil || len(res.Returnval) == 0 {
+		return nil
+	}
+	return slices.MinFunc(res.Returnval, func(a, b types.BaseEvent) int {
+		return a.GetEvent().CreatedTime.Compare(b.GetEvent().CreatedTime)
+	}).GetEvent()
 }
 
 // obeyed waits for a guest that a killed process asked to shut down: it may still do so,

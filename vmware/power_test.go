@@ -70,7 +70,7 @@ func TestAVMThatIsOffStaysOff(t *testing.T) {
 	if err := h.Shutdown(context.Background(), off.Ref.Value, PowerPolicy{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Restore(context.Background()); err != nil || r.state(off) != Off || len(ledger.list) != 0 {
+	if err := h.Restore(context.Background()); err != nil || r.state(off) != Off || strings.Join(ledger.states(), ", ") != "power undone" {
 		t.Errorf("it is %s with %q noted: %v", r.state(off), ledger.states(), err)
 	}
 }
@@ -109,22 +109,30 @@ func TestWhoPowersTheSourceOnIsNoticed(t *testing.T) {
 }
 
 func TestWhoPoweredTheSourceOnAndOffAgainIsNoticed(t *testing.T) {
-	r, v, h, _ := powerRig(t, vmwaretest.VM{})
-	ctx := context.Background()
-	if err := h.Shutdown(ctx, v.Ref.Value, PowerPolicy{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.StillOff(ctx, v.Ref.Value); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.powerOn(ctx, v.Ref); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.hand(t, new(pages)).Shutdown(ctx, v.Ref.Value, PowerPolicy{Force: true}); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.StillOff(ctx, v.Ref.Value); !errors.Is(err, ErrPoweredOn) {
-		t.Errorf("StillOff = %v, want %v", err, ErrPoweredOn)
+	for name, was := range map[string]Power{"it was shut down": On, "it was off": Off} {
+		t.Run(name, func(t *testing.T) {
+			r, v, h, _ := powerRig(t, vmwaretest.VM{})
+			ctx := context.Background()
+			others := r.hand(t, new(pages))
+			if was == Off {
+				if err := others.Shutdown(ctx, v.Ref.Value, PowerPolicy{Force: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := h.Shutdown(ctx, v.Ref.Value, PowerPolicy{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.StillOff(ctx, v.Ref.Value); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.powerOn(ctx, v.Ref); err != nil {
+				t.Fatal(err)
+			}
+			if err := others.Shutdown(ctx, v.Ref.Value, PowerPolicy{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, h.StillOff(ctx, v.Ref.Value), ErrPoweredOn, "guest: ", "out of date", "it is off again", "did that at 20", "begin again")
+		})
 	}
 }
 

@@ -18,13 +18,14 @@ type ref = types.ManagedObjectReference
 const mostPages = 5000
 
 // pages asks for properties, at most size objects at a time, and hands over each page
-// as it arrives. The server may send smaller ones.
+// as it arrives. The server may send smaller ones. Who asks begins anew where the log-in
+// ended, as retry has it.
 //
 // Source: vSphere Web Services API, PropertyCollector.RetrievePropertiesEx.
 func (s *Session) pages(ctx context.Context, size int, specs ...types.PropertyFilterSpec) iter.Seq2[[]types.ObjectContent, error] {
 	return func(yield func([]types.ObjectContent, error) bool) {
 		this := s.client.ServiceContent.PropertyCollector
-		first, err := methods.RetrievePropertiesEx(ctx, s.client, &types.RetrievePropertiesEx{This: this, SpecSet: specs, Options: types.RetrieveOptions{MaxObjects: int32(size)}})
+		first, err := methods.RetrievePropertiesEx(ctx, fleeting{s}, &types.RetrievePropertiesEx{This: this, SpecSet: specs, Options: types.RetrieveOptions{MaxObjects: int32(size)}})
 		if err != nil {
 			yield(nil, err)
 			return
@@ -41,7 +42,7 @@ func (s *Session) pages(ctx context.Context, size int, specs ...types.PropertyFi
 			if !yield(page.Objects, nil) || page.Token == "" {
 				return
 			}
-			next, err := methods.ContinueRetrievePropertiesEx(ctx, s.client, &types.ContinueRetrievePropertiesEx{This: this, Token: page.Token})
+			next, err := methods.ContinueRetrievePropertiesEx(ctx, fleeting{s}, &types.ContinueRetrievePropertiesEx{This: this, Token: page.Token})
 			if err != nil {
 				yield(nil, err)
 				return

@@ -2,10 +2,11 @@ package vmware
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/vmware/govmomi/fault"
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -18,18 +19,31 @@ const tries = 3
 func (s *Session) retry(ctx context.Context, ask func() error) error {
 	var err error
 	for n := range tries {
+		seen := s.logins.Load()
 		if err = ask(); err == nil || !lost(err) {
 			return err
 		}
 		if wait(ctx, time.Duration(n)*time.Second) != nil {
 			return context.Cause(ctx)
 		}
-		// a call that every server refuses without a log-in, so that there is one again
-		if _, err := methods.GetCurrentTime(ctx, s.client); err != nil && !lost(err) {
+		// What went did so with the log-in that it was made in: if that is still the last
+		// one, the server has ended it.
+		if err := s.again(ctx, seen); err != nil {
 			return err
 		}
 	}
-	return err
+	return s.ending(err)
+}
+
+// ending is a server that ends each log-in soon after it was made, with what to do.
+//
+// Source: vSphere Web Services API, SessionManager.TerminateSession and SessionTerminatedEvent.
+func (s *Session) ending(err error) error {
+	if errors.Is(err, ErrSession) {
+		return err
+	}
+	return &sentence{fmt.Sprintf("%v: %s ended the log-in of %s right after it was made, each time that it was tried: it restarts, or somebody ends sessions there, which vCenter's events tell; wait until that is over, or take a user that nobody else logs in as, and give the same command again",
+		ErrSession, s.peer.host(), s.config.User), []error{ErrSession, err}}
 }
 
 // lost tells whether an error comes of a log-in that ended.

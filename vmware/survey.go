@@ -47,8 +47,11 @@ func (s *Session) viewed(ctx context.Context, kinds []string, specs func(types.P
 	if err != nil {
 		return nil, err
 	}
-	defer s.dropView(ctx, view)
-	return s.objects(ctx, surveyPage, specs(throughView(view))...)
+	objects, err := s.objects(ctx, surveyPage, specs(throughView(view))...)
+	if !lost(err) { // it went with the log-in
+		s.dropView(ctx, view)
+	}
+	return objects, err
 }
 
 // recentTasks is a question for the tasks that are under way or just were.
@@ -105,7 +108,7 @@ func (s *Session) view(ctx context.Context, kinds []string) (ref, error) {
 
 // dropView lets go of a view; the server does too when the log-in ends.
 func (s *Session) dropView(ctx context.Context, view ref) {
-	_, _ = methods.DestroyView(context.WithoutCancel(ctx), s.client, &types.DestroyView{This: view})
+	_, _ = methods.DestroyView(context.WithoutCancel(ctx), fleeting{s}, &types.DestroyView{This: view})
 }
 
 func throughView(view ref) types.PropertyFilterSpec {

@@ -124,7 +124,11 @@ type underWay struct {
 
 // tasks are the server's that are under way.
 func (s *Session) tasks(ctx context.Context) (list []underWay, err error) {
-	objects, err := s.objects(ctx, 0, s.recentTasks())
+	var objects []types.ObjectContent
+	err = s.retry(ctx, func() (err error) {
+		objects, err = s.objects(ctx, 0, s.recentTasks())
+		return err
+	})
 	for _, o := range objects {
 		v := properties(o)
 		state := as[types.TaskInfoState](v["info.state"])

@@ -44,7 +44,7 @@ type State string
 const (
 	Noted  State = "noted"  // it is about to be made, or was: only the server knows
 	Made   State = "made"   // it was made
-	Undone State = "undone" // it was taken back, or never made
+	Undone State = "undone" // it was taken back, or never made: a VM was found off
 	Left   State = "left"   // somebody else changed it since: it stays as they want it
 )
 

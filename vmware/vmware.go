@@ -16,6 +16,8 @@ var (
 	ErrConnect = errors.New("cannot connect to the server")
 	// ErrLogin is a server that refuses the credentials.
 	ErrLogin = errors.New("the server refuses the log-in")
+	// ErrSession is a server that ends each log-in before anything is done in it.
+	ErrSession = errors.New("the server ends every session")
 	// ErrPrivilege is something that the user may not do.
 	ErrPrivilege = errors.New("the user lacks a privilege")
 	// ErrNotFound is a VM that is not there, or not to be seen by the user.

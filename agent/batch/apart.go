@@ -3,6 +3,8 @@ package batch
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"hyper2kvm/agent/api/model"
@@ -18,16 +20,25 @@ func (b *batch) apart(requests []model.MigrationRequest) {
 			b.wrong(i, "id", "%s is the ID of the one in %s too: give each its own", r.ID, b.entries[first].Origin)
 		}
 		ids[r.ID] = i
-		if r.Spec.Target.Storage == "" { // it has no folder that stays
-			continue
-		}
 		name := cmp.Or(r.Spec.Name, spec.SourceName(r.Spec.Source))
-		folder := r.Spec.Target.Storage + "/" + name
-		if first, ok := folders[folder]; ok {
-			b.wrong(i, "name", "%s in the storage %s is the folder of the one in %s too: give each a name of its own", name, r.Spec.Target.Storage, b.entries[first].Origin)
+		for _, storage := range targets(r.Spec.Target) {
+			folder := storage + "/" + name
+			if first, ok := folders[folder]; ok {
+				b.wrong(i, "name", "%s in the storage %s is the folder of the one in %s too: give each a name of its own", name, storage, b.entries[first].Origin)
+			}
+			folders[folder] = i
 		}
-		folders[folder] = i
 	}
+}
+
+// targets are the storages that a migration's results go to, each once.
+func targets(t model.Target) []string {
+	list := slices.Sorted(maps.Values(t.Storages))
+	if t.Storage != "" { // else it has no folder that stays
+		list = append(list, t.Storage)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func (b *batch) wrong(i int, field, format string, args ...any) {

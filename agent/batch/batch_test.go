@@ -188,14 +188,14 @@ migrations:
 - source: {vsphere: {vm: web01.prod}}
 overrides:
 - match: db01
-  spec: {source: {vsphere: {powerOff: null, shutdownWait: 60, marks: {tag: state/moved}}}, target: {cpus: 8}}
+  spec: {source: {vsphere: {powerOff: null, shutdownWait: 60, marks: {tag: state/moved}}}, target: {cpus: 8, storages: {fast: ssd}}}
 `)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	networks := map[string]string{"*": "default"}
 	want := []model.MigrationRequest{
-		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "/DC0/vm/db01", ShutdownWait: 60, Marks: model.Marks{Tag: "state/moved"}}}, Target: model.Target{Storage: "kvm", Cpus: 8, Networks: networks}}},
+		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "/DC0/vm/db01", ShutdownWait: 60, Marks: model.Marks{Tag: "state/moved"}}}, Target: model.Target{Storage: "kvm", Cpus: 8, Networks: networks, Storages: map[string]string{"fast": "ssd"}}}},
 		{Spec: model.Spec{Source: model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "web01.prod", PowerOff: true}}, Target: model.Target{Storage: "kvm", Networks: networks}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -203,5 +203,8 @@ overrides:
 	}
 	if _, err := loaded(write(t, "defaults: {target: {storage: kvm}}\nmigrations:\n- source: {vsphere: {server: vc1, vm: /DC0/vm/a/web01}}\n- source: {vsphere: {server: vc1, vm: /DC0/vm/b/web01}}\n")...); err == nil || !strings.Contains(err.Error(), "web01 in the storage kvm is the folder of the one in") {
 		t.Errorf("two VMs of one name are %v", err)
+	}
+	if _, err := loaded(write(t, "migrations:\n- {source: {storage: v, path: a/vm.vmx}, target: {storage: kvm}}\n- {source: {vsphere: {server: vc1, vm: vm}}, target: {storage: other, storages: {fast: kvm}}}\n")...); err == nil || !strings.Contains(err.Error(), "vm in the storage kvm is the folder of the one in") {
+		t.Errorf("two whose disks go to one folder are %v", err)
 	}
 }

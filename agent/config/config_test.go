@@ -70,6 +70,9 @@ func TestAllThatCanBeSetIsRead(t *testing.T) {
 	if diff := cmp.Diff(want, unset); diff != "" {
 		t.Errorf("full.yaml leaves out: %s", diff)
 	}
+	if esx := s.VSphere[1]; esx.VDDKModes != "san:nbdssl" || esx.VDDKPlugin != "/srv/nbdkit-vddk-plugin.so" || esx.SSH.Fingerprint == "" || esx.SSH.KnownHosts != "" {
+		t.Errorf("the ESXi host is %+v with %+v", esx, esx.SSH)
+	}
 	w := s.Watch[0]
 	if w.Settled != Duration(2*time.Minute) || w.Spec.Approval != model.SpecApprovalRequired || w.Spec.Schedule.Windows[0] != "mon-fri 20:00-06:00" {
 		t.Errorf("watch is %+v", w)

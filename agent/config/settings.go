@@ -85,6 +85,8 @@ type Server struct {
 	Proxy      string            `json:"proxy,omitempty"`
 	Resolve    map[string]string `json:"resolve"`
 	VDDK       string            `json:"vddk,omitempty"` // a folder, or Uploaded
+	VDDKModes  string            `json:"vddkModes,omitempty"`
+	VDDKPlugin string            `json:"vddkPlugin,omitempty"` // a file; "": nbdkit's own
 	Transports []string          `json:"transports"`
 	SSH        *SSH              `json:"ssh,omitempty"` // nil: the transport cannot be used
 }
@@ -92,11 +94,13 @@ type Server struct {
 // Uploaded is the VDDK that was uploaded to the appliance, by its name there.
 const Uploaded = "vddk"
 
-// SSH is how disks' files are read from ESXi hosts.
+// SSH is how disks' files are read from ESXi hosts, which are known by one of KnownHosts
+// and Fingerprint.
 type SSH struct {
-	User       string `json:"user"`
-	Key        string `json:"key"` // a file, or credential:NAME
-	KnownHosts string `json:"knownHosts"`
+	User        string `json:"user"`
+	Key         string `json:"key"`                  // a file, or credential:NAME
+	KnownHosts  string `json:"knownHosts,omitempty"` // a file
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // Limit is how many migrations a storage bears, on all appliances together.

@@ -40,6 +40,14 @@ func (c *checker) server(at string, s Server) {
 	if s.SSH == nil && slices.Contains(s.Transports, "ssh") {
 		c.wrong(at+"transports", "has ssh, and ssh is not there: say in it who logs in")
 	}
+	if s.SSH != nil && (s.SSH.KnownHosts == "") == (s.SSH.Fingerprint == "") {
+		c.wrong(at+"ssh", "has to name one of knownHosts and fingerprint: by which keys are the ESXi hosts known?")
+	}
+	for _, f := range []struct{ field, value string }{{"vddkModes", s.VDDKModes}, {"vddkPlugin", s.VDDKPlugin}} {
+		if f.value != "" && s.VDDK == "" {
+			c.wrong(at+f.field, "is of VMware's library, and vddk is not there: say in it where that is")
+		}
+	}
 	if s.VDDK == "" && slices.Contains(s.Transports, "vddk") {
 		c.wrong(at+"transports", "has vddk, and vddk is not there: say in it where VMware's library is")
 	}

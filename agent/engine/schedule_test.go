@@ -110,6 +110,11 @@ func TestAVMIsTakenByWhoHasItsServer(t *testing.T) {
 	t.Parallel()
 	s := spec()
 	s.Source = model.Source{Vsphere: model.SourceVM{Server: "vc1", VM: "web01"}}
+	wide := s
+	wide.Target.Storages = map[string]string{"fast": "ssd", "slow": "to", "lün": "ssd"}
+	if got := Uses(wide); !slices.Equal(got, []string{"storage:ssd", "storage:to", "vsphere:vc1"}) {
+		t.Errorf("with a map of storages it uses %q", got)
+	}
 	if got := Uses(s); !slices.Equal(got, []string{"storage:to", "vsphere:vc1"}) {
 		t.Errorf("it uses %q", got)
 	}

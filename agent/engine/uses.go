@@ -11,6 +11,9 @@ import (
 // must reach.
 func Uses(s model.Spec) []string {
 	storages := []string{s.Source.Storage, s.Target.Storage}
+	for _, name := range s.Target.Storages {
+		storages = append(storages, name)
+	}
 	for _, p := range s.AllowFolders {
 		storages = append(storages, p.Storage)
 	}

@@ -129,6 +129,9 @@ func Check(s model.Spec) (problems []Problem) {
 			add(fmt.Sprintf("has %q for %q: write the source's network and a libvirt network, or bridge:NAME", to, from), "target", "networks")
 		}
 	}
+	if _, empty := s.Target.Storages[""]; empty {
+		add("has an empty name: write the source's for where disks lie, such as a datastore's", "target", "storages")
+	}
 	for i, g := range s.Grow {
 		if g.Size%512 != 0 {
 			add("is not a multiple of 512", "grow", fmt.Sprint(i), "size")

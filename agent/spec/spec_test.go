@@ -18,6 +18,8 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 		"source: {path: a, vsphere: {server: vc1, vm: a}}\ntarget: {storage: kvm}":                                                       `f:1: source: is a file and a VM: write storage and path, or vsphere`,
 		"source:\n  vsphere: {server: vc1, vm: a, transports: [smoke]}\ntarget: {storage: kvm}":                                          `f:2: source.vsphere.transports[0]: is "smoke": write `,
 		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  networks: {a: 'bridge:'}":                                        `f:4: target.networks: has "bridge:" for "a": write the source's network and a libvirt network, or bridge:NAME`,
+		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  storages: {fast: /srv/ssd}":                                      `f:4: target.storages.fast: is "/srv/ssd": write what matches ^[a-z0-9]`,
+		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  storages: {'': kvm}":                                             `f:4: target.storages: has an empty name: write the source's for where disks lie`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmod: plan":                                                          `f:3: mod: there is no such field: write mode`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: go":                                                           `f:3: mode: is "go": write migrate, rehearse, plan, inspect or test`,
 		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  compress: maybe":                                                 `f:4: target.compress: is "maybe": write true or false`,

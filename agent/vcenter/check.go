@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"hyper2kvm/agent/api/model"
@@ -13,16 +12,14 @@ import (
 	"hyper2kvm/vmware/transport"
 )
 
-// errPurpose is something that is done in no server.
-var errPurpose = errors.New("there is no such purpose")
-
 // Check is what migrations from a server stand on. That it is not reached, or refuses
 // its user, is a finding.
 func (p *Pool) Check(ctx context.Context, name string, q model.CheckServerParams) ([]model.Finding, error) {
-	asked, err := purposes(q.For)
+	purposes, err := Purposes(q.For)
 	if err != nil {
 		return nil, problem(err)
 	}
+	asked := vmware.Asked{Purposes: purposes}
 	var found []vmware.Finding
 	err = p.with(ctx, name, func(ctx context.Context, s *server, c *shared) (err error) {
 		asked.Outside = []vmware.Finding{p.library(ctx, s)}
@@ -39,16 +36,6 @@ func (p *Pool) Check(ctx context.Context, name string, q model.CheckServerParams
 		list = append(list, model.Finding{Code: f.Code, Level: model.FindingLevel(f.Level), Text: f.Text, Try: f.Try})
 	}
 	return list, problem(err)
-}
-
-func purposes(names []string) (asked vmware.Asked, err error) {
-	for _, name := range names {
-		if !slices.Contains(vmware.Purposes(), vmware.Purpose(name)) {
-			return asked, fmt.Errorf("%w: %q; there are %s", errPurpose, name, strings.Trim(fmt.Sprint(vmware.Purposes()), "[]"))
-		}
-		asked.Purposes = append(asked.Purposes, vmware.Purpose(name))
-	}
-	return asked, nil
 }
 
 // meant are the VMs that texts mean; none if there are no texts.
@@ -68,25 +55,13 @@ func meant(ctx context.Context, c *shared, texts []string) (list []vmware.VM, er
 	return list, nil
 }
 
-// library finds out whether VMware's library can be used.
+// library finds out whether VMware's library can be used for a server.
 func (p *Pool) library(ctx context.Context, s *server) vmware.Finding {
-	f := vmware.Finding{Code: "vsphere/vddk", Level: vmware.OK}
 	folder, err := p.vddk(s)
-	switch {
-	case err != nil:
-		f.Level, f.Text, f.Try = vmware.Warning, err.Error(), "upload it, or disks are read in other ways"
-		return f
-	case folder == "":
-		f.Text, f.Try = "VMware's VDDK is not in the server's settings: disks are read in other ways", "upload it, and write vddk: vddk to use it too"
-		return f
-	}
-	l, err := transport.ProbeVDDK(ctx, transport.Access{VDDK: folder})
 	if err != nil {
-		f.Level, f.Text = vmware.Warning, err.Error()
-		return f
+		return vmware.Finding{Code: "vsphere/vddk", Level: vmware.Warning, Text: err.Error(), Try: "upload it, or disks are read in other ways"}
 	}
-	f.Text = fmt.Sprintf("VMware's VDDK %s is there, with the transports %s", l.Version, strings.Join(l.Modes, ", "))
-	return f
+	return Library(ctx, transport.Access{VDDK: folder, VDDKPlugin: s.VDDKPlugin}, "upload it, and write vddk: vddk into the server's settings to use it too")
 }
 
 // vddk is the folder of a server's library; "" if it is to have none.

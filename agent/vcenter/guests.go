@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 
-	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/vsphere"
@@ -22,9 +21,11 @@ func (p *Pool) Server(ctx context.Context, name string) (w worker.Server, err er
 		if err != nil {
 			return err
 		}
-		w = worker.Server{Name: name, Address: s.Server.Server, User: s.User, Password: password, Number: number, Thumbprint: s.Thumbprint, CA: s.CA, Proxy: s.Proxy, Resolve: s.Resolve, Transports: s.Transports}
+		w = worker.Server{Name: name, Address: s.Server.Server, User: s.User, Password: password, Number: number, Thumbprint: s.Thumbprint, CA: s.CA, Proxy: s.Proxy, Resolve: s.Resolve, Transports: s.Transports,
+			VDDKModes: s.VDDKModes, VDDKPlugin: s.VDDKPlugin}
 		if s.SSH != nil {
-			w.SSH = config.SSH{User: s.SSH.User, Key: p.config.File(s.SSH.Key), KnownHosts: s.SSH.KnownHosts}
+			w.SSH = *s.SSH
+			w.SSH.Key = p.config.File(s.SSH.Key)
 		}
 		if w.VDDK, err = p.vddk(s); err != nil {
 			p.config.Log.Warn("disks are read without VMware's library", "server", name, "err", err)
@@ -64,10 +65,10 @@ func (Guests) Origin(v worker.VM, id, folder string, log *slog.Logger, tell func
 }
 
 func settled(s worker.Server, folder string, log *slog.Logger) vsphere.Config {
-	c := vsphere.Config{Folder: folder, Log: log, Transports: s.Transports, VDDK: s.VDDK,
+	c := vsphere.Config{Folder: folder, Log: log, Transports: s.Transports, VDDK: s.VDDK, VDDKModes: s.VDDKModes, VDDKPlugin: s.VDDKPlugin,
 		Server: vmware.Config{Server: s.Address, User: s.User, Password: vmware.Secret(s.Password), Thumbprint: s.Thumbprint, CA: s.CA, Proxy: s.Proxy, Resolve: s.Resolve}}
 	if s.SSH.User != "" {
-		c.SSH = &transport.SSH{User: s.SSH.User, Key: s.SSH.Key, HostKeys: s.SSH.KnownHosts}
+		c.SSH = &transport.SSH{User: s.SSH.User, Key: s.SSH.Key, HostKeys: s.SSH.KnownHosts, Fingerprint: s.SSH.Fingerprint}
 	}
 	return c
 }

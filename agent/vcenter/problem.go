@@ -25,6 +25,7 @@ var meanings = []struct {
 	{auth.ErrNotFound, http.StatusConflict, "no-such-secret", "put the secret that the server's settings name"},
 	{vmware.ErrLogin, http.StatusBadGateway, worker.CodeLogin, "put the right password into the server's secret: until then it is not tried again, so that no account is locked"},
 	{vmware.ErrConnect, http.StatusBadGateway, "vsphere-away", ""},
+	{vmware.ErrSession, http.StatusBadGateway, "vsphere-away", ""},
 	{vmware.ErrPrivilege, http.StatusBadGateway, "vsphere-privilege", "give the user the role that hyper2kvm vsphere role writes"},
 	{vmware.ErrAmbiguous, http.StatusConflict, "ambiguous", ""},
 	{vmware.ErrNotFound, http.StatusNotFound, "no-such-vm", "list the server's VMs"},

@@ -130,6 +130,9 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 	o.Engine = cmp.Or(string(s.Engine), pipeline.Auto)
 	o.Shape = disk.Shape{Format: cmp.Or(string(s.Target.Format), disk.QCOW2), Compress: s.Target.Compress, ClusterSize: s.Target.ClusterSize, Preallocation: string(s.Target.Preallocation)}
 	o.Target = pipeline.Overrides{CPUs: s.Target.Cpus, Memory: s.Target.Memory, Networks: s.Target.Networks}
+	if o.Storages, err = w.storages(s); err != nil {
+		return o, fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
 	o.With, o.Connect = tester(string(s.Test.With)), s.Test.Connect
 	for _, g := range s.Grow {
 		o.Grow = append(o.Grow, pipeline.Growth{Disk: g.Disk, Size: g.Size, More: g.More, Volume: g.Volume})
@@ -151,6 +154,19 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 		o.Skip["test"] = s.Test.Skip
 	}
 	return o, nil
+}
+
+// storages are the folders that disks go to instead of the migration's.
+func (w *Worker) storages(s model.Spec) (pipeline.Storages, error) {
+	folders := pipeline.Storages{}
+	for from, to := range s.Target.Storages {
+		folder, err := w.Storages.Path(model.Place{Storage: to, Path: Folder(s).Path}, true)
+		if err != nil {
+			return nil, err
+		}
+		folders[from] = folder
+	}
+	return folders, nil
 }
 
 // source is what the pipeline calls a source.

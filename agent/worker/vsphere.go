@@ -26,7 +26,9 @@ type Server struct {
 	Proxy          string
 	Resolve        map[string]string
 	Transports     []string
-	VDDK           string     // folder of VMware's library; "" if there is none
+	VDDK           string // folder of VMware's library; "" if there is none
+	VDDKModes      string
+	VDDKPlugin     string     // file of nbdkit's; "": nbdkit's own
 	SSH            config.SSH // without a user there is none
 }
 

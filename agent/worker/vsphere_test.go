@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,16 @@ func TestAVMIsOrderedByItsServersName(t *testing.T) {
 	if got := o.Options.Target; got.CPUs != 4 || got.Memory != 1<<30 || got.Networks["*"] != "default" || filepath.Base(o.Folder) != "web01.prod" {
 		t.Errorf("its target is %+v in %s", got, o.Folder)
 	}
+	s.Target.Storages = map[string]string{"fast": "to"}
+	o, err = w.order(t.Context(), job(s))
+	if to, failed := w.Storages.Find("to"); err != nil || failed != nil || o.Options.Storages["fast"] != filepath.Join(to.Path, "web01.prod") || len(o.Options.Storages) != 1 {
+		t.Errorf("its disks go to %q, %v", o.Options.Storages, err)
+	}
+	s.Target.Storages = map[string]string{"fast": "from"}
+	if _, err := w.order(t.Context(), job(s)); err == nil || !strings.Contains(err.Error(), "the storage from is for the use as source alone") {
+		t.Errorf("disks are put into a storage of sources: %v", err)
+	}
+	s.Target.Storages = nil
 	s.Source.Vsphere.Server = "vc2"
 	if _, err := w.order(t.Context(), job(s)); err == nil {
 		t.Error("a server that is not there is taken")

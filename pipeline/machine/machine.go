@@ -53,6 +53,7 @@ type Disk struct {
 	Model      string `json:"model,omitempty"`      // VMware's virtualDev of the controller: pvscsi, lsilogic …
 	Serial     string `json:"serial,omitempty"`     // on the target: stable name /dev/disk/by-id/virtio-SERIAL
 
+	Storage string   `json:"storage,omitempty"` // the source's name for what it lies on: a datastore; empty: it has none
 	Kind    string   `json:"kind,omitempty"`    // the format by VMware's name: vmfs, seSparse, streamOptimized …
 	Parents []string `json:"parents,omitempty"` // the disks that a snapshot stands on, the nearest first
 	Dirty   bool     `json:"dirty,omitempty"`   // VMware did not close its files

@@ -12,7 +12,7 @@ import (
 )
 
 // mendable are errors that whoever asked can mend.
-var mendable = []error{vmware.ErrConnect, vmware.ErrLogin, vmware.ErrPrivilege, vmware.ErrNotFound, vmware.ErrAmbiguous,
+var mendable = []error{vmware.ErrConnect, vmware.ErrLogin, vmware.ErrSession, vmware.ErrPrivilege, vmware.ErrNotFound, vmware.ErrAmbiguous,
 	vmware.ErrNeedsPowerOff, vmware.ErrSuspended, vmware.ErrTooMany, vmware.ErrSpace}
 
 // Asked tells errors that whoever asked can mend from others: they are

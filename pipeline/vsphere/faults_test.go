@@ -45,7 +45,9 @@ func storm(prefix string, times int) func(*testing.T, *lab) error {
 // overcome are faults that a migration gets over.
 var overcome = []fault{
 	{name: "the session is killed", stage: "convert", does: func(t *testing.T, l *lab) error { l.KillSessions(t); return nil }},
-	{name: "sessions are killed again and again", begin: func(t *testing.T, l *lab) { l.OnRequest = l.every(7, func() { l.KillSessions(t) }) }},
+	{name: "sessions are killed at every fourth request", begin: killing(4)},
+	{name: "sessions are killed at every fifth request of a rehearsal", begin: killing(5), change: live, power: on},
+	{name: "sessions are killed at every sixth request", begin: killing(6)},
 	{name: "/sdk is overloaded", stage: "fetch", does: storm("/sdk", 2)},
 	{name: "/folder is overloaded", stage: "convert", does: storm("/folder", 3)},
 	{name: "the connection is cut in the middle of a disk", stage: "convert", does: func(_ *testing.T, l *lab) error {
@@ -72,6 +74,11 @@ var overcome = []fault{
 		l.by = []string{"hotadd", "https"}
 		l.Maintenance("DC0_C0_H0", true)
 	}},
+}
+
+// killing has sessions end before each nth request.
+func killing(n int64) func(*testing.T, *lab) {
+	return func(t *testing.T, l *lab) { l.OnRequest = l.every(n, func() { l.KillSessions(t) }) }
 }
 
 func shutdown(wait time.Duration, force bool) change {
@@ -138,6 +145,8 @@ var refusals = []fault{
 	{name: "the user lacks a privilege", change: live, begin: func(t *testing.T, l *lab) {
 		l.reader(t)
 	}, is: vmware.ErrPrivilege, says: []string{"snapshot of wéb/01", "VirtualMachine.State.CreateSnapshot on VirtualMachine:"}, power: on},
+	{name: "sessions are killed at every request", begin: killing(1), is: vmware.ErrSession, says: sessionEnds, power: on},
+	{name: "sessions are killed at every second request", begin: killing(2), is: vmware.ErrSession, says: sessionEnds, power: on},
 	{name: "somebody merges the VM's snapshots", begin: func(t *testing.T, l *lab) { l.layered(t) }, stage: "convert",
 		does: func(t *testing.T, l *lab) error { return l.merge(t.Context()) }, is: pipeline.ErrSourceChanged, says: []string{"the VM was moved", "disk 2000 was"}, power: on},
 	{name: "somebody deletes the VM", stage: "convert", does: func(t *testing.T, l *lab) error { return l.delete(t.Context()) },
@@ -146,6 +155,8 @@ var refusals = []fault{
 		l.by, l.folder = []string{"nfc"}, filepath.Join(tiny(t, 4<<20), "small")
 	}, says: []string{"is full", "make room, or use a transport that needs none"}, power: on},
 }
+
+var sessionEnds = []string{"127.0.0.1", "ended the log-in of", "somebody ends sessions there", "give the same command again"}
 
 // reader has the migration log in as a user who may see everything and read disks.
 func (l *lab) reader(t *testing.T) {

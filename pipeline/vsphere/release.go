@@ -19,7 +19,7 @@ func (o *Origin) Release(ctx context.Context, end pipeline.End) (changes bool, e
 		}
 	}
 	if o.ledger == nil || len(o.ledger.open()) == 0 && !end.Proved {
-		return false, o.close(ctx)
+		return errors.Is(end.Err, pipeline.ErrSourceChanged), o.close(ctx)
 	}
 	if o.refused != nil {
 		return false, fmt.Errorf("%s stays as it is: give the same command again, or run hyper2kvm vsphere restore %s, when the server can be reached", o.ledger.kept.Name, o.Folder)

@@ -92,6 +92,33 @@ func TestAVMThatWasStartedMeanwhileIsNotTakenForItself(t *testing.T) {
 	l.wants(t, on)
 }
 
+// TestAVMThatWasOffAllAlongAndRanInBetweenIsNotTakenForItself: somebody powers it on and
+// off again, and it looks as it did.
+func TestAVMThatWasOffAllAlongAndRanInBetweenIsNotTakenForItself(t *testing.T) {
+	l := newLab(t, func(vm *vmwaretest.VM) { vm.On = false })
+	r := l.run(t, before("convert", func() error { return errors.Join(l.power(t.Context(), on), l.power(t.Context(), off)) }))
+	err := r.Go(t.Context())
+	if !errors.Is(err, pipeline.ErrSourceChanged) || !strings.Contains(err.Error(), "it is off again: ") || !strings.Contains(err.Error(), "out of date") {
+		t.Errorf("Go = %v, want %v", err, pipeline.ErrSourceChanged)
+	}
+	if len(r.Disks) > 0 {
+		t.Errorf("what was copied of it stays: %+v", r.Disks)
+	}
+	l.wants(t, off)
+	if owes, err := Owes(l.folder); err != nil || owes {
+		t.Errorf("the folder owes %v, %v", owes, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := l.run(t)
+	if err := again.Go(t.Context()); err != nil { // it ran before this one began
+		t.Fatal(err)
+	}
+	l.wants(t, off)
+	l.verified(t, again)
+}
+
 func TestAVMRunsOnWhileItIsRehearsed(t *testing.T) {
 	l := newLab(t, nil)
 	l.layered(t)

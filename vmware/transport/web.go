@@ -85,7 +85,7 @@ func (w *web) authenticated(ctx context.Context, u *url.URL, header http.Header,
 		}
 		refused = value
 	}
-	return fmt.Errorf("%w: %s refuses each session that it has just given: %w", ErrUnusable, u.Host, errRefused)
+	return fmt.Errorf("%w: %s refuses each session that it has just given: %w; it restarts, or somebody ends sessions there: wait until that is over, and give the same command again", ErrUnusable, u.Host, errRefused)
 }
 
 // mostLocked is how long a file that cannot be opened is tried. A server that is short

@@ -1546,6 +1546,9 @@ type Target struct {
 
 	// Storage its name; the migration's folder is made in it
 	Storage string `json:"storage"`
+
+	// Storages that disks go to instead of `storage`, by the source's name for where they lie, a datastore's; a folder that is called as the migration's is made in each
+	Storages map[string]string `json:"storages,omitempty,omitzero"`
 }
 
 // TargetFormat defines model for Target.Format.

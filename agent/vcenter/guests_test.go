@@ -1,0 +1,41 @@
+package vcenter
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hyper2kvm/agent/config"
+	"hyper2kvm/vmware/transport"
+	"hyper2kvm/vmware/vmwaretest"
+)
+
+// TestTheSettingsSayHowDisksAreRead: what a server's settings say of transports comes to
+// those who read.
+func TestTheSettingsSayHowDisksAreRead(t *testing.T) {
+	s := vmwaretest.Start(t, vmwaretest.Options{})
+	p, _ := pool(t, s)
+	p.config.File = func(name string) string { return "/run/" + name }
+	set := &p.servers[0].Server
+	set.VDDK, set.VDDKModes, set.VDDKPlugin = "/srv/vddk", "san:nbdssl", "/srv/plugin.so"
+	set.SSH = &config.SSH{User: "root", Key: "key", Fingerprint: "SHA256:x"}
+	w, err := p.Server(t.Context(), "vc1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := settled(w, t.TempDir(), slog.New(slog.DiscardHandler))
+	if c.VDDK != "/srv/vddk" || c.VDDKModes != "san:nbdssl" || c.VDDKPlugin != "/srv/plugin.so" {
+		t.Errorf("VDDK is %q with modes %q and plugin %q", c.VDDK, c.VDDKModes, c.VDDKPlugin)
+	}
+	if diff := cmp.Diff(&transport.SSH{User: "root", Key: "/run/key", Fingerprint: "SHA256:x"}, c.SSH); diff != "" {
+		t.Error(diff)
+	}
+	if set.SSH.Key != "key" {
+		t.Errorf("the settings' key became %s", set.SSH.Key)
+	}
+	set.SSH = &config.SSH{User: "root", Key: "key", KnownHosts: "/hosts"}
+	if w, err = p.Server(t.Context(), "vc1"); err != nil || settled(w, "", nil).SSH.HostKeys != "/hosts" {
+		t.Errorf("its hosts' keys are in %+v, %v", w.SSH, err)
+	}
+}
