@@ -230,7 +230,9 @@ func TestTheEnginesAgree(t *testing.T) {
 	})
 	closed = true
 	must(t, g.Close())
-	guesttest.Grown(t, disks[firstLarger:firstGroup])
+	if os.Getenv("NEED_VMS") == "matrix" {
+		guesttest.Grown(t, disks[firstLarger:firstGroup])
+	}
 	guesttest.GrownVolumes(t, disks[firstGroup:firstArray], true)
 
 	after := directly(t, disks)
