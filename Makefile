@@ -11,6 +11,7 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 FUZZTIME ?= 10s
 GUEST    ?= web01
 TO       ?= migrated
+IMAGE    ?= appliance
 
 GO_BUILD    := go build -trimpath -buildvcs=false
 # The appliance's libraries; libvirt's is opened when it is first asked for.
@@ -33,7 +34,7 @@ NOCGO_PACKAGES = $(WITH_IMPORTS) | grep -E 'fixers/guest/libguestfs|testers/libv
 # cannot build runs them without the detector.
 STAGES := fmt-check generate-check vet staticcheck test-nocgo test-race test-vms
 
-.PHONY: help setup build migrate guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
+.PHONY: help setup build migrate image guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -48,6 +49,9 @@ migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) 
 	@disk='$(DISK)'; \
 	if [ -z "$$disk" ]; then disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); rm -rf '$(TO)/$(GUEST)'; fi; \
 	set -x; mkdir -p '$(TO)'; bin/hyper2kvm migrate --to '$(TO)' "$$disk"
+
+image: build ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE
+	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $$raw/hyper2kvm.raw '$(IMAGE)'
 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
 	@go run ./build/guest $(GUEST)
@@ -76,17 +80,20 @@ vet: ## go vet of the default, the C-free and the appliance's build
 	go vet ./...
 	CGO_ENABLED=0 go vet ./...
 	go vet -tags $(TAGS) ./...
+	go vet -C initramfs ./...
 
 staticcheck: ## staticcheck, at the version of build/tools/go.mod, of both builds
 	go build -C build/tools -o $(CACHE)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	$(CACHE)/bin/staticcheck ./...
 	$(CACHE)/bin/staticcheck -tags $(TAGS) ./...
+	cd initramfs && $(CACHE)/bin/staticcheck ./...
 
 test: ## set up, build and pass every test, machines included
 	@build/phases setup build $(STAGES)
 
 test-unit: ## tests that need no root, no network, no KVM
 	$(UNIT) go test ./...
+	$(UNIT) go test -C initramfs ./...
 
 test-nocgo: ## build all without a C compiler, and test what is another then
 	CGO_ENABLED=0 go build ./...
@@ -95,6 +102,7 @@ test-nocgo: ## build all without a C compiler, and test what is another then
 test-race: ## the same with the race detector
 	$(UNIT) go test -race $$($(RACE_PACKAGES))
 	$(UNIT) go test $$($(OTHER_PACKAGES))
+	$(UNIT) go test -C initramfs -race ./...
 
 test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
 	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) ./...
