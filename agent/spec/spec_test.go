@@ -12,7 +12,7 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 	for text, want := range map[string]string{
 		"{}": `f:1: lacks source`,
 		"source: {storage: vmware}\ntarget: {storage: kvm}":                                                                              `f:1: source: lacks path: in the storage, without a slash at its start`,
-		"source: {}\ntarget: {storage: kvm}":                                                                                             `f:1: source: is empty: write storage and path of a file, or vsphere with server and vm`,
+		"source: {}\ntarget: {storage: kvm}":                                                                                             `f:1: source: is empty: write storage and path of a file, disk with the ID of an attached one, or vsphere with server and vm`,
 		"source: {path: a}\ntarget: {storage: kvm}":                                                                                      `f:1: source: lacks storage: a storage's name`,
 		"source: {vsphere: {server: vc1}}\ntarget: {storage: kvm}":                                                                       `f:1: source.vsphere: lacks vm: `,
 		"source: {path: a, vsphere: {server: vc1, vm: a}}\ntarget: {storage: kvm}":                                                       `f:1: source: is a file and a VM: write storage and path, or vsphere`,
