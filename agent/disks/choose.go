@@ -173,7 +173,7 @@ func nameOf(label string) string {
 		return '-'
 	}, strings.ToLower(label)), "-")
 	if name == "" {
-		return "disk"
+		return "attached"
 	}
 	return strings.Trim(name[:min(len(name), longestName)], "-")
 }

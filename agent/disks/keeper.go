@@ -49,7 +49,7 @@ type live struct {
 // Open reads the choices. Nothing is done about them before Begin.
 func Open(c Config) (*Keeper, error) {
 	k := &Keeper{Config: c, live: map[string]*live{}}
-	if k.boot = strings.TrimSpace(string(read(c.Proc + "/sys/kernel/random/boot_id"))); k.boot == "" {
+	if k.boot = c.life(); k.boot == "" {
 		return nil, errors.New("the kernel does not say which life of its this is: /proc is not mounted")
 	}
 	return k, errors.Join(k.load(), k.clear())

@@ -3,6 +3,7 @@ package disks
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -27,6 +28,21 @@ func (k *Keeper) List(ctx context.Context) ([]model.Disk, error) {
 		}
 	}
 	return all, nil
+}
+
+// Find is the path of a disk that is attached and that nothing uses, whatever agents have
+// chosen it for. It is made if it is not there.
+func (m Machine) Find(ctx context.Context, id string, log *slog.Logger) (string, error) {
+	k := &Keeper{Config: Config{Machine: m, Log: log}, boot: m.life()}
+	list, others, err := k.scan(ctx)
+	if err != nil {
+		return "", err
+	}
+	d, err := k.among(list, others, id)
+	if err != nil {
+		return "", err
+	}
+	return m.Path(id), m.link(d)
 }
 
 // current is all disks as they are now, after what the choices say was done.
@@ -57,6 +73,10 @@ func (k *Keeper) find(ctx context.Context, id string) (disk, error) {
 	if err != nil {
 		return disk{}, err
 	}
+	return k.among(list, others, id)
+}
+
+func (k *Keeper) among(list []disk, others []left, id string) (disk, error) {
 	if i := slices.IndexFunc(list, func(d disk) bool { return d.id == id }); i >= 0 {
 		return list[i], nil
 	}

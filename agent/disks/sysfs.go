@@ -52,6 +52,11 @@ func (m Machine) blocks() (list []block, err error) {
 	return list, nil
 }
 
+// life is the ID of this life of the kernel.
+func (m Machine) life() string {
+	return strings.TrimSpace(string(read(filepath.Join(m.Proc, "sys/kernel/random/boot_id"))))
+}
+
 // block reads what the kernel tells of one. What it does not tell is empty.
 func (m Machine) block(name string) block {
 	sectors, _ := strconv.ParseInt(m.attr(name, "size"), 10, 64)

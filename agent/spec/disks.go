@@ -15,10 +15,13 @@ func Disks(s model.Source) []string { return disks(s.Disk, s.Disks) }
 func TargetDisks(t model.Target) []string { return disks(t.Disk, t.Disks) }
 
 func disks(one string, several []string) []string {
-	if one != "" {
+	switch {
+	case one != "":
 		return []string{one}
+	case len(several) > 0:
+		return several
 	}
-	return several
+	return nil
 }
 
 // checkDisks holds a list of disks to one way of writing it, and each disk to one place.

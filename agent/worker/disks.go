@@ -25,12 +25,9 @@ var errNoDisks = errors.New("this program knows no attached disks")
 func disksName(ids []string) string { return "disk:" + strings.Join(ids, ",") }
 
 // lend has a job get its disks: the paths of the source's are told, and the target's are
-// in the options. What does not write to a target needs none.
+// in the options. What is done with a result that is there knows its disks by the record.
 func (w *Worker) lend(j engine.Job, o *pipeline.Options) (from []string, err error) {
-	source, target := spec.Disks(j.Spec.Source), spec.TargetDisks(j.Spec.Target)
-	if o.Until != "" || o.Skip["convert"] != "" {
-		target = nil
-	}
+	source, target := neededDisks(j, o)
 	if len(source)+len(target) > 0 && w.Disks == nil {
 		return nil, errNoDisks
 	}
@@ -52,4 +49,17 @@ func (w *Worker) lend(j engine.Job, o *pipeline.Options) (from []string, err err
 		o.Devices[i], o.Overwrite = path, o.Overwrite || erase
 	}
 	return from, nil
+}
+
+// neededDisks are those that a task reads, and those that it writes.
+func neededDisks(j engine.Job, o *pipeline.Options) (source, target []string) {
+	switch {
+	case j.Task == engine.Migrate && (o.Until != "" || o.Skip["convert"] != ""):
+		return spec.Disks(j.Spec.Source), nil
+	case j.Task == engine.Migrate:
+		return spec.Disks(j.Spec.Source), spec.TargetDisks(j.Spec.Target)
+	case j.Task == engine.Verify && j.Args.AgainstSource:
+		return spec.Disks(j.Spec.Source), nil
+	}
+	return nil, nil
 }
