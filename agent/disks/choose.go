@@ -154,7 +154,7 @@ func (k *Keeper) called(id string, use *model.DiskUse, label string) error {
 	if use.Name == "" {
 		use.Name = nameOf(label)
 	}
-	taken := slices.Contains(k.Reserved, use.Name) || slices.ContainsFunc(k.choices, func(c choice) bool { return c.Use.Name == use.Name && c.ID != id })
+	taken := slices.Contains(k.Reserved(), use.Name) || slices.ContainsFunc(k.choices, func(c choice) bool { return c.Use.Name == use.Name && c.ID != id })
 	if taken {
 		return fmt.Errorf("%w: there is a storage %s: write another name", ErrInput, use.Name)
 	}

@@ -17,8 +17,9 @@ import (
 // Config is what a Keeper is opened with.
 type Config struct {
 	Machine
-	State    string   // folder of the appliance's
-	Reserved []string // names of storages that are not on attached disks
+	State string // folder of the appliance's
+	// Reserved are names of storages that are not on this appliance's attached disks.
+	Reserved func() []string
 	// Migrations are those that use something, as the engine names it, and have not come
 	// to their end.
 	Migrations func(use string) []string

@@ -41,7 +41,7 @@ func newBench(t *testing.T, programs ...string) *bench {
 	b := &bench{plugged: map[string]bool{}, uses: map[string][]string{}}
 	m := ThisMachine()
 	m.Run, m.Extra = t.TempDir(), b.plug
-	b.config = Config{Machine: m, State: t.TempDir(), Reserved: []string{"kvm"}, Migrations: func(use string) []string { return b.uses[use] }, Log: slog.New(slog.DiscardHandler),
+	b.config = Config{Machine: m, State: t.TempDir(), Reserved: func() []string { return []string{"kvm"} }, Migrations: func(use string) []string { return b.uses[use] }, Log: slog.New(slog.DiscardHandler),
 		Changed: func(l storage.List, offers []string) { b.storages, b.offers = l, offers }}
 	b.open(t)
 	t.Cleanup(func() {
@@ -99,9 +99,8 @@ func (b *bench) disk(t *testing.T, size int64, prepare func(node string)) (node,
 	node = strings.TrimSpace(string(out))
 	t.Cleanup(func() { // the next that is attached there would be read-only too
 		ctx, failed := context.WithoutCancel(t.Context()), setReadOnly(node, false)
-		for _, part := range b.parts(filepath.Base(node)) {
-			failed = errors.Join(failed, setReadOnly(filepath.Join("/dev", part), false))
-			failed = errors.Join(failed, partition(node, unix.BLKPG_DEL_PARTITION, 1, 0, 0))
+		for number := range b.parts(filepath.Base(node)) {
+			failed = errors.Join(failed, partition(node, unix.BLKPG_DEL_PARTITION, number, 0, 0))
 		}
 		_, err := proc.Run(ctx, "losetup", "--detach", node)
 		if err := errors.Join(failed, err); err != nil {
@@ -166,13 +165,13 @@ func writes(node string) error {
 // partition shows a partition, or hides it: a kernel may not find those of loop devices.
 //
 // Source: Linux include/uapi/linux/blkpg.h.
-func partition(node string, op, number int32, start, size int64) error {
+func partition(node string, op int32, number int, start, size int64) error {
 	part := struct {
 		start, length int64
 		number        int32
 		names         [128]byte
 		_             int32
-	}{start: start, length: size, number: number}
+	}{start: start, length: size, number: int32(number)}
 	arg := struct {
 		op, flags, length, _ int32
 		data                 unsafe.Pointer

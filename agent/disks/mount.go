@@ -81,7 +81,7 @@ func (k *Keeper) mount(ctx context.Context, c choice, d disk) (_ *mount, note st
 		return nil, "", err
 	}
 	if m.reads {
-		if err := setReadOnly(node, true); err != nil {
+		if err := k.protect(d, true); err != nil {
 			return nil, "", errors.Join(err, os.Remove(m.at))
 		}
 	}
@@ -93,7 +93,7 @@ func (k *Keeper) mount(ctx context.Context, c choice, d disk) (_ *mount, note st
 	if err != nil {
 		err = fmt.Errorf("%s on %s: %w", p.FileSystem, d.id, err)
 		if m.reads && !c.Protected {
-			err = errors.Join(err, setReadOnly(node, false))
+			err = errors.Join(err, k.protect(d, false))
 		}
 		return nil, "", errors.Join(err, os.Remove(m.at))
 	}

@@ -10,18 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protect sets a disk and its partitions read-only, or takes that back: the kernel
-// refuses every write then, whoever asks for it.
+// protect sets a disk read-only, or takes that back: the kernel refuses every write then,
+// whoever asks for it, to its partitions too.
 //
-// Source: Linux include/uapi/linux/fs.h, BLKROSET; block/blk-core.c, bio_check_ro, which
-// asks the partition that is written to.
-func (m Machine) protect(d disk, on bool) error {
-	failed := []error{setReadOnly(m.node(d.block.name), on)}
-	for _, part := range m.parts(d.block.name) {
-		failed = append(failed, setReadOnly(m.node(part), on))
-	}
-	return errors.Join(failed...)
-}
+// Source: Linux include/uapi/linux/fs.h, BLKROSET; include/linux/blkdev.h,
+// bdev_read_only, which asks the whole disk for its partitions.
+func (m Machine) protect(d disk, on bool) error { return setReadOnly(m.node(d.block.name), on) }
 
 func setReadOnly(node string, on bool) (err error) {
 	f, err := os.OpenFile(node, os.O_RDONLY|unix.O_NONBLOCK, 0)

@@ -39,6 +39,18 @@ func (e *Engine) Disks() []string {
 	return e.names(e.attachedNow().disks, func(n node) []string { return n.Disks })
 }
 
+// Elsewhere are the storages that other appliances reach.
+func (e *Engine) Elsewhere() (list []string) {
+	e.nodes.mu.Lock()
+	defer e.nodes.mu.Unlock()
+	for id, told := range e.nodes.list {
+		if id != e.id {
+			list = append(list, told.Storages...)
+		}
+	}
+	return list
+}
+
 // Using are the migrations that use something, as Uses names it, and have not come to
 // their end. One that has failed has, though it may be tried again.
 func (e *Engine) Using(use string) (list []string) {

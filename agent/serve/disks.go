@@ -28,10 +28,16 @@ func (a *agent) reach() error {
 	return nil
 }
 
+// reserved are the names that no storage on an attached disk may have: another appliance
+// would take its folder for that one.
+func (a *agent) reserved() []string {
+	return append(a.settingsStorages().Names(), a.engine.Elsewhere()...)
+}
+
 // attach does with the attached disks what they were chosen for. Until then nothing that
 // uses one is taken.
 func (a *agent) attach(ctx context.Context, w *worker.Worker) (err error) {
-	a.disks, err = disks.Open(disks.Config{Machine: a.machine, State: a.settings.State, Reserved: a.settingsStorages().Names(), Migrations: a.engine.Using, Log: a.log,
+	a.disks, err = disks.Open(disks.Config{Machine: a.machine, State: a.settings.State, Reserved: a.reserved, Migrations: a.engine.Using, Log: a.log,
 		Changed: func(list storage.List, offers []string) {
 			a.storages.Change(list)
 			a.engine.Attach(list.Names(), offers)
