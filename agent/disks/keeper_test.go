@@ -12,15 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/agent/api/model"
-	"hyper2kvm/pipeline/proc"
 )
 
 func TestASourceCannotBeWrittenAsLongAsItIsOne(t *testing.T) {
 	b := newBench(t, "sfdisk")
 	node, id := b.disk(t, 8<<20, func(node string) {
-		if _, err := (proc.Command{Name: "sfdisk", Args: []string{"--quiet", "--no-reread", node}, Stdin: strings.NewReader("label: gpt\nlabel-id: 11111111-2222-3333-4444-555555555555\nstart=2048, size=4096\n")}).Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		label(t, node, "label: gpt\nlabel-id: 11111111-2222-3333-4444-555555555555\nstart=2048, size=4096\n")
 		if err := partition(node, unix.BLKPG_ADD_PARTITION, 1, 1<<20, 2<<20); err != nil {
 			t.Fatal(err)
 		}
@@ -146,12 +143,20 @@ func TestWhatIsUsedIsLeftOut(t *testing.T) {
 	if want := (left{filepath.Base(node), "is mounted at " + at}); !slices.Contains(others, want) {
 		t.Errorf("left out are %+v, want %+v", others, want)
 	}
+	if path, err := b.Find(t.Context(), id, b.Log); err != nil || !leads(path, node) {
+		t.Errorf("Find = %s, %v", path, err)
+	} else if err := os.Remove(path); err != nil {
+		t.Error(err)
+	}
 	held, err := os.OpenFile(node, os.O_RDONLY|unix.O_EXCL, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Use(t.Context(), id, model.DiskUse{As: model.DiskUseAsSource}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("what something has for itself is chosen: %v", err)
+	}
+	if _, err := b.Find(t.Context(), id, b.Log); !errors.Is(err, ErrUnknown) {
+		t.Errorf("what something has for itself is found: %v", err)
 	}
 	if err := held.Close(); err != nil {
 		t.Fatal(err)

@@ -136,6 +136,15 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
+// label writes a partition table, of which the kernel hears nothing.
+func label(t *testing.T, node, table string) {
+	t.Helper()
+	c := proc.Command{Name: "sfdisk", Args: []string{"--quiet", "--no-reread", "--no-tell-kernel", node}, Stdin: strings.NewReader(table)}
+	if _, err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // digest is of all that is on a device.
 func digest(t *testing.T, node string) string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package disks
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -137,8 +138,8 @@ func TestAStorageStaysAsLongAsItIsUsed(t *testing.T) {
 func TestAFileSystemIsMadeOfWhatMayBeLost(t *testing.T) {
 	for _, format := range []model.DiskUseFormat{model.DiskUseFormatExt4, model.DiskUseFormatXfs, model.DiskUseFormatNtfs, model.DiskUseFormatExfat} {
 		t.Run(string(format), func(t *testing.T) {
-			b := newBench(t, "mke2fs", "mkfs.xfs", "mkfs.ntfs", "ntfs-3g", "mkfs.exfat")
-			node, id := b.disk(t, 320<<20, func(node string) { run(t, "mke2fs", "-q", "-t", "ext4", node) })
+			b := newBench(t, "sfdisk", "mke2fs", "mkfs.xfs", "mkfs.ntfs", "ntfs-3g", "mkfs.exfat")
+			node, id := b.disk(t, 320<<20, func(node string) { label(t, node, "label: gpt\nstart=2048, size=4096\n") })
 			was := digest(t, node)
 			use := asTarget
 			use.Name, use.Format, use.Confirm = "results", format, id
@@ -162,6 +163,9 @@ func TestAFileSystemIsMadeOfWhatMayBeLost(t *testing.T) {
 			}
 			if err != nil || len(d.Parts) != 1 || d.Parts[0].FileSystem != string(format) || d.ID == id || len(b.storages) != 1 {
 				t.Fatalf("%+v, %v", d, err)
+			}
+			if text, err := os.ReadFile(node); err != nil || bytes.Contains(text, []byte("EFI PART")) {
+				t.Errorf("the table that was there is left, %v", err)
 			}
 			if err := os.WriteFile(filepath.Join(b.storages[0].Path, "result"), nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -187,5 +191,24 @@ func TestMakersAreToldTheirLabelAndNoMore(t *testing.T) {
 		if got := strings.Join(append([]string{name}, args...), " "); got != want {
 			t.Errorf("%s is made by %q, want %q", format, got, want)
 		}
+	}
+}
+
+// TestADiskThatIsWipedIsEmpty: makers of file systems leave what they do not need.
+func TestADiskThatIsWipedIsEmpty(t *testing.T) {
+	b := newBench(t, "sfdisk")
+	node, id := b.disk(t, 8<<20, func(node string) { label(t, node, "label: gpt\nstart=2048, size=4096\n") })
+	held, err := os.OpenFile(node, os.O_RDONLY|unix.O_EXCL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := wipe(node); !errors.Is(err, ErrInUse) {
+		t.Errorf("a disk that something has for itself is wiped: %v", err)
+	}
+	if err := errors.Join(held.Close(), wipe(node)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := b.Disk(t.Context(), b.idOf(t, node)); err != nil || d.Holds != "empty" || d.ID == id {
+		t.Errorf("wiped, it is %+v, %v", d, err)
 	}
 }

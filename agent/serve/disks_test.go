@@ -212,7 +212,7 @@ func isMigrated(t *testing.T, node string, was []byte) {
 	if err != nil || len(now) < len(was) {
 		t.Fatalf("%d bytes, %v", len(now), err)
 	}
-	const block, most = 4096, 64
+	const block, most = 4096, 16
 	changed := 0
 	for at := 0; at < len(was); at += block {
 		if !bytes.Equal(was[at:at+block], now[at:at+block]) {

@@ -959,7 +959,7 @@ type Disk struct {
 	// Holds what is on it, in a few words, as far as that can be seen without mounting it
 	Holds string `json:"holds"`
 
-	// ID what a disk says of itself, as udev names it in /dev/disk/by-id where it can be told so
+	// ID an attached disk's ID, as udev names the disk in /dev/disk/by-id where that can be told
 	ID DiskID `json:"id"`
 
 	// Lasting the ID is its own; else it is known by it until it is pulled out or the appliance restarts
@@ -987,7 +987,7 @@ type Disk struct {
 	Use   DiskUse `json:"use,omitempty,omitzero"`
 }
 
-// DiskID what a disk says of itself, as udev names it in /dev/disk/by-id where it can be told so
+// DiskID an attached disk's ID, as udev names the disk in /dev/disk/by-id where that can be told
 type DiskID = string
 
 // DiskPart a partition, or all of a disk without partitions
