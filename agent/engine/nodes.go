@@ -200,8 +200,10 @@ func (e *Engine) names(ours []string, theirs func(node) []string) []string {
 	e.nodes.mu.Lock()
 	defer e.nodes.mu.Unlock()
 	names := slices.Clone(ours)
-	for _, n := range e.nodes.list {
-		names = append(names, theirs(n)...)
+	for id, n := range e.nodes.list {
+		if id != e.id { // whose last heartbeat may be older than what it reaches now
+			names = append(names, theirs(n)...)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
