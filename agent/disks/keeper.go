@@ -92,7 +92,8 @@ func (k *Keeper) Look(ctx context.Context) error {
 	if err != nil || now == k.seen {
 		return err
 	}
-	return k.refresh(ctx)
+	_, _, err = k.current(ctx)
+	return err
 }
 
 // glance is the disks in one word, without reading them.
@@ -103,19 +104,6 @@ func (k *Keeper) glance() (string, error) {
 		fmt.Fprintf(&b, "%s %d %d\n", v.name, v.seq, v.size)
 	}
 	return b.String(), err
-}
-
-func (k *Keeper) refresh(ctx context.Context) error {
-	seen, err := k.glance()
-	if err != nil {
-		return err
-	}
-	list, _, err := k.scan(ctx)
-	if err != nil {
-		return err
-	}
-	k.seen = seen
-	return k.settle(ctx, list)
 }
 
 // settle does what the choices say with the disks that there are.

@@ -45,11 +45,17 @@ func (m Machine) Find(ctx context.Context, id string, log *slog.Logger) (string,
 	return m.Path(id), m.link(d)
 }
 
-// current is all disks as they are now, after what the choices say was done.
+// current is all disks as they are now, after what the choices say was done. Whatever
+// comes or goes from now on is another look's.
 func (k *Keeper) current(ctx context.Context) (list []disk, others []left, err error) {
+	seen, err := k.glance()
+	if err != nil {
+		return nil, nil, err
+	}
 	if list, others, err = k.scan(ctx); err != nil {
 		return nil, nil, err
 	}
+	k.seen = seen
 	return list, others, k.settle(ctx, list)
 }
 

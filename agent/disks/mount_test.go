@@ -87,6 +87,23 @@ func TestAFileSystemIsAStorageAsLongAsItsDiskIsThere(t *testing.T) {
 	}
 }
 
+// TestADiskThatComesAndGoesBetweenTwoLooksIsGone: it was seen when somebody asked.
+func TestADiskThatComesAndGoesBetweenTwoLooksIsGone(t *testing.T) {
+	b := newBench(t, "mke2fs")
+	node, id := b.disk(t, 64<<20, func(node string) { run(t, "mke2fs", "-q", "-t", "ext4", node) })
+	b.set(t, node, false)
+	b.mu.Lock()
+	b.plugged[filepath.Base(node)] = true
+	b.mu.Unlock()
+	if _, err := b.Use(t.Context(), id, asSource); err != nil || len(b.storages) != 1 {
+		t.Fatalf("%v: %+v", err, b.storages)
+	}
+	b.set(t, node, false)
+	if len(b.storages) > 0 {
+		t.Errorf("the storages of a disk that is gone are %+v", b.storages)
+	}
+}
+
 // TestAnUncleanFileSystemIsShownAndNotMended: with the journal that a machine left that
 // was switched off.
 func TestAnUncleanFileSystemIsShownAndNotMended(t *testing.T) {
