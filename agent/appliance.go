@@ -14,8 +14,8 @@ import (
 const ownSocket = "unix:/run/hyper2kvm/agent.sock"
 
 const applianceHelp = `With --appliance the commands ask an appliance's agent, and migrations run there: a
-SOURCE is STORAGE:PATH, or vsphere://SERVER/VM with the name of a server in its
-settings, --to a storage, and a MIGRATION an ID or a name. What is asked for goes on
+SOURCE is STORAGE:PATH, disk:ID of a disk that is attached to it, or
+vsphere://SERVER/VM with the name of a server in its settings, --to a storage, and a MIGRATION an ID or a name. What is asked for goes on
 when this program ends. The address is https://HOST:8443,
 unix:PATH, vsock:CID:PORT, or a name in ~/.config/` + client.NamedFile + `.
 `
@@ -55,8 +55,7 @@ const bySettings = "its settings say how its vSphere servers are reached"
 // Flags that mean something on one side alone, with what to do instead on the other.
 var (
 	hereAlone = map[string]string{
-		"disk-to":   "an appliance puts disks into files of a storage",
-		"overwrite": "an appliance overwrites nothing",
+		"overwrite": "an appliance overwrites nothing but a disk that was chosen as target with --erase: see hyper2kvm disks use",
 
 		"user": bySettings, "password-file": bySettings, "thumbprint": bySettings, "ca-file": bySettings, "proxy": bySettings, "resolve": bySettings,
 		"vddk": bySettings, "vddk-modes": bySettings, "vddk-plugin": bySettings,

@@ -84,7 +84,11 @@ func (f *flags) target(mode model.Mode) (t model.Target, err error) {
 		return t, err
 	}
 	storages, err := f.mapped()
-	return model.Target{Storage: f.to, Format: model.TargetFormat(shape.Format), Compress: shape.Compress, ClusterSize: shape.ClusterSize,
+	if err != nil {
+		return t, err
+	}
+	disks, err := f.targetDisks()
+	return model.Target{Storage: f.to, Disks: disks, Format: model.TargetFormat(shape.Format), Compress: shape.Compress, ClusterSize: shape.ClusterSize,
 		Preallocation: model.TargetPreallocation(shape.Preallocation), Cpus: f.overrides.CPUs, Memory: f.overrides.Memory, Networks: f.overrides.Networks, Storages: storages}, err
 }
 

@@ -105,7 +105,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	}
 	folder := filepath.Join(temporary, name)
 	defer func() { err = errors.Join(err, discard(temporary, folder)) }()
-	origin, err := a.origin(f, recorded, folder, true)
+	origin, err := a.origin(ctx, f, recorded, folder, true)
 	if err != nil {
 		return err
 	}

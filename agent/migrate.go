@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -153,6 +154,11 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if o.Devices, err = f.targets(); err != nil {
 		return err
 	}
+	for _, path := range o.Devices {
+		if strings.HasPrefix(filepath.Base(path), diskScheme) {
+			return fmt.Errorf("%w: --disk-to with disk:ID is for --appliance: here write the disk's path, as hyper2kvm disks shows it", errUsage)
+		}
+	}
 	o.Overwrite = f.overwrite
 	o.With, o.Connect = f.tester()
 	o.Target = f.overrides
@@ -167,7 +173,7 @@ func (a *app) inFolder(ctx context.Context, f flags, suffix string, o pipeline.O
 	if err != nil {
 		return err
 	}
-	origin, err := a.origin(f, o.Source, folder, o.Skip["convert"] != "")
+	origin, err := a.origin(ctx, f, o.Source, folder, o.Skip["convert"] != "")
 	if err != nil {
 		return err
 	}
@@ -215,6 +221,9 @@ func ifFull(folder string, err error) error {
 
 // named is a source as it is recorded, and what its folder and its domain are called.
 func named(text string) (recorded, name string, err error) {
+	if ids := diskIDs(text); ids != nil {
+		return text, pipeline.FolderName(ids[0] + ".vmx"), nil // a dot in an ID begins no extension
+	}
 	if !vsphere.Is(text) {
 		recorded, err = existing(text)
 		return recorded, pipeline.FolderName(recorded), err
@@ -224,7 +233,10 @@ func named(text string) (recorded, name string, err error) {
 }
 
 // origin is where a source's guest comes from; nil for files.
-func (a *app) origin(f flags, text, folder string, live bool) (pipeline.Origin, error) {
+func (a *app) origin(ctx context.Context, f flags, text, folder string, live bool) (pipeline.Origin, error) {
+	if diskIDs(text) != nil {
+		return a.attachedDisks(ctx, text, folder)
+	}
 	if !vsphere.Is(text) {
 		return nil, nil
 	}

@@ -51,6 +51,8 @@ var reach = map[string]string{
 	"fleet withdraw":    "withdrawInvitation",
 	"fleet list":        "listAppliances",
 	"fleet remove":      "removeAppliance",
+	"disks use":         "listDisks readDisk useDisk",
+	"disks release":     "releaseDisk",
 	"vsphere check":     "checkServer",
 	"vsphere vms":       "listVMs",
 }

@@ -9,14 +9,22 @@ import (
 	"text/tabwriter"
 
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/spec"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/vsphere"
 	"hyper2kvm/vmware"
 )
 
-// source is a source of an appliance's: a file in a storage, or a VM of a server that its
+// source is a source of an appliance's: a file in a storage, attached disks, or a VM of a server that its
 // settings name.
 func (f *flags) source(text string) (s model.Source, err error) {
+	if ids := diskIDs(text); len(ids) == 1 {
+		s.Disk = ids[0]
+		return s, nil
+	} else if ids != nil {
+		s.Disks = ids
+		return s, nil
+	}
 	if !vsphere.Is(text) {
 		s.Storage, s.Path, err = storagePlace(text)
 		return s, err
@@ -41,6 +49,9 @@ func (f *flags) source(text string) (s model.Source, err error) {
 func sourceText(s model.Source) string {
 	if s.Vsphere.Server != "" {
 		return vsphere.Scheme + "://" + s.Vsphere.Server + "/" + strings.TrimPrefix(s.Vsphere.VM, "/")
+	}
+	if ids := spec.Disks(s); ids != nil {
+		return diskScheme + strings.Join(ids, ",")
 	}
 	return s.Storage + ":" + s.Path
 }

@@ -40,9 +40,10 @@ type Config struct {
 	Gate      *auth.Gate
 	Secrets   *seal.Secrets
 	Provider  Provider // nil: people log in here alone
-	Storages  storage.List
+	Storages  storage.Reached
 	Uploads   *upload.Receiver // to the storages
 	Libraries Libraries
+	Disks     Disks
 	VSphere   VSphere // nil: no server is asked
 	Backup    *backup.Source
 	Bundle    *bundle.Source

@@ -105,7 +105,7 @@ func (s *server) ListFiles(ctx context.Context, r ListFilesRequestObject) (ListF
 	if err != nil {
 		return nil, err
 	}
-	if folder, err := s.Storages.Path(m.Folder, true); err == nil { // this appliance reaches it
+	if folder, err := s.Storages.Now().Path(m.Folder, true); err == nil { // this appliance reaches it
 		there, err := worker.Files(folder)
 		if err != nil {
 			return nil, err
@@ -156,7 +156,7 @@ type seeker interface {
 // file opens a migration's file: in its folder, if this appliance reaches that, or the
 // copy that is kept.
 func (s *server) file(ctx context.Context, m model.Migration, name string) (seeker, time.Time, error) {
-	if folder, err := s.Storages.Path(m.Folder, true); err == nil {
+	if folder, err := s.Storages.Now().Path(m.Folder, true); err == nil {
 		f, changed, err := inFolder(folder, name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return f, changed, err

@@ -18,7 +18,7 @@ func (s *server) ListStorages(context.Context, ListStoragesRequestObject) (ListS
 				v.Appliances = append(v.Appliances, a.Name)
 			}
 		}
-		for _, ours := range s.Storages {
+		for _, ours := range s.Storages.Now() {
 			if ours.Name != name {
 				continue
 			}

@@ -92,14 +92,14 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 		t.Fatal(err)
 	}
 	h.secrets = seal.NewSecrets(e.States(), sealer)
-	c := Config{Engine: e, Gate: h.gate, VSphere: playedServers{}, Secrets: h.secrets, Version: "test", Log: log,
+	c := Config{Engine: e, Gate: h.gate, VSphere: playedServers{}, Disks: playedDisks{}, Secrets: h.secrets, Version: "test", Log: log,
 		Storages: storage.List{{Name: "vmware", Path: filepath.Join(h.folder, "vmware"), Use: model.StorageUseSource}, {Name: "kvm", Path: filepath.Join(h.folder, "kvm"), Use: model.StorageUseTarget}},
 		Host: func(context.Context) (model.Host, error) {
 			var host model.Host
 			err := json.Unmarshal([]byte(`{"version":"test","accelerator":"tcg","reason":"asked for by a test","engines":[],"missing":[]}`), &host)
 			return host, err
 		}}
-	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Locate, h.now); err != nil {
+	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Now().Locate, h.now); err != nil {
 		t.Fatal(err)
 	}
 	if c.Libraries.Shelf, err = library.Open(filepath.Join(h.folder, "state", "libraries"), h.now); err != nil {

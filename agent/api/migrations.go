@@ -89,8 +89,15 @@ func (s *server) offered(uses []string) error {
 	for _, use := range uses {
 		kind, name, _ := strings.Cut(use, ":")
 		there, what := s.Engine.Storages(), "has a storage"
-		if kind == "vsphere" {
+		switch kind {
+		case "vsphere":
 			there, what = s.Engine.Servers(), "has in its settings a vSphere server"
+		case "disk":
+			if !slices.Contains(s.Engine.Disks(), name) {
+				as, id, _ := strings.Cut(name, ":")
+				return fmt.Errorf("%w: no appliance has the disk %s, chosen as %s: PUT /disks/%s/use chooses it", errSpec, id, as, id)
+			}
+			continue
 		}
 		if !slices.Contains(there, name) {
 			return fmt.Errorf("%w: no appliance %s that is called %q", errSpec, what, name)

@@ -19,6 +19,7 @@ import (
 	"hyper2kvm/agent/auth"
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/batch"
+	"hyper2kvm/agent/disks"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/library"
@@ -67,6 +68,12 @@ var known = []struct {
 	{upload.ErrMany, http.StatusServiceUnavailable, "busy", "try again when some of them have ended"},
 	{upload.ErrUnfinished, http.StatusConflict, "too-many-uploads", "list the uploads, and finish some or give them up"},
 	{upload.ErrShort, http.StatusBadRequest, "cut-short", "go on at Upload-Offset"},
+	{disks.ErrUnknown, http.StatusNotFound, "no-such-disk", "list the disks"},
+	{disks.ErrInUse, http.StatusConflict, "disk-in-use", ""},
+	{disks.ErrHolds, http.StatusConflict, "disk-not-empty", ""},
+	{disks.ErrConfirm, http.StatusUnprocessableEntity, "not-confirmed", ""},
+	{disks.ErrInput, http.StatusUnprocessableEntity, "bad-input", ""},
+	{disks.ErrMount, http.StatusUnprocessableEntity, "cannot-mount", ""},
 	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
 	{errBegun, http.StatusConflict, "begun", "ask an admin to add a user; whoever has lost all access restores a backup"},
 	{fleet.ErrToken, http.StatusForbidden, "bad-token", ""},

@@ -108,6 +108,9 @@ var scenes = map[string]scene{
 	"checkServer": {set: ofServer},
 	"listVMs":     {set: ofServer},
 	"readVM":      {set: ofServer},
+	"readDisk":    {set: ofDisk},
+	"useDisk":     {set: ofDisk},
+	"releaseDisk": {set: ofDisk},
 	"deleteSecret": {set: func(t *testing.T, h *harness) props {
 		h.want(t, "socket", "PUT", "/secrets/files-luks", `{"value":"x"}`, 204, "")
 		return aboutSecret(t, h)

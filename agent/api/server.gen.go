@@ -69,6 +69,18 @@ type ServerInterface interface {
 	// RemoveCertificate Trust a client's key no more
 	// (DELETE /certificates/{fingerprint})
 	RemoveCertificate(ctx echo.Context, fingerprint Fingerprint) error
+	// ListDisks The disks that are attached to this appliance, and what is on them
+	// (GET /disks)
+	ListDisks(ctx echo.Context) error
+	// ReadDisk One disk
+	// (GET /disks/{disk})
+	ReadDisk(ctx echo.Context, disk DiskID) error
+	// ReleaseDisk Take back what a disk was chosen for
+	// (DELETE /disks/{disk}/use)
+	ReleaseDisk(ctx echo.Context, disk DiskID) error
+	// UseDisk Choose what a disk is for
+	// (PUT /disks/{disk}/use)
+	UseDisk(ctx echo.Context, disk DiskID) error
 	// ReadHost What this appliance can run virtual machines with
 	// (GET /host)
 	ReadHost(ctx echo.Context) error
@@ -467,6 +479,63 @@ func (w *ServerInterfaceWrapper) RemoveCertificate(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RemoveCertificate(ctx, fingerprint)
+	return err
+}
+
+// ListDisks converts echo context to params.
+func (w *ServerInterfaceWrapper) ListDisks(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListDisks(ctx)
+	return err
+}
+
+// ReadDisk converts echo context to params.
+func (w *ServerInterfaceWrapper) ReadDisk(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "disk" -------------
+	var disk DiskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "disk", ctx.Param("disk"), &disk, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter disk: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReadDisk(ctx, disk)
+	return err
+}
+
+// ReleaseDisk converts echo context to params.
+func (w *ServerInterfaceWrapper) ReleaseDisk(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "disk" -------------
+	var disk DiskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "disk", ctx.Param("disk"), &disk, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter disk: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReleaseDisk(ctx, disk)
+	return err
+}
+
+// UseDisk converts echo context to params.
+func (w *ServerInterfaceWrapper) UseDisk(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "disk" -------------
+	var disk DiskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "disk", ctx.Param("disk"), &disk, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter disk: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UseDisk(ctx, disk)
 	return err
 }
 
@@ -1655,6 +1724,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/storages", wrapper.ListStorages, options.OperationMiddlewares["listStorages"]...)
 	router.GET(options.BaseURL+"/storages/:name/files", wrapper.ListStorageFiles, options.OperationMiddlewares["listStorageFiles"]...)
 	router.GET(options.BaseURL+"/storages/:name/uploads", wrapper.ListUploads, options.OperationMiddlewares["listUploads"]...)
+	router.GET(options.BaseURL+"/disks", wrapper.ListDisks, options.OperationMiddlewares["listDisks"]...)
+	router.GET(options.BaseURL+"/disks/:disk", wrapper.ReadDisk, options.OperationMiddlewares["readDisk"]...)
+	router.DELETE(options.BaseURL+"/disks/:disk/use", wrapper.ReleaseDisk, options.OperationMiddlewares["releaseDisk"]...)
+	router.PUT(options.BaseURL+"/disks/:disk/use", wrapper.UseDisk, options.OperationMiddlewares["useDisk"]...)
 	router.GET(options.BaseURL+"/vsphere", wrapper.ListServers, options.OperationMiddlewares["listServers"]...)
 	router.GET(options.BaseURL+"/vsphere/:name/check", wrapper.CheckServer, options.OperationMiddlewares["checkServer"]...)
 	router.GET(options.BaseURL+"/vsphere/:name/vms", wrapper.ListVMs, options.OperationMiddlewares["listVMs"]...)
@@ -2355,6 +2428,158 @@ type RemoveCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RemoveCertificatedefaultApplicationProblemPlusJSONResponse) VisitRemoveCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDisksRequestObject struct {
+}
+
+type ListDisksResponseObject interface {
+	VisitListDisksResponse(w http.ResponseWriter) error
+}
+
+type ListDisks200JSONResponse struct {
+	Items []Disk `json:"items"`
+}
+
+func (response ListDisks200JSONResponse) VisitListDisksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDisksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDisksdefaultApplicationProblemPlusJSONResponse) VisitListDisksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadDiskRequestObject struct {
+	Disk DiskID `json:"disk"`
+}
+
+type ReadDiskResponseObject interface {
+	VisitReadDiskResponse(w http.ResponseWriter) error
+}
+
+type ReadDisk200JSONResponse Disk
+
+func (response ReadDisk200JSONResponse) VisitReadDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadDiskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReadDiskdefaultApplicationProblemPlusJSONResponse) VisitReadDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseDiskRequestObject struct {
+	Disk DiskID `json:"disk"`
+}
+
+type ReleaseDiskResponseObject interface {
+	VisitReleaseDiskResponse(w http.ResponseWriter) error
+}
+
+type ReleaseDisk204Response struct {
+}
+
+func (response ReleaseDisk204Response) VisitReleaseDiskResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ReleaseDiskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReleaseDiskdefaultApplicationProblemPlusJSONResponse) VisitReleaseDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UseDiskRequestObject struct {
+	Disk DiskID `json:"disk"`
+	Body *UseDiskJSONRequestBody
+}
+
+type UseDiskResponseObject interface {
+	VisitUseDiskResponse(w http.ResponseWriter) error
+}
+
+type UseDisk200JSONResponse Disk
+
+func (response UseDisk200JSONResponse) VisitUseDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UseDiskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UseDiskdefaultApplicationProblemPlusJSONResponse) VisitUseDiskResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4275,6 +4500,18 @@ type StrictServerInterface interface {
 	// RemoveCertificate Trust a client's key no more
 	// (DELETE /certificates/{fingerprint})
 	RemoveCertificate(ctx context.Context, request RemoveCertificateRequestObject) (RemoveCertificateResponseObject, error)
+	// ListDisks The disks that are attached to this appliance, and what is on them
+	// (GET /disks)
+	ListDisks(ctx context.Context, request ListDisksRequestObject) (ListDisksResponseObject, error)
+	// ReadDisk One disk
+	// (GET /disks/{disk})
+	ReadDisk(ctx context.Context, request ReadDiskRequestObject) (ReadDiskResponseObject, error)
+	// ReleaseDisk Take back what a disk was chosen for
+	// (DELETE /disks/{disk}/use)
+	ReleaseDisk(ctx context.Context, request ReleaseDiskRequestObject) (ReleaseDiskResponseObject, error)
+	// UseDisk Choose what a disk is for
+	// (PUT /disks/{disk}/use)
+	UseDisk(ctx context.Context, request UseDiskRequestObject) (UseDiskResponseObject, error)
 	// ReadHost What this appliance can run virtual machines with
 	// (GET /host)
 	ReadHost(ctx context.Context, request ReadHostRequestObject) (ReadHostResponseObject, error)
@@ -4925,6 +5162,127 @@ func (sh *strictHandler) RemoveCertificate(ctx echo.Context, fingerprint Fingerp
 		return err
 	} else if validResponse, ok := response.(RemoveCertificateResponseObject); ok {
 		return validResponse.VisitRemoveCertificateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListDisks operation middleware
+func (sh *strictHandler) ListDisks(ctx echo.Context) error {
+	var request ListDisksRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDisks(ctx.Request().Context(), request.(ListDisksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDisks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDisksResponseObject); ok {
+		return validResponse.VisitListDisksResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReadDisk operation middleware
+func (sh *strictHandler) ReadDisk(ctx echo.Context, disk DiskID) error {
+	var request ReadDiskRequestObject
+
+	request.Disk = disk
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReadDisk(ctx.Request().Context(), request.(ReadDiskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReadDisk")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReadDiskResponseObject); ok {
+		return validResponse.VisitReadDiskResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReleaseDisk operation middleware
+func (sh *strictHandler) ReleaseDisk(ctx echo.Context, disk DiskID) error {
+	var request ReleaseDiskRequestObject
+
+	request.Disk = disk
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseDisk(ctx.Request().Context(), request.(ReleaseDiskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseDisk")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReleaseDiskResponseObject); ok {
+		return validResponse.VisitReleaseDiskResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UseDisk operation middleware
+func (sh *strictHandler) UseDisk(ctx echo.Context, disk DiskID) error {
+	var request UseDiskRequestObject
+
+	request.Disk = disk
+
+	var body UseDiskJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UseDisk(ctx.Request().Context(), request.(UseDiskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UseDisk")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UseDiskResponseObject); ok {
+		return validResponse.VisitUseDiskResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -19,7 +19,7 @@ import (
 
 // ListStorageFiles implements listStorageFiles.
 func (s *server) ListStorageFiles(_ context.Context, r ListStorageFilesRequestObject) (ListStorageFilesResponseObject, error) {
-	place, err := s.Storages.Find(r.Name)
+	place, err := s.Storages.Now().Find(r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *server) readStorageFile(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	place, err := s.Storages.Find(c.Param("name"))
+	place, err := s.Storages.Now().Find(c.Param("name"))
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ const partKey = "part"
 
 // ListUploads implements listUploads.
 func (s *server) ListUploads(_ context.Context, r ListUploadsRequestObject) (ListUploadsResponseObject, error) {
-	if _, err := s.Storages.Find(r.Name); err != nil {
+	if _, err := s.Storages.Now().Find(r.Name); err != nil {
 		return nil, err
 	}
 	all, err := s.Uploads.List()
@@ -51,7 +51,7 @@ func (s *server) uploadPlace(c echo.Context) (key, path string, err error) {
 		return "", "", err
 	}
 	name := c.Param("name")
-	return storage.Key(name, path), path, s.Storages.Check(model.Place{Storage: name, Path: path}, false)
+	return storage.Key(name, path), path, s.Storages.Now().Check(model.Place{Storage: name, Path: path}, false)
 }
 
 // uploadPart implements uploadPart.
@@ -61,7 +61,7 @@ func (s *server) uploadPart(c echo.Context) error {
 		return err
 	}
 	match := c.Request().Header.Get("If-Match")
-	folder, name, err := s.Storages.Locate(key)
+	folder, name, err := s.Storages.Now().Locate(key)
 	if err != nil {
 		return err
 	}

@@ -224,6 +224,10 @@ func nameOf(asked *layers.Value) string {
 	var source model.Source
 	source.Path, _ = asked.At("source", "path").Scalar.(string)
 	source.Vsphere.VM, _ = asked.At("source", "vsphere", "vm").Scalar.(string)
+	source.Disk, _ = asked.At("source", "disk").Scalar.(string)
+	if list := asked.At("source", "disks").List; len(list) > 0 {
+		source.Disk, _ = list[0].Scalar.(string)
+	}
 	return spec.SourceName(source)
 }
 

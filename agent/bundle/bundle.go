@@ -25,7 +25,7 @@ import (
 // Source is what a bundle is made of.
 type Source struct {
 	Engine    *engine.Engine
-	Storages  storage.List
+	Storages  storage.Reached
 	Host      func(context.Context) (model.Host, error)
 	Versions  func(context.Context) map[string]string
 	Settings  string
@@ -106,7 +106,7 @@ func (s *Source) storages(context.Context) ([]byte, error) {
 		Problem         string `json:",omitempty"`
 	}
 	list := []room{}
-	for _, v := range s.Storages {
+	for _, v := range s.Storages.Now() {
 		r := room{Name: v.Name, Path: v.Path, Use: string(v.Use)}
 		var err error
 		if r.Size, r.Free, err = v.Room(); err != nil {

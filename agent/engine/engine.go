@@ -95,8 +95,7 @@ var (
 // Engine is an opened engine. It may be used by many at once.
 type Engine struct {
 	config  Config
-	offered []string // what this appliance reaches
-	id      string   // of this appliance
+	id      string // of this appliance
 	lock    *os.File
 	bus     *bus
 	table   table
@@ -112,6 +111,7 @@ type Engine struct {
 
 	mu      sync.Mutex
 	running map[string]*task
+	reach   attached  // what this appliance reaches
 	stopped bool      // no task is begun any more
 	beaten  time.Time // when the last heartbeat that arrived was sent
 }
@@ -131,7 +131,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{config: c, offered: offers(c.Storages, c.Servers), lock: lock, wake: make(chan struct{}, 1), done: make(chan struct{}), events: make(chan told, 1024), running: map[string]*task{}}
+	e := &Engine{config: c, reach: attached{storages: c.Storages}, lock: lock, wake: make(chan struct{}, 1), done: make(chan struct{}), events: make(chan told, 1024), running: map[string]*task{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.bus.close(), lock.Close())

@@ -19,6 +19,7 @@ type node struct {
 	Version  string    `json:"version"`
 	Storages []string  `json:"storages"`
 	Servers  []string  `json:"servers,omitempty"` // of vSphere
+	Disks    []string  `json:"disks,omitempty"`   // attached, and chosen: see Attach
 	Capacity int       `json:"capacity"`
 	Running  []string  `json:"running"`
 	Sent     time.Time `json:"sent"` // by its own clock, for people
@@ -79,7 +80,7 @@ func (n *nodes) reached(uses []string, limit time.Duration) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id, told := range n.list {
-		if time.Since(n.heard[id]) <= limit && within(uses, offers(told.Storages, told.Servers)) {
+		if time.Since(n.heard[id]) <= limit && within(uses, offers(told.Storages, told.Servers, told.Disks)) {
 			return true
 		}
 	}
@@ -138,7 +139,8 @@ func (e *Engine) beat(ctx context.Context) {
 }
 
 func (e *Engine) heartbeat(ctx context.Context, now time.Time) error {
-	text, err := json.Marshal(node{Name: e.config.Name, Version: e.config.Version, Storages: e.config.Storages, Servers: e.config.Servers, Capacity: e.config.Capacity, Running: e.Running(), Sent: now.UTC()})
+	more := e.attachedNow()
+	text, err := json.Marshal(node{Name: e.config.Name, Version: e.config.Version, Storages: more.storages, Servers: e.config.Servers, Disks: more.disks, Capacity: e.config.Capacity, Running: e.Running(), Sent: now.UTC()})
 	if err != nil {
 		return err
 	}
@@ -186,7 +188,7 @@ func (e *Engine) Appliances() []model.Appliance {
 
 // Storages are the names of those that some appliance reaches, or this one.
 func (e *Engine) Storages() []string {
-	return e.names(e.config.Storages, func(n node) []string { return n.Storages })
+	return e.names(e.attachedNow().storages, func(n node) []string { return n.Storages })
 }
 
 // Servers are the names of vSphere's that some appliance has in its settings, or this one.
@@ -198,8 +200,10 @@ func (e *Engine) names(ours []string, theirs func(node) []string) []string {
 	e.nodes.mu.Lock()
 	defer e.nodes.mu.Unlock()
 	names := slices.Clone(ours)
-	for _, n := range e.nodes.list {
-		names = append(names, theirs(n)...)
+	for id, n := range e.nodes.list {
+		if id != e.id { // whose last heartbeat may be older than what it reaches now
+			names = append(names, theirs(n)...)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"hyper2kvm/agent/api/model"
@@ -83,7 +84,7 @@ func (e *Engine) attend(r Record) {
 
 // mayTake tells whether this appliance may run a record's task now.
 func (e *Engine) mayTake(r Record) bool {
-	if e.full() || !within(Uses(r.Spec), e.offered) {
+	if e.full() || !within(Uses(r.Spec), e.offered()) {
 		return false
 	}
 	switch r.State {
@@ -107,7 +108,7 @@ func (e *Engine) waits(r Record) string {
 	switch {
 	case now.Before(r.NotBefore):
 		return "it is tried again at " + r.NotBefore.Format(time.RFC3339)
-	case !within(uses, e.offered) && !e.nodes.reached(uses, e.config.Lease):
+	case !within(uses, e.offered()) && !e.nodes.reached(uses, e.config.Lease):
 		return unreached(uses)
 	case r.Task != Migrate:
 		return ""
@@ -146,7 +147,7 @@ func (e *Engine) overLimit(r Record, before int64) string {
 		return ""
 	}
 	for _, use := range Uses(r.Spec) {
-		limit, ok := e.config.Limits[use]
+		limit, ok := e.limit(use)
 		if ok && e.others(r, before, func(o *seen) bool { return slices.Contains(Uses(o.Spec), use) }) >= limit {
 			return fmt.Sprintf("%d migrations at once may use %s, and that many do", limit, use)
 		}
@@ -155,6 +156,15 @@ func (e *Engine) overLimit(r Record, before int64) string {
 		return fmt.Sprintf("%d migrations of the batch %s may run at once, and that many do", r.AtOnce, r.Batch)
 	}
 	return ""
+}
+
+// limit is how many migrations may use something at once, if that is limited.
+func (e *Engine) limit(use string) (int, bool) {
+	if strings.HasPrefix(use, diskUse) {
+		return 1, true
+	}
+	limit, ok := e.config.Limits[use]
+	return limit, ok
 }
 
 // others counts those that run beside a record, were taken before a revision, and share

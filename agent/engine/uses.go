@@ -17,7 +17,7 @@ func Uses(s model.Spec) []string {
 	for _, p := range s.AllowFolders {
 		storages = append(storages, p.Storage)
 	}
-	uses := offers(storages, []string{s.Source.Vsphere.Server})
+	uses := offers(storages, []string{s.Source.Vsphere.Server}, slices.Concat(disks(sourceDisk, s.Source.Disk, s.Source.Disks), disks(targetDisk, s.Target.Disk, s.Target.Disks)))
 	slices.Sort(uses)
 	return slices.Compact(uses)
 }
@@ -26,10 +26,29 @@ func Uses(s model.Spec) []string {
 const (
 	storageUse = "storage:"
 	serverUse  = "vsphere:"
+	diskUse    = "disk:" // of one migration at a time
 )
 
-// offers are storages and vSphere servers by which Uses are met.
-func offers(storages, servers []string) (list []string) {
+// What an attached disk is for, before its ID.
+const (
+	sourceDisk = "source:"
+	targetDisk = "target:"
+)
+
+func disks(kind, one string, several []string) (list []string) {
+	for _, id := range append([]string{one}, several...) {
+		if id != "" {
+			list = append(list, kind+id)
+		}
+	}
+	return list
+}
+
+// offers are storages, vSphere servers and disks by which Uses are met.
+func offers(storages, servers, disks []string) (list []string) {
+	for _, name := range disks {
+		list = append(list, diskUse+name)
+	}
 	for _, name := range storages {
 		if name != "" { // what makes nothing may have no target
 			list = append(list, storageUse+name)
@@ -45,8 +64,13 @@ func offers(storages, servers []string) (list []string) {
 
 // unreached says what of some uses nobody reaches.
 func unreached(uses []string) string {
-	var storages, servers []string
+	var storages, servers, disks []string
 	for _, use := range uses {
+		if name, ok := strings.CutPrefix(use, diskUse); ok {
+			kind, id, _ := strings.Cut(name, ":")
+			disks = append(disks, id+" (as "+kind+")")
+			continue
+		}
 		if name, ok := strings.CutPrefix(use, serverUse); ok {
 			servers = append(servers, name)
 			continue
@@ -56,6 +80,9 @@ func unreached(uses []string) string {
 	text := "no appliance that is there reaches its storages: " + strings.Join(storages, ", ")
 	if len(servers) > 0 {
 		text += "; and has in its settings the vSphere server " + strings.Join(servers, ", ")
+	}
+	if len(disks) > 0 {
+		text += "; and has the attached disk that was chosen: " + strings.Join(disks, ", ")
 	}
 	return text
 }

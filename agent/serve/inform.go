@@ -72,7 +72,7 @@ func (a *agent) pass(ctx context.Context, r *notify.Receiver, e engine.Numbered,
 
 func (a *agent) watchFolder(w config.Watch) *watchfolder.Watcher {
 	f := watchfolder.Folder{Storage: w.Storage, Path: cmp.Or(w.Folder, "."), Settled: time.Duration(w.Settled), Spec: w.Spec}
-	for _, s := range a.storages {
+	for _, s := range a.storages.Now() {
 		if s.Name == w.Storage {
 			f.Root = s.Path
 		}

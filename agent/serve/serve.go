@@ -19,6 +19,7 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/config"
+	"hyper2kvm/agent/disks"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/hooks"
@@ -38,7 +39,7 @@ func Run(ctx context.Context, s *config.Settings, version string, out io.Writer,
 
 func newAgent(s *config.Settings, version string, log *slog.Logger) *agent {
 	recent := &Recent{}
-	return &agent{settings: s, version: version, recent: recent, log: slog.New(recent.Over(log.Handler()))}
+	return &agent{settings: s, machine: disks.ThisMachine(), version: version, recent: recent, log: slog.New(recent.Over(log.Handler()))}
 }
 
 func (a *agent) run(ctx context.Context, out io.Writer) (err error) {
@@ -56,13 +57,15 @@ func (a *agent) run(ctx context.Context, out io.Writer) (err error) {
 // agent is what runs.
 type agent struct {
 	settings  *config.Settings
+	machine   disks.Machine // whose attached disks are looked for
 	version   string
 	log       *slog.Logger
 	recent    *Recent
 	engine    *engine.Engine
 	gate      *auth.Gate
 	secrets   *seal.Secrets
-	storages  storage.List
+	storages  *storage.Set
+	disks     *disks.Keeper
 	uploads   *upload.Receiver
 	libraries api.Libraries
 	hooks     hooks.Runner
@@ -78,6 +81,9 @@ func (a *agent) close() error {
 	if a.engine != nil {
 		failed = append(failed, a.engine.Close())
 	}
+	if a.disks != nil { // which workers use
+		failed = append(failed, a.disks.Close())
+	}
 	if a.vsphere != nil { // whose sessions workers use
 		failed = append(failed, a.vsphere.Close())
 	}
@@ -86,11 +92,8 @@ func (a *agent) close() error {
 
 // open starts the engine. Its workers need what only it has, and work when it is there.
 func (a *agent) open(ctx context.Context) error {
-	for _, s := range a.settings.Storages {
-		a.storages = append(a.storages, storage.Storage{Name: s.Name, Path: s.Path, Use: s.Use})
-	}
-	if err := a.storages.There(); err != nil {
-		return fmt.Errorf("%w: %w", config.ErrSettings, err)
+	if err := a.reach(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(a.settings.State, 0o700); err != nil {
 		return err
@@ -121,6 +124,9 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	if a.engine, err = engine.Open(ctx, c); err != nil {
+		return err
+	}
+	if err := a.attach(ctx, w); err != nil {
 		return err
 	}
 	a.secrets = seal.NewSecrets(a.engine.States(), a.sealer)
@@ -169,7 +175,7 @@ func (a *agent) plan(opened <-chan struct{}) func(context.Context, engine.Record
 // engineConfig is the engine's part of the settings.
 func (a *agent) engineConfig(ctx context.Context, w engine.Worker) (c engine.Config, err error) {
 	s := a.settings
-	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.storages.Names(), Servers: a.serverNames(), Capacity: s.Capacity, Limits: map[string]int{},
+	c = engine.Config{State: s.State, Name: s.Appliance.Name, Version: a.version, Storages: a.settingsStorages().Names(), Servers: a.serverNames(), Capacity: s.Capacity, Limits: map[string]int{},
 		Lease: time.Duration(s.Engine.Lease), Audit: time.Duration(s.Audit.Keep), Keep: engine.Keep{For: time.Duration(s.Keep.For), Count: s.Keep.Count}, Worker: w, Explain: fleet.Explain, Log: a.log}
 	for _, l := range s.Limits {
 		c.Limits["storage:"+l.Storage] = l.AtOnce
@@ -220,7 +226,7 @@ func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
 		return api.Config{}, err
 	}
 	host, name := newHost(a.version), a.settings.Appliance.Name
-	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Disks: a.disks, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
 		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
 		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
 			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},
@@ -265,6 +271,7 @@ func (a *agent) care(ctx context.Context) {
 		}
 		a.sweepUploads()
 	})
+	go a.disks.Watch(ctx)
 	a.inform(ctx)
 	for _, w := range a.settings.Watch {
 		go a.watchFolder(w).Run(ctx)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"hyper2kvm/agent/config"
+	"hyper2kvm/agent/disks"
 	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/direct"
@@ -85,11 +86,20 @@ func freePort(t testing.TB) string {
 // started runs an agent with settings besides the usual ones.
 func started(t testing.TB, folder, more string) *appliance {
 	t.Helper()
-	return startedSaying(t, folder, more, "nobody has access yet")
+	return startedSaying(t, folder, more, nobodyYet)
 }
+
+// nobodyYet is what an agent says when it is there, and nobody has access.
+const nobodyYet = "nobody has access yet"
 
 // startedSaying is started for an agent that says something else when it is there.
 func startedSaying(t testing.TB, folder, more, says string) *appliance {
+	t.Helper()
+	return startedOn(t, folder, more, says, disks.ThisMachine())
+}
+
+// startedOn is startedSaying on a machine with other disks.
+func startedOn(t testing.TB, folder, more, says string, m disks.Machine) *appliance {
 	t.Helper()
 	for _, name := range []string{"from", "to"} {
 		if err := os.MkdirAll(filepath.Join(folder, name), 0o755); err != nil {
@@ -114,6 +124,7 @@ func startedSaying(t testing.TB, folder, more, says string) *appliance {
 		}
 	})
 	a.running = newAgent(s, "test", log)
+	a.running.machine = m
 	go func() { a.ended <- a.running.run(ctx, a.out) }()
 	t.Cleanup(func() { a.stop(t) })
 	for limit := time.Now().Add(20 * time.Second); !strings.Contains(a.out.String(), says); time.Sleep(5 * time.Millisecond) {

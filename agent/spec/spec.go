@@ -132,6 +132,7 @@ func Check(s model.Spec) (problems []Problem) {
 	if _, empty := s.Target.Storages[""]; empty {
 		add("has an empty name: write the source's for where disks lie, such as a datastore's", "target", "storages")
 	}
+	problems = append(problems, checkTargetDisks(s)...)
 	for i, g := range s.Grow {
 		if g.Size%512 != 0 {
 			add("is not a multiple of 512", "grow", fmt.Sprint(i), "size")
@@ -159,9 +160,12 @@ func checkSource(s model.Source) (problems []Problem) {
 		problems = append(problems, Problem{append([]string{"source"}, path...), words})
 	}
 	vm := s.Vsphere
+	if Disks(s) != nil {
+		return append(checkDisks(Disks(s), s.Disk, s.Disks, "source"), fileOrVM(s)...)
+	}
 	switch {
 	case vm.Server == "" && vm.VM == "" && s.Storage == "" && s.Path == "":
-		add("is empty: write storage and path of a file, or vsphere with server and vm")
+		add("is empty: write storage and path of a file, disk with the ID of an attached one, or vsphere with server and vm")
 	case vm.Server == "" && vm.VM == "" && s.Path == "":
 		add("lacks path: in the storage, without a slash at its start")
 	case vm.Server == "" && vm.VM == "" && s.Storage == "":
@@ -178,8 +182,12 @@ func checkSource(s model.Source) (problems []Problem) {
 	return problems
 }
 
-// SourceName is what a source is called: a file without its extension, a VM as it is.
+// SourceName is what a source is called: a file without its extension, a VM as it is, a
+// disk by its ID.
 func SourceName(s model.Source) string {
+	if list := Disks(s); list != nil {
+		return list[0]
+	}
 	if s.Vsphere.VM != "" {
 		return path.Base(s.Vsphere.VM)
 	}

@@ -12,9 +12,15 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 	for text, want := range map[string]string{
 		"{}": `f:1: lacks source`,
 		"source: {storage: vmware}\ntarget: {storage: kvm}":                                                                              `f:1: source: lacks path: in the storage, without a slash at its start`,
-		"source: {}\ntarget: {storage: kvm}":                                                                                             `f:1: source: is empty: write storage and path of a file, or vsphere with server and vm`,
+		"source: {}\ntarget: {storage: kvm}":                                                                                             `f:1: source: is empty: write storage and path of a file, disk with the ID of an attached one, or vsphere with server and vm`,
 		"source: {path: a}\ntarget: {storage: kvm}":                                                                                      `f:1: source: lacks storage: a storage's name`,
 		"source: {vsphere: {server: vc1}}\ntarget: {storage: kvm}":                                                                       `f:1: source.vsphere: lacks vm: `,
+		"source: {disk: wwn-0x1, path: a}\ntarget: {storage: kvm}":                                                                       `f:1: source: is a disk, and a file or a VM: write one of them`,
+		"source: {disk: wwn-0x1, disks: [wwn-0x2]}\ntarget: {storage: kvm}":                                                              `f:1: source.disks: is there beside disk: write one of them`,
+		"source: {disks: [wwn-0x1, wwn-0x1]}\ntarget: {storage: kvm}":                                                                    `f:1: source.disks[1]: is there twice`,
+		"source: {disk: ../sda}\ntarget: {storage: kvm}":                                                                                 `f:1: source.disk: is "../sda": write this: an attached disk's ID, `,
+		"source: {disk: wwn-0x1}\ntarget: {storage: kvm, disk: wwn-0x1}":                                                                 `f:2: target: is the source, which is never written: wwn-0x1`,
+		"source: {disk: wwn-0x1}\ntarget: {storage: kvm, disk: wwn-0x2, format: vmdk}":                                                   `f:2: target.format: is of files: what goes to a disk is there as it is`,
 		"source: {path: a, vsphere: {server: vc1, vm: a}}\ntarget: {storage: kvm}":                                                       `f:1: source: is a file and a VM: write storage and path, or vsphere`,
 		"source:\n  vsphere: {server: vc1, vm: a, transports: [smoke]}\ntarget: {storage: kvm}":                                          `f:2: source.vsphere.transports[0]: is "smoke": write `,
 		"source: {storage: vmware, path: a}\ntarget:\n  storage: kvm\n  networks: {a: 'bridge:'}":                                        `f:4: target.networks: has "bridge:" for "a": write the source's network and a libvirt network, or bridge:NAME`,
@@ -55,6 +61,7 @@ func TestWhatIsRightIsTaken(t *testing.T) {
 	for _, text := range []string{
 		"source: {storage: vmware, path: a}\nmode: plan",
 		"source: {storage: vmware, path: a}\nmode: inspect",
+		"source: {disks: [wwn-0x1, usb-Stick_1-0:0]}\ntarget: {storage: kvm, disks: [virtio-a, nvme-eui.2]}",
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: test\ntest: {hardware: vmware}",
 	} {
 		v, err := layers.Read("f", []byte(text))

@@ -28,6 +28,13 @@ type Storage struct {
 // List is all storages that this appliance reaches.
 type List []Storage
 
+// Reached is what the storages of an appliance are now: a List, or a Set of which some
+// come and go.
+type Reached interface{ Now() List }
+
+// Now implements Reached.
+func (l List) Now() List { return l }
+
 // ErrPlace is a place that cannot be used.
 var ErrPlace = errors.New("cannot use this place")
 

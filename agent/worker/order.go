@@ -19,6 +19,7 @@ type order struct {
 	Limits      []string
 	Keys        []key
 	VM          *VM          // that the guest is brought from, if the task needs it
+	Disks       []string     // paths of the attached disks that the guest is on, if it is
 	Hold        bool         // before FIX, until the plan is approved
 	Digest      model.Digest // of the plan that was approved
 	Args        engine.Args

@@ -27,6 +27,10 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 	if err != nil {
 		return order{}, refused("bad-input", err)
 	}
+	from, err := w.lend(j, &options)
+	if err != nil {
+		return order{}, refused("bad-input", err)
+	}
 	if options.Plan, err = w.given(ctx, j.Record); err != nil {
 		return order{}, err
 	}
@@ -37,6 +41,7 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 	}
 	o := order{Task: j.Task, ID: j.ID, Name: j.Name, Folder: folder, Version: w.Version, Options: options, Limits: s.Limits, Args: j.Args,
 		Hold: s.Approval == model.SpecApprovalRequired, Lease: leaseLeft(j)}
+	o.Disks = from
 	if o.Hooks, err = w.hooks(s.Hooks); err != nil {
 		return order{}, refused("bad-hook", err)
 	}
@@ -63,7 +68,7 @@ func (w *Worker) order(ctx context.Context, j engine.Job) (order, error) {
 // folder is where a job works.
 func (w *Worker) folder(j engine.Job, place model.Place) (string, error) {
 	if place.Storage != "" {
-		return w.Storages.Path(place, true)
+		return w.Storages.Now().Path(place, true)
 	}
 	if !spec.Looks(j.Spec) {
 		return "", errors.New("it has no target")
@@ -112,6 +117,9 @@ func Name(s model.Spec) string {
 	if s.Source.Vsphere.VM != "" {
 		return pipeline.FolderName(s.Source.Vsphere.VM + ".vmx") // a dot in a VM's name begins no extension
 	}
+	if list := spec.Disks(s.Source); list != nil {
+		return pipeline.FolderName(list[0] + ".vmx")
+	}
 	return pipeline.FolderName(s.Source.Path)
 }
 
@@ -121,7 +129,7 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 		return o, fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}
 	for _, p := range s.AllowFolders {
-		folder, err := w.Storages.Path(p, false)
+		folder, err := w.Storages.Now().Path(p, false)
 		if err != nil {
 			return o, fmt.Errorf("%w: %w", source.ErrBadInput, err)
 		}
@@ -160,7 +168,7 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 func (w *Worker) storages(s model.Spec) (pipeline.Storages, error) {
 	folders := pipeline.Storages{}
 	for from, to := range s.Target.Storages {
-		folder, err := w.Storages.Path(model.Place{Storage: to, Path: Folder(s).Path}, true)
+		folder, err := w.Storages.Now().Path(model.Place{Storage: to, Path: Folder(s).Path}, true)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +182,10 @@ func (w *Worker) source(s model.Source) (string, error) {
 	if s.Vsphere.Server != "" {
 		return sourceVM(s.Vsphere), nil
 	}
-	return w.Storages.Path(model.Place{Storage: s.Storage, Path: s.Path}, false)
+	if list := spec.Disks(s); list != nil {
+		return disksName(list), nil
+	}
+	return w.Storages.Now().Path(model.Place{Storage: s.Storage, Path: s.Path}, false)
 }
 
 // tester is what the pipeline calls what runs the tested machine.

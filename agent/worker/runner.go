@@ -195,6 +195,9 @@ func (o order) config(v VSphere, log *slog.Logger, tell func(engine.Update)) (pi
 // from has the guest come from a VM, if it is one.
 func (o order) from(c *pipeline.Config, v VSphere, tell func(engine.Update)) (err error) {
 	switch {
+	case len(o.Disks) > 0:
+		c.Origin = pipeline.Devices(o.Name, o.Disks)
+		return nil
 	case o.VM == nil:
 		return nil
 	case v == nil:

@@ -69,7 +69,7 @@ func TestAVMIsOrderedByItsServersName(t *testing.T) {
 	}
 	s.Target.Storages = map[string]string{"fast": "to"}
 	o, err = w.order(t.Context(), job(s))
-	if to, failed := w.Storages.Find("to"); err != nil || failed != nil || o.Options.Storages["fast"] != filepath.Join(to.Path, "web01.prod") || len(o.Options.Storages) != 1 {
+	if to, failed := w.Storages.Now().Find("to"); err != nil || failed != nil || o.Options.Storages["fast"] != filepath.Join(to.Path, "web01.prod") || len(o.Options.Storages) != 1 {
 		t.Errorf("its disks go to %q, %v", o.Options.Storages, err)
 	}
 	s.Target.Storages = map[string]string{"fast": "from"}
@@ -133,7 +133,7 @@ func TestAServerIsNeededByWhatAsksIt(t *testing.T) {
 	if v := task(engine.Verify, true); v == nil || v.Live {
 		t.Errorf("to verify the source there is %+v", v)
 	}
-	folder, err := w.Storages.Path(Folder(ofVM()), true)
+	folder, err := w.Storages.Now().Path(Folder(ofVM()), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,13 +32,15 @@ import (
 // Worker implements engine.Worker.
 type Worker struct {
 	Version  string
-	Storages storage.List
+	Storages storage.Reached
 	// VSphere and Server are for guests that come from there: Server finds a server of the
 	// settings, and gives no password that it has refused, of which Refused takes note. All
 	// may be nil.
 	VSphere VSphere
 	Server  func(ctx context.Context, name string) (Server, error)
 	Refused func(s Server, text string)
+	// Disks lends the disks that are attached; nil before they were looked at.
+	Disks Disks
 	// Secret opens a stored secret.
 	Secret func(ctx context.Context, name string) (guest.Secret, error)
 	// Plan is the plan that a migration was asked for with.

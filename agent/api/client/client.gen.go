@@ -291,6 +291,62 @@ type ClientInterface interface {
 	// Corresponds with DELETE /certificates/{fingerprint} (the `RemoveCertificate` operationId).
 	RemoveCertificate(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDisks The disks that are attached to this appliance, and what is on them
+	//
+	// Needs the role viewer. Left out are the disks that the appliance runs from, and what
+	// is mounted or used otherwise. They are looked at, and nothing of them is mounted.
+	// Disks that were chosen and are not there now are told too.
+	//
+	// Corresponds with GET /disks (the `ListDisks` operationId).
+	ListDisks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadDisk One disk
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /disks/{disk} (the `ReadDisk` operationId).
+	ReadDisk(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseDisk Take back what a disk was chosen for
+	//
+	// Needs the role operator. Its file system is unmounted: the disk may be pulled out
+	// then. It is refused while a migration uses the disk.
+	//
+	// Corresponds with DELETE /disks/{disk}/use (the `ReleaseDisk` operationId).
+	ReleaseDisk(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UseDiskWithBody Choose what a disk is for
+	//
+	// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+	// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+	// mounted, and is listed with the storages as long as the disk is there. The choice
+	// holds over restarts, until it is taken back; sent again it is the same.
+	//
+	// What is on the disk is lost where a target is written to, and where `format` is
+	// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+	// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+	UseDiskWithBody(ctx context.Context, disk DiskID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UseDisk Choose what a disk is for
+	//
+	// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+	// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+	// mounted, and is listed with the storages as long as the disk is there. The choice
+	// holds over restarts, until it is taken back; sent again it is the same.
+	//
+	// What is on the disk is lost where a target is written to, and where `format` is
+	// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+	// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+	UseDisk(ctx context.Context, disk DiskID, body UseDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// FollowEvents Follow what happens
 	//
 	// Needs the role viewer. Server-sent events: `id` numbers them, `event` is `migration`
@@ -1268,6 +1324,112 @@ func (c *Client) AddCertificate(ctx context.Context, body AddCertificateJSONRequ
 // Corresponds with DELETE /certificates/{fingerprint} (the `RemoveCertificate` operationId).
 func (c *Client) RemoveCertificate(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRemoveCertificateRequest(c.Server, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDisks The disks that are attached to this appliance, and what is on them
+//
+// Needs the role viewer. Left out are the disks that the appliance runs from, and what
+// is mounted or used otherwise. They are looked at, and nothing of them is mounted.
+// Disks that were chosen and are not there now are told too.
+//
+// Corresponds with GET /disks (the `ListDisks` operationId).
+func (c *Client) ListDisks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDisksRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadDisk One disk
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /disks/{disk} (the `ReadDisk` operationId).
+func (c *Client) ReadDisk(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadDiskRequest(c.Server, disk)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseDisk Take back what a disk was chosen for
+//
+// Needs the role operator. Its file system is unmounted: the disk may be pulled out
+// then. It is refused while a migration uses the disk.
+//
+// Corresponds with DELETE /disks/{disk}/use (the `ReleaseDisk` operationId).
+func (c *Client) ReleaseDisk(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseDiskRequest(c.Server, disk)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UseDiskWithBody Choose what a disk is for
+//
+// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+// mounted, and is listed with the storages as long as the disk is there. The choice
+// holds over restarts, until it is taken back; sent again it is the same.
+//
+// What is on the disk is lost where a target is written to, and where `format` is
+// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+func (c *Client) UseDiskWithBody(ctx context.Context, disk DiskID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUseDiskRequestWithBody(c.Server, disk, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UseDisk Choose what a disk is for
+//
+// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+// mounted, and is listed with the storages as long as the disk is there. The choice
+// holds over restarts, until it is taken back; sent again it is the same.
+//
+// What is on the disk is lost where a target is written to, and where `format` is
+// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+func (c *Client) UseDisk(ctx context.Context, disk DiskID, body UseDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUseDiskRequest(c.Server, disk, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3137,6 +3299,148 @@ func NewRemoveCertificateRequest(server string, fingerprint Fingerprint) (*http.
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListDisksRequest constructs an http.Request for the ListDisks method
+func NewListDisksRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/disks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadDiskRequest constructs an http.Request for the ReadDisk method
+func NewReadDiskRequest(server string, disk DiskID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "disk", disk, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/disks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReleaseDiskRequest constructs an http.Request for the ReleaseDisk method
+func NewReleaseDiskRequest(server string, disk DiskID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "disk", disk, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/disks/%s/use", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUseDiskRequest calls the generic UseDisk builder with application/json body
+func NewUseDiskRequest(server string, disk DiskID, body UseDiskJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUseDiskRequestWithBody(server, disk, "application/json", bodyReader)
+}
+
+// NewUseDiskRequestWithBody constructs an http.Request for the UseDisk method, with any body, and a specified content type
+func NewUseDiskRequestWithBody(server string, disk DiskID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "disk", disk, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/disks/%s/use", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -5898,6 +6202,68 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with DELETE /certificates/{fingerprint} (the `RemoveCertificate` operationId).
 	RemoveCertificateWithResponse(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*RemoveCertificateResponse, error)
 
+	// ListDisksWithResponse The disks that are attached to this appliance, and what is on them
+	//
+	// Needs the role viewer. Left out are the disks that the appliance runs from, and what
+	// is mounted or used otherwise. They are looked at, and nothing of them is mounted.
+	// Disks that were chosen and are not there now are told too.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /disks (the `ListDisks` operationId).
+	ListDisksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDisksResponse, error)
+
+	// ReadDiskWithResponse One disk
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /disks/{disk} (the `ReadDisk` operationId).
+	ReadDiskWithResponse(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*ReadDiskResponse, error)
+
+	// ReleaseDiskWithResponse Take back what a disk was chosen for
+	//
+	// Needs the role operator. Its file system is unmounted: the disk may be pulled out
+	// then. It is refused while a migration uses the disk.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /disks/{disk}/use (the `ReleaseDisk` operationId).
+	ReleaseDiskWithResponse(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*ReleaseDiskResponse, error)
+
+	// UseDiskWithBodyWithResponse Choose what a disk is for
+	//
+	// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+	// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+	// mounted, and is listed with the storages as long as the disk is there. The choice
+	// holds over restarts, until it is taken back; sent again it is the same.
+	//
+	// What is on the disk is lost where a target is written to, and where `format` is
+	// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+	// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+	UseDiskWithBodyWithResponse(ctx context.Context, disk DiskID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UseDiskResponse, error)
+
+	// UseDiskWithResponse Choose what a disk is for
+	//
+	// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+	// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+	// mounted, and is listed with the storages as long as the disk is there. The choice
+	// holds over restarts, until it is taken back; sent again it is the same.
+	//
+	// What is on the disk is lost where a target is written to, and where `format` is
+	// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+	// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+	UseDiskWithResponse(ctx context.Context, disk DiskID, body UseDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*UseDiskResponse, error)
+
 	// FollowEventsWithResponse Follow what happens
 	//
 	// Needs the role viewer. Server-sent events: `id` numbers them, `event` is `migration`
@@ -7344,6 +7710,195 @@ func (r RemoveCertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RemoveCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDisksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Disk `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDisksResponse) GetJSON200() *struct {
+	Items []Disk `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDisksResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDisksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDisksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDisksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDisksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReadDiskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Disk
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadDiskResponse) GetJSON200() *Disk {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadDiskResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadDiskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadDiskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadDiskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadDiskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReleaseDiskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReleaseDiskResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReleaseDiskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReleaseDiskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReleaseDiskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReleaseDiskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UseDiskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Disk
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UseDiskResponse) GetJSON200() *Disk {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UseDiskResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UseDiskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UseDiskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UseDiskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UseDiskResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10439,6 +10994,98 @@ func (c *ClientWithResponses) RemoveCertificateWithResponse(ctx context.Context,
 	return ParseRemoveCertificateResponse(rsp)
 }
 
+// ListDisksWithResponse The disks that are attached to this appliance, and what is on them
+//
+// Needs the role viewer. Left out are the disks that the appliance runs from, and what
+// is mounted or used otherwise. They are looked at, and nothing of them is mounted.
+// Disks that were chosen and are not there now are told too.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /disks (the `ListDisks` operationId).
+func (c *ClientWithResponses) ListDisksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDisksResponse, error) {
+	rsp, err := c.ListDisks(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDisksResponse(rsp)
+}
+
+// ReadDiskWithResponse One disk
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /disks/{disk} (the `ReadDisk` operationId).
+func (c *ClientWithResponses) ReadDiskWithResponse(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*ReadDiskResponse, error) {
+	rsp, err := c.ReadDisk(ctx, disk, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadDiskResponse(rsp)
+}
+
+// ReleaseDiskWithResponse Take back what a disk was chosen for
+//
+// Needs the role operator. Its file system is unmounted: the disk may be pulled out
+// then. It is refused while a migration uses the disk.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /disks/{disk}/use (the `ReleaseDisk` operationId).
+func (c *ClientWithResponses) ReleaseDiskWithResponse(ctx context.Context, disk DiskID, reqEditors ...RequestEditorFn) (*ReleaseDiskResponse, error) {
+	rsp, err := c.ReleaseDisk(ctx, disk, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReleaseDiskResponse(rsp)
+}
+
+// UseDiskWithBodyWithResponse Choose what a disk is for
+//
+// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+// mounted, and is listed with the storages as long as the disk is there. The choice
+// holds over restarts, until it is taken back; sent again it is the same.
+//
+// What is on the disk is lost where a target is written to, and where `format` is
+// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+func (c *ClientWithResponses) UseDiskWithBodyWithResponse(ctx context.Context, disk DiskID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UseDiskResponse, error) {
+	rsp, err := c.UseDiskWithBody(ctx, disk, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUseDiskResponse(rsp)
+}
+
+// UseDiskWithResponse Choose what a disk is for
+//
+// Needs the role operator. A *source* holds a guest; it is set read-only. A *target* is
+// what a migration writes a guest's disk to, whole. Of a *storage*, one file system is
+// mounted, and is listed with the storages as long as the disk is there. The choice
+// holds over restarts, until it is taken back; sent again it is the same.
+//
+// What is on the disk is lost where a target is written to, and where `format` is
+// given: `confirm` has to repeat the disk's ID or serial number then, and a disk that
+// is not empty needs `erase`. A disk that a migration uses is chosen for nothing else.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /disks/{disk}/use (the `UseDisk` operationId).
+func (c *ClientWithResponses) UseDiskWithResponse(ctx context.Context, disk DiskID, body UseDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*UseDiskResponse, error) {
+	rsp, err := c.UseDisk(ctx, disk, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUseDiskResponse(rsp)
+}
+
 // FollowEventsWithResponse Follow what happens
 //
 // Needs the role viewer. Server-sent events: `id` numbers them, `event` is `migration`
@@ -12047,6 +12694,136 @@ func ParseRemoveCertificateResponse(rsp *http.Response) (*RemoveCertificateRespo
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDisksResponse parses an HTTP response from a ListDisksWithResponse call
+func ParseListDisksResponse(rsp *http.Response) (*ListDisksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDisksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Disk `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReadDiskResponse parses an HTTP response from a ReadDiskWithResponse call
+func ParseReadDiskResponse(rsp *http.Response) (*ReadDiskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadDiskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Disk
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReleaseDiskResponse parses an HTTP response from a ReleaseDiskWithResponse call
+func ParseReleaseDiskResponse(rsp *http.Response) (*ReleaseDiskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReleaseDiskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUseDiskResponse parses an HTTP response from a UseDiskWithResponse call
+func ParseUseDiskResponse(rsp *http.Response) (*UseDiskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UseDiskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Disk
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

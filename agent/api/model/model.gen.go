@@ -80,6 +80,72 @@ func (e By) Valid() bool {
 	}
 }
 
+// Defines values for DiskUseAs.
+const (
+	DiskUseAsSource  DiskUseAs = "source"
+	DiskUseAsStorage DiskUseAs = "storage"
+	DiskUseAsTarget  DiskUseAs = "target"
+)
+
+// Valid indicates whether the value is a known member of the DiskUseAs enum.
+func (e DiskUseAs) Valid() bool {
+	switch e {
+	case DiskUseAsSource:
+		return true
+	case DiskUseAsStorage:
+		return true
+	case DiskUseAsTarget:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DiskUseFormat.
+const (
+	DiskUseFormatExfat DiskUseFormat = "exfat"
+	DiskUseFormatExt4  DiskUseFormat = "ext4"
+	DiskUseFormatNtfs  DiskUseFormat = "ntfs"
+	DiskUseFormatXfs   DiskUseFormat = "xfs"
+)
+
+// Valid indicates whether the value is a known member of the DiskUseFormat enum.
+func (e DiskUseFormat) Valid() bool {
+	switch e {
+	case DiskUseFormatExfat:
+		return true
+	case DiskUseFormatExt4:
+		return true
+	case DiskUseFormatNtfs:
+		return true
+	case DiskUseFormatXfs:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DiskUseUse.
+const (
+	DiskUseUseBoth   DiskUseUse = "both"
+	DiskUseUseSource DiskUseUse = "source"
+	DiskUseUseTarget DiskUseUse = "target"
+)
+
+// Valid indicates whether the value is a known member of the DiskUseUse enum.
+func (e DiskUseUse) Valid() bool {
+	switch e {
+	case DiskUseUseBoth:
+		return true
+	case DiskUseUseSource:
+		return true
+	case DiskUseUseTarget:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FindingLevel.
 const (
 	FindingLevelBlocker FindingLevel = "blocker"
@@ -882,6 +948,111 @@ type Certificate struct {
 // Digest defines model for Digest.
 type Digest = string
 
+// Disk a disk that is attached to the appliance, or was
+type Disk struct {
+	// Bus usb, sata, scsi, sas, nvme, virtio, mmc
+	Bus string `json:"bus,omitempty,omitzero"`
+
+	// Device by which the kernel knows it now; never a name to remember
+	Device string `json:"device,omitempty,omitzero"`
+
+	// Holds what is on it, in a few words, as far as that can be seen without mounting it
+	Holds string `json:"holds"`
+
+	// ID an attached disk's ID, as udev names the disk in /dev/disk/by-id where that can be told
+	ID DiskID `json:"id"`
+
+	// Lasting the ID is its own; else it is known by it until it is pulled out or the appliance restarts
+	Lasting bool   `json:"lasting"`
+	Model   string `json:"model,omitempty,omitzero"`
+
+	// Note what there is to know of it: why its ID does not last, why its storage is not there
+	Note  string     `json:"note,omitempty,omitzero"`
+	Parts []DiskPart `json:"parts"`
+
+	// Path by which results name it
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Present it is attached now
+	Present   bool   `json:"present"`
+	ReadOnly  bool   `json:"readOnly,omitempty,omitzero"`
+	Removable bool   `json:"removable,omitempty,omitzero"`
+	Serial    string `json:"serial,omitempty,omitzero"`
+
+	// Size bytes
+	Size int64 `json:"size"`
+
+	// Table of partitions: gpt, mbr, or none
+	Table string  `json:"table,omitempty,omitzero"`
+	Use   DiskUse `json:"use,omitempty,omitzero"`
+}
+
+// DiskID an attached disk's ID, as udev names the disk in /dev/disk/by-id where that can be told
+type DiskID = string
+
+// DiskPart a partition, or all of a disk without partitions
+type DiskPart struct {
+	// FileSystem or what else it holds, as blkid names it: ext4, ntfs, LVM2_member
+	FileSystem     string `json:"fileSystem,omitempty,omitzero"`
+	FileSystemUUID string `json:"fileSystemUUID,omitempty,omitzero"`
+
+	// Group LVM's volume group that it is part of
+	Group string `json:"group,omitempty,omitzero"`
+
+	// Kind GPT's type GUID, or the MBR's type as two hex digits
+	Kind string `json:"kind,omitempty,omitzero"`
+
+	// Label of the file system
+	Label string `json:"label,omitempty,omitzero"`
+
+	// Name GPT's name of it
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Number of the partition; 0 is the whole disk
+	Number int `json:"number"`
+
+	// Size bytes
+	Size int64 `json:"size"`
+
+	// Start bytes
+	Start int64 `json:"start"`
+
+	// UUID of the partition
+	UUID string `json:"uuid,omitempty,omitzero"`
+}
+
+// DiskUse defines model for DiskUse.
+type DiskUse struct {
+	As DiskUseAs `json:"as"`
+
+	// Confirm the disk's ID or serial number, where what is on it may be lost
+	Confirm string `json:"confirm,omitempty,omitzero"`
+
+	// Erase what is on the disk may be lost
+	Erase bool `json:"erase,omitempty,omitzero"`
+
+	// Format a file system to make on the whole disk for a storage
+	Format DiskUseFormat `json:"format,omitempty,omitzero"`
+
+	// Name of the storage
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Partition that a storage is on; if absent the only one that can be mounted, or the whole disk
+	Partition int `json:"partition,omitempty,omitzero"`
+
+	// Use what a storage is for: `source` if absent, which is mounted read-only
+	Use DiskUseUse `json:"use,omitempty,omitzero"`
+}
+
+// DiskUseAs defines model for DiskUse.As.
+type DiskUseAs string
+
+// DiskUseFormat a file system to make on the whole disk for a storage
+type DiskUseFormat string
+
+// DiskUseUse what a storage is for: `source` if absent, which is mounted read-only
+type DiskUseUse string
+
 // Event defines model for Event.
 type Event struct {
 	Migration ID      `json:"migration"`
@@ -1373,8 +1544,14 @@ type Session struct {
 	Until time.Time `json:"until,omitempty,omitzero"`
 }
 
-// Source where the guest is - a file in a storage, or a VM of vSphere's
+// Source where the guest is - a file in a storage, attached disks, or a VM of vSphere's
 type Source struct {
+	// Disk an attached disk that was chosen as source, instead of a file. Of the guest's other hardware nothing is known: it is guessed, and the report says so
+	Disk DiskID `json:"disk,omitempty,omitzero"`
+
+	// Disks several disks of one guest in its order, the one that it boots from first
+	Disks []DiskID `json:"disks,omitempty,omitzero"`
+
 	// Path in the storage, without a slash at its start
 	Path string `json:"path,omitempty,omitzero"`
 
@@ -1447,7 +1624,7 @@ type Spec struct {
 	Name     string   `json:"name,omitempty,omitzero"`
 	Schedule Schedule `json:"schedule,omitempty,omitzero"`
 
-	// Source where the guest is - a file in a storage, or a VM of vSphere's
+	// Source where the guest is - a file in a storage, attached disks, or a VM of vSphere's
 	Source Source `json:"source"`
 
 	// Target where the results go; those of the modes plan and inspect need none, and may then be of any appliance that reaches the source
@@ -1534,7 +1711,13 @@ type Target struct {
 	Compress bool `json:"compress,omitempty,omitzero"`
 
 	// Cpus as many as the source has if absent
-	Cpus   int          `json:"cpus,omitempty,omitzero"`
+	Cpus int `json:"cpus,omitempty,omitzero"`
+
+	// Disk an attached disk that was chosen as target: the guest's disk is written to it, as it is, and the storage has the rest of the results
+	Disk DiskID `json:"disk,omitempty,omitzero"`
+
+	// Disks for several of the guest's disks in their order; those that are left go into files
+	Disks  []DiskID     `json:"disks,omitempty,omitzero"`
 	Format TargetFormat `json:"format,omitempty,omitzero"`
 
 	// Memory bytes; as much as the source has if absent
@@ -2062,6 +2245,9 @@ type SubmitBatchJSONRequestBody = BatchRequest
 
 // AddCertificateJSONRequestBody defines body for AddCertificate for application/json ContentType.
 type AddCertificateJSONRequestBody AddCertificateJSONBody
+
+// UseDiskJSONRequestBody defines body for UseDisk for application/json ContentType.
+type UseDiskJSONRequestBody = DiskUse
 
 // CreateMigrationJSONRequestBody defines body for CreateMigration for application/json ContentType.
 type CreateMigrationJSONRequestBody = MigrationRequest

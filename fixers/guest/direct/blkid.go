@@ -12,8 +12,8 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// identify tells what a part of a disk holds; ok is false if that is unknown.
-func identify(ctx context.Context, path string, offset, size int64, log *slog.Logger) (fs guest.Filesystem, ok bool, err error) {
+// Identify tells what a part of a disk holds; ok is false if that is unknown.
+func Identify(ctx context.Context, path string, offset, size int64, log *slog.Logger) (fs guest.Filesystem, ok bool, err error) {
 	out, err := proc.Run(ctx, "blkid", blkidArgs(path, offset, size)...)
 	failure, failed := errors.AsType[*proc.Error](err)
 	switch {
