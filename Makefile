@@ -34,7 +34,7 @@ NOCGO_PACKAGES = $(WITH_IMPORTS) | grep -E 'fixers/guest/libguestfs|testers/libv
 # cannot build runs them without the detector.
 STAGES := fmt-check generate-check vet staticcheck test-nocgo test-race test-vms
 
-.PHONY: help setup build migrate image guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix fuzz bench bench-virt-v2v clean
+.PHONY: help setup build migrate image guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix test-appliance fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -112,6 +112,11 @@ test-vms: guest-binaries vddk-plugin ## also tests that start machines; one pack
 
 test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which test-vms starts a chosen few; some hours
 	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) ./...
+
+test-appliance: guest-binaries ## build the appliance, boot it from all that it may be on, and have it migrate
+	@raw=$$(build/image)/hyper2kvm.raw; set -x; \
+	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
+	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

@@ -18,21 +18,10 @@ import (
 	"text/template"
 	"time"
 
+	"hyper2kvm/agent/firstboot"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
 )
-
-// Property is something that an appliance can be told when it is deployed.
-// Source: DMTF DSP0243, 9.5.1.
-type Property struct {
-	Key         string
-	Type        string // string, boolean or uint16
-	Qualifiers  string // such as MaxLen(64); may be empty
-	Label       string
-	Description string
-	Value       string // unless told
-	Password    bool   // vSphere shows no more than dots
-}
 
 // Appliance is what is written.
 type Appliance struct {
@@ -40,9 +29,9 @@ type Appliance struct {
 	Version    string
 	CPUs       int
 	MemoryMiB  int
-	Capacity   int64 // of its disk, in bytes; what is behind the image is the appliance's state
-	Properties []Property
-	Built      time.Time // the files' time
+	Capacity   int64                // of its disk, in bytes; what is behind the image is the appliance's state
+	Properties []firstboot.Property // what it can be told when it is deployed
+	Built      time.Time            // the files' time
 }
 
 // file is one of the archive.

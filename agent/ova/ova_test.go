@@ -23,12 +23,13 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"hyper2kvm/agent/firstboot"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
 )
 
 var sample = Appliance{Name: "hyper2kvm", Version: "1.0 <beta> & more", CPUs: 4, MemoryMiB: 8192, Capacity: 64 << 20, Built: time.Unix(1_700_000_000, 0),
-	Properties: []Property{
+	Properties: []firstboot.Property{
 		{Key: "hostname", Type: "string", Qualifiers: "MaxLen(64)", Label: "Host name", Description: `What it is called; "none": by DHCP`},
 		{Key: "token", Type: "string", Label: "Token", Description: "To join with", Password: true},
 	}}

@@ -1,0 +1,75 @@
+// Appliance writes the forms that the appliance is used in:
+//
+//	go run ./build/appliance --version VERSION RAW FOLDER
+//
+//	FOLDER/hyper2kvm.raw.zst  for a USB stick
+//	FOLDER/hyper2kvm.ova      for vSphere
+//	FOLDER/hyper2kvm.qcow2    for QEMU and libvirt, with hyper2kvm.xml
+//	FOLDER/SHA256SUMS         of them all
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// capacity is that of the appliance's disk in vSphere and libvirt: what is behind the image
+// keeps settings, logs, and the overlays of migrations that run.
+const capacity = 64 << 30
+
+func main() {
+	version := flag.String("version", "unknown", "the image's `version`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if flag.NArg() != 2 {
+		fmt.Fprintln(os.Stderr, "usage: appliance [--version VERSION] RAW FOLDER")
+		os.Exit(2)
+	}
+	if err := run(ctx, forms{version: *version, raw: flag.Arg(0), folder: flag.Arg(1)}); err != nil {
+		fmt.Fprintln(os.Stderr, "appliance:", err)
+		os.Exit(1)
+	}
+}
+
+// forms are written from a raw image into a folder.
+type forms struct {
+	version, raw, folder string
+	built                time.Time // when the image was
+}
+
+func run(ctx context.Context, f forms) error {
+	info, err := os.Stat(f.raw)
+	if err != nil {
+		return err
+	}
+	f.built = info.ModTime()
+	if err := os.MkdirAll(f.folder, 0o755); err != nil {
+		return err
+	}
+	var written []string
+	for _, form := range []struct {
+		name  string
+		write func(context.Context, string) error
+	}{{"hyper2kvm.raw.zst", f.stick}, {"hyper2kvm.ova", f.ova}, {"hyper2kvm.qcow2", f.qcow2}, {"hyper2kvm.xml", f.domain}} {
+		path := filepath.Join(f.folder, form.name)
+		part := path + ".part"
+		if err := os.RemoveAll(part); err != nil {
+			return err
+		}
+		if err := form.write(ctx, part); err != nil {
+			return fmt.Errorf("%s: %w", form.name, err)
+		}
+		if err := os.Rename(part, path); err != nil {
+			return err
+		}
+		written = append(written, form.name)
+	}
+	return f.sums(written)
+}

@@ -1,0 +1,197 @@
+// Package appliance boots the appliance's image in QEMU, for tests of what users see of
+// it: its screen, its serial port, its API.
+//
+// Machine: one run of QEMU. Home: the folder that keeps its disk and firmware settings
+// from one run to the next.
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk/qmp"
+	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/testers/screen"
+)
+
+// Buses that the appliance's disk may be on.
+var Buses = map[string][]string{
+	"virtio":   {"virtio-blk-pci,drive=root,bootindex=1"},
+	"virtscsi": {"virtio-scsi-pci", "scsi-hd,drive=root,bootindex=1"},
+	"sata":     {"ide-hd,drive=root,bus=ide.0,bootindex=1"},
+	"pvscsi":   {"pvscsi", "scsi-hd,drive=root,bootindex=1"},
+	"lsi":      {"lsi53c895a", "scsi-hd,drive=root,bootindex=1"},
+	"lsisas":   {"mptsas1068", "scsi-hd,drive=root,bootindex=1"},
+	"nvme":     {"nvme,drive=root,serial=appliance,bootindex=1"},
+	"usb":      {"qemu-xhci", "usb-storage,drive=root,id=stick,bootindex=1"},
+}
+
+// Spec is a machine to be started.
+type Spec struct {
+	Home    string   // a folder; empty at first
+	Image   string   // raw; it is not written
+	Bus     string   // one of Buses; virtio unless told
+	BIOS    bool     // instead of UEFI
+	Memory  int      // MiB; 3072 unless told
+	Size    int64    // of the disk, in bytes; 8 GiB unless told
+	Kernel  string   // words for the kernel's command line; UEFI alone
+	SMBIOS  []string // further values of type 11
+	Options []string // further options of QEMU's
+}
+
+// Machine is one that runs.
+type Machine struct {
+	screen.QEMU
+	server *proc.Server
+	spec   Spec
+	api    int // the local port that leads to the appliance's 443
+}
+
+// Start starts the machine, with what its home has kept.
+func Start(ctx context.Context, s Spec) (*Machine, error) {
+	if err := s.furnish(ctx); err != nil {
+		return nil, err
+	}
+	choice, err := accel.Probe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{spec: s}
+	if m.api, err = freePort(); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(s.Home, "qmp")
+	m.server, err = proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-system-x86_64", Args: append(choice.QEMU(), m.arguments(socket)...)}, Socket: socket})
+	if err != nil {
+		return nil, err
+	}
+	client, err := qmp.Dial(ctx, socket)
+	if err != nil {
+		return nil, errors.Join(err, m.server.Stop())
+	}
+	m.QEMU = screen.QEMU{Client: client, Dir: s.Home}
+	return m, nil
+}
+
+// furnish makes what the home lacks: an overlay over the image, and the firmware's
+// settings. A serial log of the run before goes.
+func (s *Spec) furnish(ctx context.Context) error {
+	s.Bus, s.Memory, s.Size = first(s.Bus, "virtio"), first(s.Memory, 3072), first(s.Size, 8<<30)
+	if err := os.RemoveAll(s.serial()); err != nil {
+		return err
+	}
+	if _, err := os.Stat(s.disk()); err == nil {
+		return nil
+	}
+	image, err := filepath.Abs(s.Image)
+	if err != nil {
+		return err
+	}
+	if _, err := proc.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, "--", s.disk(), fmt.Sprint(s.Size)); err != nil {
+		return err
+	}
+	vars, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.vars(), vars, 0o600)
+}
+
+func first[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+func (s *Spec) disk() string   { return filepath.Join(s.Home, "root.qcow2") }
+func (s *Spec) vars() string   { return filepath.Join(s.Home, "vars.fd") }
+func (s *Spec) serial() string { return filepath.Join(s.Home, "serial.log") }
+
+func (m *Machine) arguments(socket string) []string {
+	s := m.spec
+	args := []string{"-nodefaults", "-no-user-config", "-machine", "q35", "-smp", "2", "-m", fmt.Sprint(s.Memory), "-display", "none", "-vga", "std",
+		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + socket, "-mon", "chardev=qmp,mode=control",
+		"-chardev", "file,id=serial,path=" + s.serial(), "-serial", "chardev:serial",
+		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + s.disk(),
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-:443", m.api), "-device", "virtio-net-pci,netdev=net,romfile=",
+		"-no-reboot"}
+	if !s.BIOS {
+		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,file="+s.vars())
+	}
+	for _, device := range Buses[s.Bus] {
+		args = append(args, "-device", device)
+	}
+	if s.Kernel != "" {
+		args = append(args, "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra="+s.Kernel)
+	}
+	for _, value := range s.SMBIOS {
+		args = append(args, "-smbios", "type=11,value="+value)
+	}
+	return append(args, s.Options...)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// URL is where the appliance's API is reached.
+func (m *Machine) URL() string { return fmt.Sprintf("https://127.0.0.1:%d", m.api) }
+
+// Serial is what the serial port has said until now.
+func (m *Machine) Serial() string {
+	text, err := os.ReadFile(m.spec.serial())
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// Says waits until the serial port has said a text.
+func (m *Machine) Says(ctx context.Context, text string) error {
+	return m.until(ctx, func() (bool, error) { return strings.Contains(m.Serial(), text), nil }, "say "+text)
+}
+
+// until asks again and again, until the answer is yes.
+func (m *Machine) until(ctx context.Context, is func() (bool, error), what string) error {
+	for {
+		yes, err := is()
+		if yes {
+			return nil
+		}
+		select {
+		case <-m.server.Done():
+			return fmt.Errorf("QEMU ended before the appliance did %s: %s\n%s", what, m.server.Stderr(), tail(m.Serial()))
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the appliance did not %s: %w\n%s", context.Cause(ctx), what, err, tail(m.Serial()))
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func tail(s string) string { return s[max(0, len(s)-3000):] }
+
+// Ended waits until the machine has switched itself off.
+func (m *Machine) Ended(ctx context.Context) error {
+	select {
+	case <-m.server.Done():
+		return m.server.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Pull ends the machine as if its power had been cut.
+func (m *Machine) Pull() error { return errors.Join(m.Close(), m.server.Kill()) }
