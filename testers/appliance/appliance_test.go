@@ -2,10 +2,17 @@ package appliance
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // image is the appliance's raw disk. make test-appliance builds it and says where it is.
@@ -63,10 +70,76 @@ func TestItStartsFromWhateverItIsPutOn(t *testing.T) {
 
 // TestWhyItDoesNotStartIsOnTheConsole in one sentence, with what to try.
 func TestWhyItDoesNotStartIsOnTheConsole(t *testing.T) {
-	t.Run("no state can be made", func(t *testing.T) {
-		m, ctx := started(t, Spec{Size: size(t)})
-		says(t, m, ctx, "no state partition can be made", "hyper2kvm.state=ram")
-	})
+	parts := table(t)
+	root, end := parts[2], parts[len(parts)-1].end()
+	another := filepath.Join(t.TempDir(), "another.qcow2")
+	if err := Overlay(t.Context(), image(t), another, 8<<30); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		spec    Spec
+		damaged int64 // where its disk is written over
+		words   []string
+	}{
+		"no room for a state":              {Spec{Size: size(t)}, 0, []string{"no state partition can be made", "hyper2kvm.state=ram"}},
+		"another version's boot entry":     {Spec{Kernel: "roothash=" + strings.Repeat("ab", 32)}, 0, []string{"is of another version than this boot entry"}},
+		"a disk that is not there":         {Spec{Kernel: "hyper2kvm.disk=NONE hyper2kvm.wait=3"}, 0, []string{"the appliance is not on the disk NONE"}},
+		"another word":                     {Spec{Kernel: "hyper2kvm.wait=long"}, 0, []string{"hyper2kvm.wait=long, which is no number of seconds"}},
+		"two disks with the appliance":     {Spec{Options: []string{"-drive", "if=none,id=other,format=qcow2,file=" + another, "-device", "virtio-blk-pci,drive=other,serial=OTHER"}}, 0, []string{"on more than one disk: vd", "OTHER"}},
+		"contents that are not the hash's": {Spec{}, root.Start * 512, []string{"cannot be read", "write the image anew"}},
+		"a damaged state":                  {Spec{}, end, []string{"the state partition vda5", "is damaged", "Factory reset"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.spec.Home = t.TempDir()
+			if c.damaged == end { // there has to be one first
+				m, ctx := started(t, c.spec)
+				if err := m.Ready(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if err := m.Pull(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.damaged > 0 {
+				damage(t, &c.spec, c.damaged)
+			}
+			m, ctx := started(t, c.spec)
+			says(t, m, ctx, c.words...)
+		})
+	}
+}
+
+// part is a partition, in sectors.
+type part struct{ Start, Size int64 }
+
+func (p part) end() int64 { return (p.Start + p.Size) * 512 }
+
+// table is the image's, as sfdisk reads it.
+func table(t *testing.T) []part {
+	t.Helper()
+	out, err := proc.Run(t.Context(), "sfdisk", "--json", image(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read struct {
+		PartitionTable struct{ Partitions []part }
+	}
+	if err := json.Unmarshal(out, &read); err != nil || len(read.PartitionTable.Partitions) != 4 {
+		t.Fatalf("%s: %v", out, err)
+	}
+	return read.PartitionTable.Partitions
+}
+
+// damage writes over two MiB of the machine's disk.
+func damage(t *testing.T, s *Spec, at int64) {
+	t.Helper()
+	s.Image = image(t)
+	if err := s.furnish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proc.Run(t.Context(), "qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -P 0x5a %d 2M", at), s.disk()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // size is the image's own: there is no room behind it.
@@ -89,4 +162,49 @@ func says(t *testing.T, m *Machine, ctx context.Context, what ...string) {
 	if strings.Count(m.Serial(), "Try this: ") != 1 {
 		t.Errorf("what to try is not told once:\n%s", tail(m.Serial()))
 	}
+}
+
+// TestInMemoryItOutlivesItsStick that is pulled out when the screen says so.
+func TestInMemoryItOutlivesItsStick(t *testing.T) {
+	m, ctx := started(t, Spec{Bus: "usb", Kernel: "hyper2kvm.toram", Memory: 4096})
+	if err := m.Says(ctx, "may be taken away now"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Execute(ctx, "device_del", map[string]any{"id": "stick"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAFactoryResetBeginsAnew: what it has kept outlives a power cut, and not that.
+func TestAFactoryResetBeginsAnew(t *testing.T) {
+	s := Spec{Home: t.TempDir()}
+	var seen []string
+	for _, words := range []string{"", "", "hyper2kvm.factory-reset"} {
+		s.Kernel = words
+		m, ctx := started(t, s)
+		if err := m.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, certificate(t, m))
+		if err := m.Pull(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen[0] != seen[1] || seen[1] == seen[2] {
+		t.Errorf("its certificates are %q", seen)
+	}
+}
+
+// certificate is what the appliance shows, made at its first start.
+func certificate(t *testing.T, m *Machine) string {
+	t.Helper()
+	c, err := tls.Dial("tcp", strings.TrimPrefix(m.URL(), "https://"), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return fmt.Sprintf("%x", sha256.Sum256(c.ConnectionState().PeerCertificates[0].Raw))
 }

@@ -68,7 +68,7 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 		return nil, err
 	}
 	socket := filepath.Join(s.Home, "qmp")
-	m.server, err = proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-system-x86_64", Args: append(choice.QEMU(), m.arguments(socket)...)}, Socket: socket})
+	m.server, err = proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-system-x86_64", Args: append(processor(choice), m.arguments(socket)...)}, Socket: socket})
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,15 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	return m, nil
 }
 
+// processor is one without hardware virtualization, as vSphere gives a VM unless it is
+// told otherwise.
+func processor(c accel.Choice) []string {
+	if c.Name == accel.KVM {
+		return []string{"-accel", "kvm", "-cpu", "host,-svm,-vmx"}
+	}
+	return []string{"-accel", "tcg,thread=multi", "-cpu", "Nehalem"}
+}
+
 // furnish makes what the home lacks: an overlay over the image, and the firmware's
 // settings. A serial log of the run before goes.
 func (s *Spec) furnish(ctx context.Context) error {
@@ -87,21 +96,29 @@ func (s *Spec) furnish(ctx context.Context) error {
 	if err := os.RemoveAll(s.serial()); err != nil {
 		return err
 	}
+	if _, err := os.Stat(s.vars()); err != nil {
+		vars, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(s.vars(), vars, 0o600); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(s.disk()); err == nil {
 		return nil
 	}
-	image, err := filepath.Abs(s.Image)
+	return Overlay(ctx, s.Image, s.disk(), s.Size)
+}
+
+// Overlay makes a disk of a size that begins as the image.
+func Overlay(ctx context.Context, image, path string, size int64) error {
+	image, err := filepath.Abs(image)
 	if err != nil {
 		return err
 	}
-	if _, err := proc.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, "--", s.disk(), fmt.Sprint(s.Size)); err != nil {
-		return err
-	}
-	vars, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(s.vars(), vars, 0o600)
+	_, err = proc.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, "--", path, fmt.Sprint(size))
+	return err
 }
 
 func first[T comparable](v, otherwise T) T {

@@ -222,20 +222,31 @@ func (s *site) choose(t *testing.T) (source, target string) {
 }
 
 // ends waits until an operation has ended, and logs what is told meanwhile.
-func (s *site) ends(t *testing.T, o model.Operation, err error) {
+func (s *site) ends(t *testing.T, o model.Operation) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 	copied := false
-	o, err = s.conn.Await(within(t, 30*time.Minute), o, func(e model.Event) {
+	o, err := s.conn.Await(within(t, 30*time.Minute), o, func(e model.Event) {
 		copied = copied || e.Progress.Total > 0
 		if e.Stage.Name != "" && e.Stage.State != "" {
 			t.Logf("%s %s %s", e.Migration, e.Stage.Name, e.Stage.State)
 		}
 	})
-	if err != nil || o.Problem.Title != "" {
-		t.Fatalf("%+v, %v\n%s", o, err, s.m.Serial()[max(0, len(s.m.Serial())-2000):])
+	if err != nil || o.Problem.Title != "" || !copied {
+		t.Fatalf("%+v, %v, its copy was told of: %v", o, err, copied)
+	}
+}
+
+// comes waits until the migration is as it should be.
+func (s *site) comes(t *testing.T, is func(model.Migration) bool) model.Migration {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Minute); ; time.Sleep(time.Second) {
+		v, err := s.conn.Migration(t.Context(), "web02")
+		if err == nil && is(v) {
+			return v
+		}
+		if err != nil || v.State == model.StateFailed || time.Now().After(limit) {
+			t.Fatalf("it is %+v, %v", v, err)
+		}
 	}
 }
 
@@ -257,13 +268,14 @@ func TestAnApplianceMigratesFromDiskToDisk(t *testing.T) {
 	s.setUp(t)
 	source, target := s.choose(t)
 	o, err := s.conn.Begin(t.Context(), order(source, target))
-	s.ends(t, o, err)
-	v, err := s.conn.Migration(t.Context(), "web02")
-	if err != nil || v.State != model.StatePlanned {
-		t.Fatalf("it is %+v, %v", v, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	o, err = s.conn.Order(t.Context(), "web02", client.Order{Kind: model.OperationKindApprove, Digest: v.Plan.Digest})
-	s.ends(t, o, err)
+	v := s.comes(t, func(v model.Migration) bool { return v.State == model.StatePlanned })
+	if _, err := s.conn.Order(t.Context(), "web02", client.Order{Kind: model.OperationKindApprove, Digest: v.Plan.Digest}); err != nil {
+		t.Fatal(err)
+	}
+	s.ends(t, o)
 	s.isDone(t)
 	s.off(t)
 	if after := digest(t, s.source); after != before {
@@ -315,27 +327,16 @@ func TestAnApplianceGoesOnAfterItsPowerWasCut(t *testing.T) {
 	if _, err := s.conn.Begin(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(20 * time.Minute); ; time.Sleep(time.Second) {
-		v, err := s.conn.Migration(t.Context(), "web02")
-		if err != nil || v.State == model.StateFailed || v.State == model.StateDone || time.Now().After(limit) {
-			t.Fatalf("it is %+v, %v", v, err)
-		}
-		if v.Progress.Total > 0 && v.Progress.Virtual > v.Progress.Total/4 && len(v.Stages) > 5 && v.Stages[5].State == model.StageStateRunning {
-			t.Logf("the power is cut at %d of %d", v.Progress.Virtual, v.Progress.Total)
-			break
-		}
+	v := s.comes(t, func(v model.Migration) bool {
+		return v.State == model.StateDone || v.Progress.Total > 0 && v.Progress.Virtual > v.Progress.Total/4 && len(v.Stages) > 5 && v.Stages[5].State == model.StageStateRunning
+	})
+	if v.State == model.StateDone {
+		t.Fatal("it was done before it was seen to copy")
 	}
+	t.Logf("the power is cut at %d of %d", v.Progress.Virtual, v.Progress.Total)
 	s.pull(t)
 	s.boots(t)
-	for limit := time.Now().Add(20 * time.Minute); ; time.Sleep(time.Second) {
-		v, err := s.conn.Migration(t.Context(), "web02")
-		if err != nil || v.State == model.StateFailed || time.Now().After(limit) {
-			t.Fatalf("it is %+v, %v", v, err)
-		}
-		if v.State == model.StateDone {
-			break
-		}
-	}
+	s.comes(t, func(v model.Migration) bool { return v.State == model.StateDone })
 	s.isDone(t)
 	s.off(t)
 	s.proved(t)
