@@ -121,8 +121,9 @@ func (c *Client) register(r *request) (uint64, error) {
 }
 
 // sendGrace is how long a request goes on being sent after its context has ended:
-// a server that takes it at all does so by then, and the connection lives.
-const sendGrace = time.Second
+// a server that takes it at all does so by then, on a busy machine too, and the
+// connection lives.
+const sendGrace = 5 * time.Second
 
 // send writes the header and a payload at once. A context that ends meanwhile
 // ends the write, after the grace.
