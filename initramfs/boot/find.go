@@ -100,13 +100,13 @@ func (o Options) nowhere(k kernel, all []Partition) error {
 	if len(seen) == 0 {
 		return sentence("no disk with partitions was found in %v", "see whether the disk or stick is plugged in, try another USB port or disk controller, or add hyper2kvm.wait=120 to the boot entry", o.Wait)
 	}
+	if o.Disk != "" {
+		return sentence("the appliance is not on the disk %s that the boot entry names; there are %s", "correct hyper2kvm.disk= in the boot entry, or leave it out", o.Disk, strings.Join(seen, ", "))
+	}
 	for _, p := range all {
 		if p.Label == rootLabel {
 			return sentence("the root of the appliance on %s is of another version than this boot entry", "choose another boot entry, or write the image to the disk anew", k.disk(p.Disk))
 		}
-	}
-	if o.Disk != "" {
-		return sentence("the appliance is not on the disk %s that the boot entry names; there are %s", "correct hyper2kvm.disk= in the boot entry, or leave it out", o.Disk, strings.Join(seen, ", "))
 	}
 	return sentence("none of the disks %s has the appliance's root", "plug in the disk or stick that it was started from, or write the image to it anew", strings.Join(seen, ", "))
 }

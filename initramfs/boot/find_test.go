@@ -101,7 +101,7 @@ func TestTheAppliancesDiskIsFound(t *testing.T) {
 		"two disks":                {"roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart); s.disk("sdb", "B", rootPart, hashesPart) }, "", "on more than one disk: sda A and sdb B"},
 		"another version":          {"roothash=" + strings.Repeat("ab", 32), func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart) }, "", "another version than this boot entry"},
 		"no hashes":                {"roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart) }, "", "not the hashes"},
-		"another disk is named":    {"hyper2kvm.disk=C", func(s *sysfs) { s.disk("sda", "A", otherPart) }, "", "not on the disk C that the boot entry names; there are sda A"},
+		"another disk is named":    {"hyper2kvm.disk=C roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart) }, "", "not on the disk C that the boot entry names; there are sda A"},
 		"other disks":              {"", func(s *sysfs) { s.disk("sda", "A", otherPart) }, "", "none of the disks sda A has"},
 		"no disk":                  {"hyper2kvm.wait=7", func(*sysfs) {}, "", "no disk with partitions was found in 7s"},
 		"a hash that is too short": {"roothash=0011", func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart) }, "", "another version"},
