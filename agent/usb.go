@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"hyper2kvm/agent/disks"
 	"hyper2kvm/agent/usb"
 )
 
@@ -26,11 +27,11 @@ lost: it asks before. A stick that is pulled out meanwhile does not start.`,
 			if err != nil {
 				return err
 			}
-			s, err := usb.OpenStick(args[1], "/sys")
+			s, err := usb.OpenStick(args[1], disks.ThisMachine())
 			if err != nil {
 				return err
 			}
-			if !s.Removable && !force {
+			if !s.Pluggable() && !force {
 				return fmt.Errorf("%w: %s is no stick that can be plugged out: write to it with --force if it is the right one", usb.ErrStick, s)
 			}
 			if !yes {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"hyper2kvm/agent/disks"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -59,21 +60,25 @@ func device(t *testing.T, size int64) (path, file string) {
 	return path, file
 }
 
+// opened are an image and a stick that can be used.
+func opened(t *testing.T, image, stick string) (*Image, *Stick) {
+	t.Helper()
+	i, bad := OpenImage(image)
+	s, err := OpenStick(stick, disks.ThisMachine())
+	if err := errors.Join(bad, err); err != nil {
+		t.Fatal(err)
+	}
+	return i, s
+}
+
 func quietly(bool, int64, int64) {}
 
 func TestAnImageIsWrittenAndReadBack(t *testing.T) {
 	raw, path, compressed := image(t, 9<<20+512)
 	for _, from := range []string{path, compressed} {
 		stick, file := device(t, 16<<20)
-		i, err := OpenImage(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := OpenStick(stick, "/sys")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Removable || s.Size != 16<<20 || i.Size != int64(len(raw)) {
+		i, s := opened(t, from, stick)
+		if s.Pluggable() || s.Size != 16<<20 || i.Size != int64(len(raw)) {
 			t.Errorf("got %+v and %+v", s, i)
 		}
 		var verified int64
@@ -96,14 +101,7 @@ func TestAnImageIsWrittenAndReadBack(t *testing.T) {
 func TestAStickThatWasNotWrittenWholeDoesNotStart(t *testing.T) {
 	_, path, _ := image(t, 12<<20)
 	stick, file := device(t, 16<<20)
-	i, err := OpenImage(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := OpenStick(stick, "/sys")
-	if err != nil {
-		t.Fatal(err)
-	}
+	i, s := opened(t, path, stick)
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := Write(ctx, i, s, func(bool, int64, int64) { cancel() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -133,48 +131,15 @@ func TestWhatCannotBeUsedIsToldAndNotTouched(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := OpenStick(path, "/sys"); !errors.Is(err, ErrStick) || !strings.Contains(err.Error(), "no block device") {
+	if _, err := OpenStick(path, disks.ThisMachine()); !errors.Is(err, ErrStick) || !strings.Contains(err.Error(), "no block device") {
 		t.Errorf("a file is taken for a stick: %v", err)
 	}
 	stick, file := device(t, 4<<20)
-	i, err := OpenImage(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := OpenStick(stick, "/sys")
-	if err != nil {
-		t.Fatal(err)
-	}
+	i, s := opened(t, path, stick)
 	if err := Write(t.Context(), i, s, quietly); !errors.Is(err, ErrStick) || !strings.Contains(err.Error(), "take a larger one") {
 		t.Errorf("a small stick is %v", err)
 	}
 	if got, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(got, []byte("old ")) || len(raw) < len(got) {
 		t.Errorf("it was written to: %v", err)
-	}
-}
-
-func TestAPartitionIsNoStick(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "usb1/host0/block/sdb/sdb1")
-	write := func(name, text string) {
-		t.Helper()
-		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(folder, name)), 0o755), os.WriteFile(filepath.Join(folder, name), []byte(text+"\n"), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("partition", "1")
-	write("../size", "2048")
-	write("../device/model", "Cruzer")
-	write("../../../../serial", "4C53")
-	if _, err := stick("/dev/sdb1", folder); !errors.Is(err, ErrStick) || !strings.Contains(err.Error(), "give the whole stick, /dev/sdb") {
-		t.Errorf("got %v", err)
-	}
-	whole := filepath.Dir(folder)
-	s, err := stick("/dev/sdb", whole)
-	if err != nil || !s.Removable || s.String() != "/dev/sdb, Cruzer, 4C53 (0.0 GB)" {
-		t.Errorf("got %v, %v", s, err)
-	}
-	write("../ro", "1")
-	if _, err := stick("/dev/sdb", whole); !errors.Is(err, ErrStick) || !strings.Contains(err.Error(), "write-protected") {
-		t.Errorf("got %v", err)
 	}
 }
