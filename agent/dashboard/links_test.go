@@ -20,6 +20,9 @@ import (
 func alone(t *testing.T) (namespace int) {
 	t.Helper()
 	if os.Geteuid() != 0 {
+		if os.Getenv("NEED_TOOLS") != "" {
+			t.Fatal("only root may have a network of its own")
+		}
 		t.Skip("needs root for a network of its own")
 	}
 	runtime.LockOSThread() // for ever: the thread ends with the test

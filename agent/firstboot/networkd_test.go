@@ -27,7 +27,7 @@ for i in $(seq 200); do
 done
 cat /run/said /proc/net/route /proc/net/if_inet6 /proc/net/ipv6_route /proc/net/fib_trie
 kill %1
-wait || true`
+wait %1 || [ $? = 143 ]`
 
 // TestNetworkdTakesTheFile: that it matches a card by its permanent MAC address, and all
 // that are real, cannot be seen here, where a network of its own has none such; a wrong
