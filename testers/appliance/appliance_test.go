@@ -71,7 +71,7 @@ func TestItStartsFromWhateverItIsPutOn(t *testing.T) {
 // TestWhyItDoesNotStartIsOnTheConsole in one sentence, with what to try.
 func TestWhyItDoesNotStartIsOnTheConsole(t *testing.T) {
 	parts := table(t)
-	root, end := parts[2], parts[len(parts)-1].end()
+	root, hashes, end := parts[2], parts[3], parts[3].end()
 	another := filepath.Join(t.TempDir(), "another.qcow2")
 	if err := Overlay(t.Context(), image(t), another, 8<<30); err != nil {
 		t.Fatal(err)
@@ -87,6 +87,7 @@ func TestWhyItDoesNotStartIsOnTheConsole(t *testing.T) {
 		"another word":                     {Spec{Kernel: "hyper2kvm.wait=long"}, 0, []string{"hyper2kvm.wait=long, which is no number of seconds"}},
 		"two disks with the appliance":     {Spec{Options: []string{"-drive", "if=none,id=other,format=qcow2,file=" + another, "-device", "virtio-blk-pci,drive=other,serial=OTHER"}}, 0, []string{"on more than one disk: vd", "OTHER"}},
 		"contents that are not the hash's": {Spec{}, root.Start * 512, []string{"cannot be read", "write the image anew"}},
+		"a hash that is not the entry's":   {Spec{}, hashes.Start*512 + 4096, []string{"cannot be read", "write the image anew"}}, // the root itself is whole
 		"a damaged state":                  {Spec{}, end, []string{"the state partition vda5", "is damaged", "Factory reset"}},
 	} {
 		t.Run(name, func(t *testing.T) {
