@@ -50,7 +50,7 @@ migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) 
 	if [ -z "$$disk" ]; then disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); rm -rf '$(TO)/$(GUEST)'; fi; \
 	set -x; mkdir -p '$(TO)'; bin/hyper2kvm migrate --to '$(TO)' "$$disk"
 
-image: build ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE
+image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE
 	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $$raw/hyper2kvm.raw '$(IMAGE)'
 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
@@ -113,7 +113,7 @@ test-vms: guest-binaries vddk-plugin ## also tests that start machines; one pack
 test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which test-vms starts a chosen few; some hours
 	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) ./...
 
-test-appliance: guest-binaries ## build the appliance, boot it from all that it may be on, and have it migrate
+test-appliance: setup ## build the appliance, boot it from all that it may be on, and have it migrate
 	@raw=$$(build/image)/hyper2kvm.raw; set -x; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
