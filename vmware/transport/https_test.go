@@ -227,6 +227,39 @@ func TestFaultsInTheMiddle(t *testing.T) {
 	}
 }
 
+// late answers the first request that it is given when that has been given up, as a server
+// may that sees its connection end.
+type late struct {
+	http.RoundTripper
+	was atomic.Bool
+}
+
+func (l *late) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Range") == "bytes=0-0" || l.was.Swap(true) {
+		return l.RoundTripper.RoundTrip(r)
+	}
+	<-r.Context().Done()
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+}
+
+// An answer that comes when the request was given up says nothing about the disk.
+func TestALateAnswerIsNone(t *testing.T) {
+	quick(t)
+	s := newServer(t)
+	raw := content()
+	a := s.access()
+	client := *a.HTTP
+	client.Transport = &late{RoundTripper: client.Transport}
+	a.HTTP = &client
+	p := make([]byte, 65536)
+	r := must(https.Open(t.Context(), a, s.flat("ds", "web", "web", raw)))(t)
+	must(0, r.Read(t.Context(), p, 0))(t)
+	must(0, r.Close())(t)
+	if !bytes.Equal(p, raw[:65536]) {
+		t.Error("other bytes")
+	}
+}
+
 // What a cut connection has brought is not asked for again.
 func TestACutIsResumedWhereItWas(t *testing.T) {
 	quick(t)

@@ -117,6 +117,9 @@ func (w *web) once(ctx context.Context, u *url.URL, header http.Header, value st
 		return unanswered(own, err)
 	}
 	defer answer.Body.Close()
+	if errors.Is(context.Cause(own), errStalled) {
+		return passing{error: errStalled} // what a server says to a request that it saw given up is no answer
+	}
 	answer.Body = &watched{answer.Body, alarm, w.pace.stall}
 	if err := refusal(answer); err != nil {
 		io.CopyN(io.Discard, answer.Body, mostDrained) //nolint:errcheck // the connection is closed if it fails
