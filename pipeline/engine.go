@@ -50,19 +50,28 @@ func chooseEngine(asked string, choice accel.Choice, direct error, packaged bool
 	}
 }
 
-// openGuest opens the overlays' guest with the engine that was chosen first.
+// openGuest opens the overlays' guest with the engine that was chosen first. One that
+// nobody asked for and that does not start there is not insisted on.
 func (r *Run) openGuest(ctx context.Context) error {
 	if r.guest != nil {
 		return nil
 	}
-	if r.Engine.Name == "" {
-		engine, err := chooseEngine(r.Options.Engine, r.Accel, direct.Probe(ctx), r.packaged)
+	chosen := r.Engine.Name == ""
+	broken := error(nil)
+	if chosen {
+		broken = r.noDirect(ctx)
+		engine, err := chooseEngine(r.Options.Engine, r.Accel, broken, r.packaged)
 		if err != nil {
 			return err
 		}
 		r.Engine = engine
 	}
 	g, err := r.engine(ctx, r.Engine.Name, r.storage, r.Accel, r.log)
+	if chosen && r.Options.Engine != Libguestfs && broken == nil && errors.Is(err, libguestfs.ErrLaunch) {
+		r.Engine = Engine{Direct, fmt.Sprintf("this kernel can mount the guest's file systems; libguestfs was tried: %v", err)}
+		r.log.Warn("another engine is taken", "migration", r.Name, "engine", Direct, "why", err)
+		g, err = r.engine(ctx, Direct, r.storage, r.Accel, r.log)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrEngine, r.Engine.Name, err)
 	}

@@ -146,7 +146,7 @@ func newFolder(name string) (string, error) {
 }
 
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock, origin: c.Origin}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noDirect: direct.Probe, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock, origin: c.Origin}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}

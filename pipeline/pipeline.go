@@ -99,8 +99,9 @@ type Run struct {
 	reader   transfer.Parallel // that verifies
 	engine   engineFunc
 	keys     *guest.Keyring
-	packaged bool         // libguestfs is in this build
-	noMapper func() error // why the direct engine shows no volumes in several pieces
+	packaged bool                        // libguestfs is in this build
+	noDirect func(context.Context) error // why the direct engine does not work here
+	noMapper func() error                // why the direct engine shows no volumes in several pieces
 	machines map[string]hypervisor
 	accel    func(context.Context) (accel.Choice, error)
 	fixers   func() []fixer.Fixer

@@ -18,6 +18,7 @@ import (
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
+	"hyper2kvm/fixers/guest/libguestfs"
 	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
@@ -55,6 +56,40 @@ func TestTheEngineIsChosenWithAReason(t *testing.T) {
 		}
 		if text := got.Reason; err == nil && !strings.Contains(text, c.reason) || err != nil && !strings.Contains(err.Error(), c.reason) {
 			t.Errorf("%s: the reason is %q, %v, want one with %q", c.name, text, err, c.reason)
+		}
+	}
+}
+
+// A libguestfs that does not start is no reason to give up, unless it was asked for or the
+// direct engine does not work.
+func TestALibguestfsThatDoesNotStartIsNotInsistedOn(t *testing.T) {
+	stuck, broken := fmt.Errorf("%w within 2m0s", libguestfs.ErrLaunch), errors.New("no loop devices")
+	for _, c := range []struct {
+		name, asked   string
+		fails, direct error
+		want          string // the engine; "" for ErrEngine
+		reason        string
+	}{
+		{"it does not start", Auto, stuck, nil, Direct, "libguestfs's virtual machine did not start within 2m0s"},
+		{"it starts", Auto, nil, nil, Libguestfs, "KVM works"},
+		{"it is asked for", Libguestfs, stuck, nil, "", "did not start"},
+		{"there is no other", Auto, stuck, broken, "", "did not start"},
+		{"it starts, and fails", Auto, errors.New("topology: broken"), nil, "", "topology: broken"},
+	} {
+		r := &Run{Migration: &Migration{Options: Options{Engine: c.asked}, Accel: accel.Choice{Name: accel.KVM}}, packaged: true, log: slog.New(slog.DiscardHandler)}
+		r.noDirect = func(context.Context) error { return c.direct }
+		r.engine = func(_ context.Context, name string, _ *disk.Storage, _ accel.Choice, _ *slog.Logger) (guest.Guest, error) {
+			if name == Libguestfs && c.fails != nil {
+				return nil, c.fails
+			}
+			return tree.NewGuest(guest.Topology{}, nil), nil
+		}
+		err := r.openGuest(t.Context())
+		switch {
+		case c.want == "" && (!errors.Is(err, ErrEngine) || !strings.Contains(err.Error(), c.reason)):
+			t.Errorf("%s: %v, want an error with %q", c.name, err, c.reason)
+		case c.want != "" && (err != nil || r.Engine.Name != c.want || !strings.Contains(r.Engine.Reason, c.reason)):
+			t.Errorf("%s: %+v, %v, want %s: %s", c.name, r.Engine, err, c.want, c.reason)
 		}
 	}
 }

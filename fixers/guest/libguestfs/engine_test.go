@@ -393,8 +393,8 @@ func TestALaunchThatTakesTooLongIsKilled(t *testing.T) {
 	exports := serve(t, []string{name})
 	began := time.Now()
 	_, err := Open(t.Context(), exports, Options{TCG: true, Deadline: 3 * time.Second}, quiet)
-	if !errors.Is(err, errLaunch) {
-		t.Errorf("Open: error %v, want errLaunch", err)
+	if !errors.Is(err, ErrLaunch) {
+		t.Errorf("Open: error %v, want ErrLaunch", err)
 	}
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("giving up took %v", took)

@@ -17,9 +17,6 @@ import (
 	"libguestfs.org/guestfs"
 )
 
-// errLaunch is a launch that its deadline ended.
-var errLaunch = errors.New("libguestfs did not start in time")
-
 // launch starts the virtual machine. The library knows no way to give up: the
 // call holds the handle's lock, so neither user_cancel nor get_pid helps, and
 // closing would wait. What ends it is the end of its QEMU.
@@ -28,7 +25,7 @@ func launch(ctx context.Context, handle *guestfs.Guestfs, limit time.Duration) e
 	if err := handle.Config("-name", &name); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w (%v)", errLaunch, limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrLaunch, limit))
 	defer cancel()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -40,7 +37,10 @@ func launch(ctx context.Context, handle *guestfs.Guestfs, limit time.Duration) e
 	}()
 	select {
 	case err := <-done:
-		return err
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrLaunch, err)
+		}
+		return nil
 	case <-ctx.Done():
 	}
 	tick := time.NewTicker(100 * time.Millisecond)

@@ -19,6 +19,10 @@ import (
 // ErrNotBuilt is a program that was built without libguestfs.
 var ErrNotBuilt = errors.New("built without libguestfs (tag appliance)")
 
+// ErrLaunch is a virtual machine of libguestfs that did not come up. What is on the disks
+// is not the cause: it was not looked at yet.
+var ErrLaunch = errors.New("libguestfs's virtual machine did not start")
+
 // Export is one disk, served as raw bytes by an NBD server.
 type Export struct {
 	Socket string // path of the server's Unix socket
@@ -34,8 +38,9 @@ type Options struct {
 }
 
 // Open launches the virtual machine with a guest's disks in the machine's
-// order. When ctx or the launch's deadline ends first, the machine is killed
-// and the error is the context's cause. ctx does not bound what follows.
+// order. When ctx ends first, the machine is killed and the error is the context's
+// cause; when the launch's deadline does, it is ErrLaunch. ctx does not bound what
+// follows.
 func Open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (guest.Guest, error) {
 	return open(ctx, disks, opts, log)
 }
