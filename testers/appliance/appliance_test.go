@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +181,49 @@ func TestInMemoryItOutlivesItsStick(t *testing.T) {
 	}
 	if err := m.Ready(ctx); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// look is a unit that the machine is given from outside: what it asks of the system within
+// stands on the console, each thing behind a word.
+const look = `[Unit]
+After=hyper2kvm.service
+[Service]
+Type=oneshot
+StandardOutput=file:/dev/ttyS0
+StandardError=file:/dev/ttyS0
+ExecStart=/bin/sh -c '\
+sleep 20; \
+echo; echo "failed: <$(systemctl --failed --plain --no-legend)>"; \
+echo "ssh: <$(systemctl list-units --plain --no-legend --all "ssh*" | grep -v "not-found\|inactive")>"; \
+modprobe vsock_loopback; \
+print=$(journalctl -u hyper2kvm -o cat | sed -n "s/.*SHA-256 is \\([0-9A-F:]*\\).*/\\1/p" | head -1); \
+echo "vsock: <$(hyper2kvm storages --appliance vsock:1:443 --fingerprint "$print" 2>&1)>"; \
+echo "memory: <$(free -m | sed -n "s/Mem: *[0-9]* *\\([0-9]*\\).*/\\1/p")>"; \
+echo "looked at"'
+`
+
+// TestItsSystemIsInOrder within: nothing has failed, nothing listens that should not, vsock
+// leads to the API, and little memory is used.
+func TestItsSystemIsInOrder(t *testing.T) {
+	m, ctx := started(t, Spec{Kernel: "systemd.wants=look.service", SMBIOS: []string{"io.systemd.credential.binary:systemd.extra-unit.look.service=" + base64.StdEncoding.EncodeToString([]byte(look))}})
+	if err := m.Says(ctx, "looked at"); err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	for _, found := range regexp.MustCompile(`(?s)(\w+): <(.*?)>`).FindAllStringSubmatch(m.Serial(), -1) {
+		said[found[1]] = found[2]
+	}
+	t.Logf("%q", said)
+	if said["failed"] != "" || said["ssh"] != "" {
+		t.Errorf("failed units: %q; of SSH: %q", said["failed"], said["ssh"])
+	}
+	if !strings.Contains(said["vsock"], "log in") {
+		t.Errorf("vsock: %q", said["vsock"])
+	}
+	const most = 350 // MB
+	if used, err := strconv.Atoi(said["memory"]); err != nil || used > most {
+		t.Errorf("%d MiB of memory are used, %v, at most %d are to be", used, err, most)
 	}
 }
 
