@@ -22,14 +22,10 @@ const (
 //go:embed common.txt
 var common string
 
-var commonPasswords = set(strings.Split(common, "\n"))
-
-func set(words []string) map[string]bool {
-	s := make(map[string]bool, len(words))
-	for _, w := range words {
-		s[w] = true
-	}
-	return s
+// tried tells whether a password is one of the common ones. It is asked seldom: a table of
+// them would lie in memory all the time.
+func tried(password string) bool {
+	return !strings.Contains(password, "\n") && strings.Contains("\n"+common+"\n", "\n"+password+"\n")
 }
 
 // checkPassword refuses a new password that is too short or easy to guess. There are no
@@ -47,7 +43,7 @@ func checkPassword(name, password string) error {
 		return refusedPassword("has characters that cannot be typed")
 	case n < leastPassword || n > mostPassword:
 		return refusedPassword(fmt.Sprintf("has %d characters; %d at least and %d at most are needed", n, leastPassword, mostPassword))
-	case commonPasswords[strings.ToLower(normal(password))]:
+	case tried(strings.ToLower(normal(password))):
 		return refusedPassword("is one of those that are tried first")
 	case plain(normal(password)):
 		return refusedPassword("repeats itself or counts")
