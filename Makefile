@@ -113,10 +113,11 @@ test-vms: guest-binaries vddk-plugin ## also tests that start machines; one pack
 test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which test-vms starts a chosen few; some hours
 	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) ./...
 
-test-appliance: setup ## build the appliance, boot it from all that it may be on, and have it migrate
+test-appliance: image ## build the appliance, boot it from all that it may be on, and have it migrate
+	@build/setup --bench
 	@raw=$$(build/image)/hyper2kvm.raw; set -x; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
-	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
+	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

@@ -81,7 +81,7 @@ var Programs = []Program{
 	{Name: "xorriso", Package: "xorriso", Usage: "agent/firstboot: tests read what is made for CDs", Build: true},
 	{Name: "mcopy", Package: "mtools", Usage: "agent/firstboot: tests put files onto FAT, and read them", Build: true},
 	{Name: "mlabel", Package: "mtools", Usage: "agent/firstboot: tests read the labels of FAT", Build: true},
-	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead", Bench: true},
+	{Name: "virt-v2v", Package: "virt-v2v", Usage: "build: what a user would run instead; testers/appliance: reads the OVA", Bench: true},
 	{Name: "govc", Usage: "vmware/transport: is told of, if it is there", Hook: true},
 	{Name: "ovftool", Usage: "vmware/transport: is told of, if it is there", Hook: true},
 	{Name: "unshare", Package: "util-linux", Usage: "testers/guests: mounts that end with who made them", Build: true},

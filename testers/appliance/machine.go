@@ -7,6 +7,7 @@ package appliance
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"hyper2kvm/pipeline/accel"
+	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/disk/qmp"
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/testers/screen"
@@ -36,8 +38,9 @@ var Buses = map[string][]string{
 // Spec is a machine to be started.
 type Spec struct {
 	Home    string   // a folder; empty at first
-	Image   string   // raw; it is not written
+	Image   string   // raw, or what its name's ending says; it is not written
 	Bus     string   // one of Buses; virtio unless told
+	NIC     string   // QEMU's name of the network card; virtio-net-pci unless told
 	BIOS    bool     // instead of UEFI
 	Memory  int      // MiB; 3072 unless told
 	Size    int64    // of the disk, in bytes; 8 GiB unless told
@@ -92,7 +95,7 @@ func processor(c accel.Choice) []string {
 // furnish makes what the home lacks: an overlay over the image, and the firmware's
 // settings. A serial log of the run before goes.
 func (s *Spec) furnish(ctx context.Context) error {
-	s.Bus, s.Memory, s.Size = first(s.Bus, "virtio"), first(s.Memory, 3072), first(s.Size, 8<<30)
+	s.Bus, s.NIC, s.Memory, s.Size = first(s.Bus, "virtio"), first(s.NIC, "virtio-net-pci"), first(s.Memory, 3072), first(s.Size, 8<<30)
 	if err := os.RemoveAll(s.serial()); err != nil {
 		return err
 	}
@@ -111,13 +114,24 @@ func (s *Spec) furnish(ctx context.Context) error {
 	return Overlay(ctx, s.Image, s.disk(), s.Size)
 }
 
-// Overlay makes a disk of a size that begins as the image.
+// Overlay makes a disk of a size that begins as the image, and is at least as large.
 func Overlay(ctx context.Context, image, path string, size int64) error {
 	image, err := filepath.Abs(image)
 	if err != nil {
 		return err
 	}
-	_, err = proc.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, "--", path, fmt.Sprint(size))
+	format := first(strings.TrimPrefix(filepath.Ext(image), "."), disk.Raw)
+	out, err := proc.Run(ctx, "qemu-img", "info", "--output=json", "-f", format, "--", image)
+	if err != nil {
+		return err
+	}
+	var info struct {
+		Size int64 `json:"virtual-size"`
+	}
+	if err := json.Unmarshal(out, &info); err != nil {
+		return err
+	}
+	_, err = proc.Run(ctx, "qemu-img", "create", "-q", "-f", disk.QCOW2, "-F", format, "-b", image, "--", path, fmt.Sprint(max(size, info.Size)))
 	return err
 }
 
@@ -139,7 +153,7 @@ func (m *Machine) arguments(socket string) []string {
 		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + socket, "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=serial,path=" + s.serial(), "-serial", "chardev:serial",
 		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + s.disk(),
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-:443", m.api), "-device", "virtio-net-pci,netdev=net,romfile=",
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-:443", m.api), "-device", s.NIC + ",netdev=net,romfile=",
 		"-no-reboot"}
 	if !s.BIOS {
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,file="+s.vars())

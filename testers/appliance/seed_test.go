@@ -1,0 +1,90 @@
+package appliance
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"hyper2kvm/agent/api/client"
+	"hyper2kvm/agent/firstboot"
+)
+
+// TestASeedSaysWhoItIsAndWhomItTrusts: on a CD and on a disk, to an appliance that was
+// never asked anything, its name, its network, its certificate, and its first admin.
+func TestASeedSaysWhoItIsAndWhomItTrusts(t *testing.T) {
+	for format, device := range map[string]string{firstboot.ISO: "ide-cd,drive=seed,bus=ide.1", firstboot.FAT: "virtio-blk-pci,drive=seed"} {
+		t.Run(format, func(t *testing.T) {
+			folder := t.TempDir()
+			certificate, key := pair(t, folder, "mover1")
+			admin, adminKey := pair(t, folder, "marta")
+			s, err := firstboot.NewSeed(map[string]string{"hostname": "mover1", "address": "10.0.2.15/24", "gateway": "10.0.2.2",
+				"certificate": read(t, certificate), "key": read(t, key), "trust": read(t, admin)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(folder, "seed")
+			if err := s.Write(t.Context(), path, format, false); err != nil {
+				t.Fatal(err)
+			}
+			m, ctx := started(t, Spec{Options: []string{"-drive", "if=none,id=seed,format=raw,readonly=on,file=" + path, "-device", device}})
+			if err := m.Ready(ctx); err != nil {
+				t.Fatal(err)
+			}
+			block, _ := pem.Decode([]byte(read(t, certificate)))
+			c, err := client.New(m.URL(), client.Options{Fingerprint: fmt.Sprintf("%x", sha256.Sum256(block.Bytes)), Certificate: admin, Key: adminKey})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all, err := c.Appliances(ctx); err != nil || len(all) != 1 || all[0].Name != "mover1" {
+				t.Errorf("appliances: %+v, %v", all, err)
+			}
+			if _, err := c.Users(ctx); err != nil { // which admins alone may see
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// pair writes a certificate and its key, PEM, into files.
+func pair(t *testing.T, folder, name string) (certificate, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = filepath.Join(folder, name+".pem"), filepath.Join(folder, name+".key")
+	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
