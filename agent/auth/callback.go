@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -51,11 +52,15 @@ func (p *Provider) finish(ctx context.Context, from netip.Addr, r *http.Request)
 	if query.Get("error") != "" || query.Get("code") == "" {
 		return Session{}, fmt.Errorf("%w: the provider let nobody in", ErrUnauthenticated)
 	}
-	token, err := p.exchange(ctx, query.Get("code"), begun)
+	token, access, err := p.exchange(ctx, query.Get("code"), begun)
 	if err != nil {
 		return Session{}, err
 	}
-	h, err := p.holder(token)
+	claims, err := p.claims(ctx, token, access)
+	if err != nil {
+		return Session{}, err
+	}
+	h, err := p.holder(token, claims)
 	if err != nil {
 		return Session{}, err
 	}
@@ -73,21 +78,22 @@ func returned(query url.Values, r *http.Request) (string, error) {
 }
 
 // exchange gets the provider's word for a code, and believes it only if it is of this
-// provider, for this appliance, for this log-in and of now.
-func (p *Provider) exchange(ctx context.Context, code string, begun pending) (*oidc.IDToken, error) {
+// provider, for this appliance, for this log-in and of now. With the second token the
+// provider tells more.
+func (p *Provider) exchange(ctx context.Context, code string, begun pending) (*oidc.IDToken, *oauth2.Token, error) {
 	found, err := p.discover(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx = oidc.ClientContext(ctx, p.client)
 	reply, err := p.oauth(found).Exchange(ctx, code, oauth2.VerifierOption(begun.Verifier))
 	if err != nil {
-		return nil, refusal(err)
+		return nil, nil, refusal(err)
 	}
 	text, _ := reply.Extra("id_token").(string)
 	token, err := found.Verifier(&oidc.Config{ClientID: p.config.Client, Now: p.gate.now}).Verify(ctx, text)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the provider's token does not hold: %w", ErrUnauthenticated, err)
+		return nil, nil, fmt.Errorf("%w: the provider's token does not hold: %w", ErrUnauthenticated, err)
 	}
 	var claims struct {
 		Authorized string `json:"azp"`
@@ -95,13 +101,45 @@ func (p *Provider) exchange(ctx context.Context, code string, begun pending) (*o
 	err = token.Claims(&claims)
 	switch {
 	case err != nil || !same(token.Nonce, begun.Nonce):
-		return nil, fmt.Errorf("%w: the provider's token is of another log-in", ErrUnauthenticated)
+		return nil, nil, fmt.Errorf("%w: the provider's token is of another log-in", ErrUnauthenticated)
 	case (len(token.Audience) > 1 || claims.Authorized != "") && claims.Authorized != p.config.Client:
-		return nil, fmt.Errorf("%w: the provider's token was made for another client", ErrUnauthenticated)
+		return nil, nil, fmt.Errorf("%w: the provider's token was made for another client", ErrUnauthenticated)
 	case token.Subject == "":
-		return nil, fmt.Errorf("%w: the provider's token is of nobody", ErrUnauthenticated)
+		return nil, nil, fmt.Errorf("%w: the provider's token is of nobody", ErrUnauthenticated)
 	}
-	return token, nil
+	return token, reply, nil
+}
+
+// claims are what the provider says of somebody in its token, and, if that lacks what is
+// wanted, what it tells besides: by the standard the claims of scopes are told there, and
+// that many put them into the token is their kindness.
+//
+// Source: OpenID Connect Core 1.0, sections 5.3 and 5.4.
+func (p *Provider) claims(ctx context.Context, token *oidc.IDToken, access *oauth2.Token) (map[string]any, error) {
+	var claims map[string]any
+	if err := token.Claims(&claims); err != nil {
+		return nil, fmt.Errorf("%w: the provider's token: %w", ErrUnauthenticated, err)
+	}
+	found, err := p.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if found.UserInfoEndpoint() == "" || claim(claims, p.config.RoleClaim) != nil && claim(claims, p.config.NameClaim) != nil {
+		return claims, nil
+	}
+	more, err := found.UserInfo(oidc.ClientContext(ctx, p.client), oauth2.StaticTokenSource(access))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the provider tells nothing about a person: %.300v", err) // it may hold a whole page
+	case more.Subject != token.Subject:
+		return nil, fmt.Errorf("%w: the provider tells of another person than its token", ErrUnauthenticated)
+	}
+	told := map[string]any{}
+	if err := more.Claims(&told); err != nil {
+		return nil, fmt.Errorf("what the provider tells about a person: %w", err)
+	}
+	maps.Copy(told, claims)
+	return told, nil
 }
 
 // refusal tells a provider that refused a code from one that is out of order.
@@ -121,12 +159,8 @@ var externalName = regexp.MustCompile(`^[\pL\pN][\pL\pN ._@+'/-]{0,99}$`)
 
 const externalMark = "oidc:"
 
-// holder is whom a token is of, with the highest of their roles.
-func (p *Provider) holder(token *oidc.IDToken) (holder, error) {
-	var claims map[string]any
-	if err := token.Claims(&claims); err != nil {
-		return holder{}, fmt.Errorf("%w: the provider's token: %w", ErrUnauthenticated, err)
-	}
+// holder is whom a token is of, with the highest of the roles that claims give them.
+func (p *Provider) holder(token *oidc.IDToken, claims map[string]any) (holder, error) {
 	name, _ := claims[p.config.NameClaim].(string)
 	if !externalName.MatchString(name) {
 		name = digest(token.Subject)[:12]

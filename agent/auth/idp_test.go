@@ -30,7 +30,9 @@ type idp struct {
 	codes  int
 	claims func(map[string]any) // changes what is signed
 	sign   func(payload []byte) string
-	status int // of the token endpoint, if not 200
+	status int            // of the token endpoint, if not 200
+	told   map[string]any // about a person who is asked for; nil: there is no such endpoint
+	asks   int            // how often that was
 }
 
 const (
@@ -48,6 +50,7 @@ func newIDP(t *testing.T, c *clock) *idp {
 		reply(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: "k", Algorithm: "ES256", Use: "sig"}}})
 	})
 	mux.HandleFunc("POST /token", p.token)
+	mux.HandleFunc("GET /userinfo", p.userinfo)
 	p.server = httptest.NewTLSServer(mux)
 	t.Cleanup(p.server.Close)
 	return p
@@ -71,10 +74,27 @@ func reply(w http.ResponseWriter, v any) {
 
 func (p *idp) discovery(w http.ResponseWriter, _ *http.Request) {
 	at := p.server.URL
-	reply(w, map[string]any{
+	answer := map[string]any{
 		"issuer": at, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token", "jwks_uri": at + "/keys",
 		"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
-	})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.told != nil {
+		answer["userinfo_endpoint"] = at + "/userinfo"
+	}
+	reply(w, answer)
+}
+
+func (p *idp) userinfo(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asks++
+	if r.Header.Get("Authorization") != "Bearer access" || len(p.told) == 0 {
+		http.Error(w, strings.Repeat("a page ", 10000), http.StatusUnauthorized)
+		return
+	}
+	reply(w, p.told)
 }
 
 // consent is what the provider sends a person back with.

@@ -21,7 +21,7 @@ import (
 
 // OIDC is how people log in at a provider of OpenID Connect instead of here: by the
 // authorization code flow with PKCE. Their roles are what the provider says of them when
-// they log in, until that session ends.
+// they log in, in its token or when it is asked for more, until that session ends.
 type OIDC struct {
 	Issuer    string       // https://login.example.org/realms/ops
 	Client    string       // ID of this appliance at the provider

@@ -110,6 +110,39 @@ func TestRolesComeFromTheClaimThatIsNamed(t *testing.T) {
 	}
 }
 
+// A provider that puts nothing into its token is asked for the rest, and is believed only
+// about the person of the token.
+func TestAProviderIsAskedForWhatItsTokenLacks(t *testing.T) {
+	bare := func(c map[string]any) { delete(c, "groups"); delete(c, "preferred_username") }
+	person := func(more map[string]any) map[string]any { more["sub"] = "subject-7"; return more }
+	for name, c := range map[string]struct {
+		claims func(map[string]any)
+		told   map[string]any
+		role   auth.Role
+		as     string
+		asks   int
+	}{
+		"all":                   {bare, person(map[string]any{"groups": []string{"vm-ops"}, "preferred_username": "jo"}), auth.Operator, "oidc:jo", 1},
+		"the token counts more": {func(c map[string]any) { delete(c, "preferred_username") }, person(map[string]any{"groups": []string{"vm-admins"}, "preferred_username": "jo"}), auth.Operator, "oidc:jo", 1},
+		"nothing is lacking":    {func(map[string]any) {}, person(map[string]any{"groups": []string{"vm-admins"}}), auth.Operator, "oidc:marta", 0},
+		"no group":              {bare, person(map[string]any{"preferred_username": "jo"}), auth.Nobody, "", 1},
+		"another person":        {bare, map[string]any{"sub": "subject-8", "groups": []string{"vm-ops"}}, auth.Nobody, "", 1},
+		"nobody":                {bare, map[string]any{"groups": []string{"vm-ops"}}, auth.Nobody, "", 1},
+		"it refuses":            {bare, map[string]any{}, auth.Nobody, "", 1},
+	} {
+		h := newHouse(t)
+		p := newIDP(t, h.clock)
+		p.claims, p.told = c.claims, c.told
+		s, err := h.through(p, h.provider(p, nil))
+		if p.asks != c.asks || (err == nil) != (c.role != auth.Nobody) || err == nil && (s.Principal.Role != c.role || s.Principal.Name != c.as) {
+			t.Errorf("%s: %+v, %v after %d questions, want %v", name, s.Principal, err, p.asks, c.role)
+		}
+		if err != nil && len(err.Error()) > 1000 {
+			t.Errorf("%s: the error has %d bytes", name, len(err.Error()))
+		}
+	}
+}
+
 func TestWhatAProviderSaysWronglyIsRefused(t *testing.T) {
 	stranger := newKey(t)
 	for name, spoil := range map[string]func(p *idp){

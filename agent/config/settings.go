@@ -225,12 +225,15 @@ type Keep struct {
 
 // OIDC is an identity provider with whom people log in.
 type OIDC struct {
-	Issuer   string            `json:"issuer"`
-	ClientID string            `json:"clientID"`
-	Redirect string            `json:"redirect"` // this appliance's LoginCallback
-	Secret   string            `json:"secret,omitempty"`
-	Claim    string            `json:"claim"`
-	Roles    map[string]string `json:"roles"` // by group: viewer, operator or admin
+	Issuer    string            `json:"issuer"`
+	ClientID  string            `json:"clientID"`
+	Redirect  string            `json:"redirect"` // this appliance's LoginCallback
+	Secret    string            `json:"secret,omitempty"`
+	CA        string            `json:"ca,omitempty"` // file
+	Scopes    []string          `json:"scopes"`       // besides openid
+	NameClaim string            `json:"nameClaim"`
+	Claim     string            `json:"claim"`
+	Roles     map[string]string `json:"roles"` // by group: viewer, operator or admin
 }
 
 // LoginCallback is the path at which the API takes in whom the provider sends back.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -141,13 +140,7 @@ func external(e config.ExternalNATS) (engine.Shape, error) {
 	if e.CA == "" {
 		return s, nil
 	}
-	text, err := os.ReadFile(e.CA)
-	if err != nil {
-		return s, fmt.Errorf("%w: engine.external.ca: %w", config.ErrSettings, err)
-	}
-	s.TLS.RootCAs = x509.NewCertPool()
-	if !s.TLS.RootCAs.AppendCertsFromPEM(text) {
-		return s, fmt.Errorf("%w: engine.external.ca: %s holds no certificate in PEM", config.ErrSettings, e.CA)
-	}
-	return s, nil
+	var err error
+	s.TLS.RootCAs, err = authorities("engine.external.ca", e.CA)
+	return s, err
 }
