@@ -33,6 +33,9 @@ type Expect struct {
 	// Leases are given whether DHCP is expected or not: that a guest asks is
 	// worth knowing.
 	Network netip.Prefix `json:"network,omitzero"`
+	// Beside are the networks of the guest's other NICs: what comes from there is
+	// answered through those.
+	Beside []netip.Prefix `json:"beside,omitempty"`
 }
 
 // Witness is what was seen of one NIC from outside.

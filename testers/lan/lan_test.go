@@ -179,10 +179,15 @@ func TestAnAnswerToAStrangerTellsTheGateway(t *testing.T) {
 }
 
 func TestAStrangerIsInNoneOfTheGuestsNetworks(t *testing.T) {
-	for _, c := range []struct{ of, want string }{
-		{"192.0.2.10/24", "203.0.113.77"}, {"203.0.113.10/24", "198.51.100.77"}, {"10.0.0.1/0", "invalid IP"}, {"2001:db8::10/64", "3fff:68::77"},
+	for _, c := range []struct{ of, beside, want string }{
+		{"192.0.2.10/24", "", "203.0.113.77"}, {"203.0.113.10/24", "", "198.51.100.77"}, {"10.0.0.1/0", "", "invalid IP"}, {"2001:db8::10/64", "", "3fff:68::77"},
+		{"203.0.113.10/24", "198.51.100.20/24", "192.0.2.77"},
 	} {
-		s := newTestStation(t, static(c.of))
+		e := static(c.of)
+		if c.beside != "" {
+			e.Beside = []netip.Prefix{netip.MustParsePrefix(c.beside)}
+		}
+		s := newTestStation(t, e)
 		if got := s.stranger(s.expect.Static[0]).String(); got != c.want {
 			t.Errorf("a stranger to %s is %s, want %s", c.of, got, c.want)
 		}

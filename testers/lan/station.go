@@ -19,10 +19,10 @@ func macOf(a netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0x68}, b[max(0, len(b)-4):]...)
 }
 
-// strangers are addresses for documentation (RFC 5737, RFC 9637), one of which
-// is outside of the guest's networks.
+// strangers are addresses for documentation and for tests (RFC 5737, RFC 9637, RFC
+// 2544), one of which is outside of the guest's networks.
 var strangers = []netip.Addr{
-	netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("198.51.100.77"), netip.MustParseAddr("192.0.2.77"),
+	netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("198.51.100.77"), netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("198.19.68.77"),
 	netip.MustParseAddr("3fff:68::77"), netip.MustParseAddr("2001:db8:68::77"),
 }
 
@@ -48,11 +48,19 @@ type station struct {
 	seen   Witness
 }
 
-func newStation(e Expect) (*station, error) {
-	network := e.Network
-	if !network.IsValid() {
-		network = netip.MustParsePrefix("192.0.2.0/24")
+// leases are where addresses are leased from if nothing else is said (RFC 5737).
+var leases = netip.MustParsePrefix("192.0.2.0/24")
+
+// Leasing is the network that addresses are leased from.
+func (e Expect) Leasing() netip.Prefix {
+	if e.Network.IsValid() {
+		return e.Network
 	}
+	return leases
+}
+
+func newStation(e Expect) (*station, error) {
+	network := e.Leasing()
 	if !network.Addr().Is4() || network.Bits() > 26 {
 		return nil, fmt.Errorf("network of %s: %v has no room for leases", e.MAC, network)
 	}
@@ -170,7 +178,7 @@ func (s *station) question(p netip.Prefix, vlan uint16) [][]byte {
 // stranger is an address like p's that is in none of the guest's networks.
 func (s *station) stranger(p netip.Prefix) netip.Addr {
 	for _, a := range strangers {
-		inside := slices.ContainsFunc(s.own(), func(own netip.Prefix) bool { return own.Contains(a) })
+		inside := slices.ContainsFunc(slices.Concat(s.own(), s.expect.Beside), func(own netip.Prefix) bool { return own.Contains(a) })
 		if a.Is4() == p.Addr().Is4() && !inside {
 			return a
 		}

@@ -199,12 +199,13 @@ func (r *run) listen(h Hypervisor, dir string) (w Wires, err error) {
 			return w, err
 		}
 	}
+	networks := expected(r.spec.Expect, r.spec.Domain.NICs)
 	for i, nic := range r.spec.Domain.NICs {
 		listener, err := h.Plug(dir, i)
 		if err != nil {
 			return w, fmt.Errorf("network of %s: %w", nic.MAC, err)
 		}
-		segment, err := lan.Serve(listener, expected(r.spec.Expect, i, nic.MAC))
+		segment, err := lan.Serve(listener, networks[i])
 		if err != nil {
 			return w, err
 		}
@@ -214,19 +215,30 @@ func (r *run) listen(h Hypervisor, dir string) (w Wires, err error) {
 	return w, nil
 }
 
-// expected is what NIC i is expected to do; every network that leases has
-// addresses of its own (RFC 2544).
-func expected(e testers.Expect, i int, mac string) lan.Expect {
-	want := lan.Expect{MAC: mac}
-	for _, n := range e.NICs {
-		if n.MAC == mac {
-			want = n
+// expected is what each NIC is expected to do; every network that leases has
+// addresses of its own (RFC 2544), and all know of the others.
+func expected(e testers.Expect, nics []machine.Interface) []lan.Expect {
+	var all []lan.Expect
+	for i, nic := range nics {
+		want := lan.Expect{MAC: nic.MAC}
+		for _, n := range e.NICs {
+			if n.MAC == nic.MAC {
+				want = n
+			}
+		}
+		if !want.Network.IsValid() && i > 0 {
+			want.Network = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i), 0}), 24)
+		}
+		all = append(all, want)
+	}
+	for i := range all {
+		for j, other := range all {
+			if i != j {
+				all[i].Beside = slices.Concat(all[i].Beside, other.Static, []netip.Prefix{other.Leasing()})
+			}
 		}
 	}
-	if !want.Network.IsValid() && i > 0 {
-		want.Network = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i), 0}), 24)
-	}
-	return want
+	return all
 }
 
 // differences are what every machine under proof has other than the emitted
