@@ -184,29 +184,15 @@ func TestInMemoryItOutlivesItsStick(t *testing.T) {
 	}
 }
 
-// look is a unit that the machine is given from outside: what it asks of the system within
-// stands on the console, each thing behind a word.
-const look = `[Unit]
-After=hyper2kvm.service
-[Service]
-Type=oneshot
-StandardOutput=file:/dev/ttyS0
-StandardError=file:/dev/ttyS0
-ExecStart=/bin/sh -c '\
-sleep 20; \
-echo; echo "failed: <$(systemctl --failed --plain --no-legend)>"; \
-echo "ssh: <$(systemctl list-units --plain --no-legend --all "ssh*" | grep -v "not-found\|inactive")>"; \
-modprobe vsock_loopback; \
-print=$(journalctl -u hyper2kvm -o cat | sed -n "s/.*SHA-256 is \\([0-9A-F:]*\\).*/\\1/p" | head -1); \
-echo "vsock: <$(hyper2kvm storages --appliance vsock:1:443 --fingerprint "$print" 2>&1)>"; \
-echo "memory: <$(cat /proc/meminfo)>"; \
-echo "looked at"'
-`
-
-// TestItsSystemIsInOrder within: nothing has failed, nothing listens that should not, vsock
-// leads to the API, and little memory is used.
-func TestItsSystemIsInOrder(t *testing.T) {
-	m, ctx := started(t, Spec{Kernel: "systemd.wants=look.service", SMBIOS: []string{"io.systemd.credential.binary:systemd.extra-unit.look.service=" + base64.StdEncoding.EncodeToString([]byte(look))}})
+// inside starts the machine with a unit that it is given from outside: what a script asks of
+// the system within, once the agent is there, stands on the console as NAME: <ANSWER>.
+func inside(t *testing.T, s Spec, script string) map[string]string {
+	t.Helper()
+	unit := "[Unit]\nAfter=hyper2kvm.service\n[Service]\nType=oneshot\nStandardOutput=file:/dev/ttyS0\nExecStart=/bin/sh -c '" + script + "; echo looked at'\n"
+	for name, text := range map[string]string{"extra-unit.look.service": unit, "unit-dropin.multi-user.target": "[Unit]\nWants=look.service\n"} {
+		s.SMBIOS = append(s.SMBIOS, "io.systemd.credential.binary:systemd."+name+"="+base64.StdEncoding.EncodeToString([]byte(text)))
+	}
+	m, ctx := started(t, s)
 	if err := m.Says(ctx, "looked at"); err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +200,28 @@ func TestItsSystemIsInOrder(t *testing.T) {
 	for _, found := range regexp.MustCompile(`(?s)(\w+): <(.*?)>`).FindAllStringSubmatch(m.Serial(), -1) {
 		said[found[1]] = found[2]
 	}
-	t.Logf("%q", said)
-	if said["failed"] != "" || said["ssh"] != "" {
-		t.Errorf("failed units: %q; of SSH: %q", said["failed"], said["ssh"])
+	if err := m.Pull(); err != nil {
+		t.Fatal(err)
+	}
+	return said
+}
+
+// look asks for what has failed, for what of SSH is there, for the API by vsock, and for
+// the memory that is used.
+const look = `sleep 20; \
+echo; echo "failed: <$(systemctl --failed --plain --no-legend)>"; \
+echo "ssh: <$(systemctl list-units --plain --no-legend --all "ssh*" | grep -v "not-found\|inactive")>"; \
+modprobe vsock_loopback; \
+print=$(journalctl -u hyper2kvm -o cat | sed -n "s/.*SHA-256 is \\([0-9A-F:]*\\).*/\\1/p" | head -1); \
+echo "vsock: <$(hyper2kvm storages --appliance vsock:1:443 --fingerprint "$print" 2>&1)>"; \
+echo "memory: <$(cat /proc/meminfo)>"`
+
+// TestItsSystemIsInOrder within: nothing has failed, nothing listens that should not, vsock
+// leads to the API, and little memory is used.
+func TestItsSystemIsInOrder(t *testing.T) {
+	said := inside(t, Spec{}, look)
+	if failed, there := said["failed"]; failed != "" || !there || said["ssh"] != "" {
+		t.Errorf("failed units: %q; of SSH: %q", failed, said["ssh"])
 	}
 	if !strings.Contains(said["vsock"], "log in") {
 		t.Errorf("vsock: %q", said["vsock"])

@@ -42,6 +42,7 @@ type Spec struct {
 	Bus     string   // one of Buses; virtio unless told
 	NIC     string   // QEMU's name of the network card; virtio-net-pci unless told
 	BIOS    bool     // instead of UEFI
+	Secure  bool     // UEFI with Secure Boot, at first in setup mode: it takes the image's key, and ends
 	Memory  int      // MiB; 3072 unless told
 	Size    int64    // of the disk, in bytes; 8 GiB unless told
 	Kernel  string   // words for the kernel's command line; UEFI alone
@@ -147,16 +148,32 @@ func (s *Spec) disk() string   { return filepath.Join(s.Home, "root.qcow2") }
 func (s *Spec) vars() string   { return filepath.Join(s.Home, "vars.fd") }
 func (s *Spec) serial() string { return filepath.Join(s.Home, "serial.log") }
 
+// firmware is a build of QEMU's UEFI.
+type firmware struct {
+	machine, code string
+	options       []string
+}
+
+var (
+	usual = firmware{"q35", "/usr/share/OVMF/OVMF_CODE_4M.fd", nil}
+	// Its settings are changed in system management mode alone.
+	secure = firmware{"q35,smm=on", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", []string{"-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"}}
+)
+
 func (m *Machine) arguments(socket string) []string {
-	s := m.spec
-	args := []string{"-nodefaults", "-no-user-config", "-machine", "q35", "-smp", "2", "-m", fmt.Sprint(s.Memory), "-display", "none", "-vga", "std",
+	s, firmware := m.spec, usual
+	if s.Secure {
+		firmware = secure
+	}
+	args := []string{"-nodefaults", "-no-user-config", "-machine", firmware.machine, "-smp", "2", "-m", fmt.Sprint(s.Memory), "-display", "none", "-vga", "std",
 		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + socket, "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=serial,path=" + s.serial(), "-serial", "chardev:serial",
 		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + s.disk(),
 		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-:443", m.api), "-device", s.NIC + ",netdev=net,romfile=",
 		"-no-reboot"}
 	if !s.BIOS {
-		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,file="+s.vars())
+		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+firmware.code, "-drive", "if=pflash,format=raw,file="+s.vars())
+		args = append(args, firmware.options...)
 	}
 	for _, device := range Buses[s.Bus] {
 		args = append(args, "-device", device)
