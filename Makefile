@@ -116,6 +116,7 @@ test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which 
 
 test-appliance: image ## build the appliance, boot it from all that it may be on, and have it migrate
 	@build/setup --bench
+	@build/image --again
 	@raw=$$(build/image)/hyper2kvm.raw; signed=$$(SECURE_BOOT=$$(build/secure-boot-keys) build/image)/hyper2kvm.raw; set -x; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
 	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
