@@ -185,10 +185,11 @@ func TestInMemoryItOutlivesItsStick(t *testing.T) {
 }
 
 // inside starts the machine with a unit that it is given from outside: what a script asks of
-// the system within, once the agent is there, stands on the console as NAME: <ANSWER>.
+// the system within, once the agent is there, stands on the console as NAME: <ANSWER>. A
+// getty that starts takes the console away from whoever has it open.
 func inside(t *testing.T, s Spec, script string) map[string]string {
 	t.Helper()
-	unit := "[Unit]\nAfter=hyper2kvm.service\n[Service]\nType=oneshot\nStandardOutput=file:/dev/ttyS0\nExecStart=/bin/sh -c '" + script + "; echo looked at'\n"
+	unit := "[Unit]\nAfter=hyper2kvm.service serial-getty@ttyS0.service\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 5; exec >/dev/ttyS0 2>&1; echo; " + script + "; echo looked at'\n"
 	for name, text := range map[string]string{"extra-unit.look.service": unit, "unit-dropin.multi-user.target": "[Unit]\nWants=look.service\n"} {
 		s.SMBIOS = append(s.SMBIOS, "io.systemd.credential.binary:systemd."+name+"="+base64.StdEncoding.EncodeToString([]byte(text)))
 	}
@@ -209,7 +210,7 @@ func inside(t *testing.T, s Spec, script string) map[string]string {
 // look asks for what has failed, for what of SSH is there, for the API by vsock, and for
 // the memory that is used.
 const look = `sleep 20; \
-echo; echo "failed: <$(systemctl --failed --plain --no-legend)>"; \
+echo "failed: <$(systemctl --failed --plain --no-legend)>"; \
 echo "ssh: <$(systemctl list-units --plain --no-legend --all "ssh*" | grep -v "not-found\|inactive")>"; \
 modprobe vsock_loopback; \
 print=$(journalctl -u hyper2kvm -o cat | sed -n "s/.*SHA-256 is \\([0-9A-F:]*\\).*/\\1/p" | head -1); \
