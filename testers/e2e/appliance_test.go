@@ -39,13 +39,20 @@ type site struct {
 	conn           *client.Conn
 }
 
+// applianceImage is the appliance's raw disk. make test-appliance says where it is.
+func applianceImage(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("APPLIANCE")
+	if path == "" {
+		t.Skip("APPLIANCE names no image: run make test-appliance")
+	}
+	return path
+}
+
 // newSite has the sample guest on the one disk, and nothing on the other.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	image := os.Getenv("APPLIANCE")
-	if image == "" {
-		t.Skip("APPLIANCE names no image: run make test-appliance")
-	}
+	image := applianceImage(t)
 	recipe, err := guests.Named("web02")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package appliance
+package e2e
 
 import (
 	"crypto/ecdsa"
@@ -17,11 +17,13 @@ import (
 
 	"hyper2kvm/agent/api/client"
 	"hyper2kvm/agent/firstboot"
+	"hyper2kvm/testers/appliance"
 )
 
-// TestASeedSaysWhoItIsAndWhomItTrusts: on a CD and on a disk, to an appliance that was
+// TestAnApplianceIsWhatItsSeedSays: on a CD and on a disk, to an appliance that was
 // never asked anything, its name, its network, its certificate, and its first admin.
-func TestASeedSaysWhoItIsAndWhomItTrusts(t *testing.T) {
+func TestAnApplianceIsWhatItsSeedSays(t *testing.T) {
+	image := applianceImage(t)
 	for format, device := range map[string]string{firstboot.ISO: "ide-cd,drive=seed,bus=ide.1", firstboot.FAT: "virtio-blk-pci,drive=seed"} {
 		t.Run(format, func(t *testing.T) {
 			folder := t.TempDir()
@@ -36,7 +38,20 @@ func TestASeedSaysWhoItIsAndWhomItTrusts(t *testing.T) {
 			if err := s.Write(t.Context(), path, format, false); err != nil {
 				t.Fatal(err)
 			}
-			m, ctx := started(t, Spec{Options: []string{"-drive", "if=none,id=seed,format=raw,readonly=on,file=" + path, "-device", device}})
+			home := filepath.Join(folder, "home")
+			if err := os.Mkdir(home, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			ctx := within(t, 10*time.Minute)
+			m, err := appliance.Start(ctx, appliance.Spec{Home: home, Image: image, Options: []string{"-drive", "if=none,id=seed,format=raw,readonly=on,file=" + path, "-device", device}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := m.Pull(); err != nil {
+					t.Log(err)
+				}
+			})
 			if err := m.Ready(ctx); err != nil {
 				t.Fatal(err)
 			}
