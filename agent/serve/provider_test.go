@@ -86,7 +86,7 @@ func TestPeopleLogInAtAProviderOfAnotherMake(t *testing.T) {
 		scopes string
 		status int
 	}{
-		"with all that is wanted": {"scopes: [profile, custom_scope], ", 200},
+		"with all that is wanted": {"scopes: [email, custom_scope], nameClaim: email, ", 200},
 		"without the scope":       {"", 403}, // that the groups are told with
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestPeopleLogInAtAProviderOfAnotherMake(t *testing.T) {
 				}
 				return
 			}
-			if err := json.Unmarshal([]byte(text), &s); err != nil || s.Name != "oidc:test-user@127.0.0.1" || s.Role != "operator" {
+			if err := json.Unmarshal([]byte(text), &s); err != nil || s.Name != "oidc:test-user@zitadel.ch" || s.Role != "operator" {
 				t.Errorf("there is the session %s, %v", text, err)
 			}
 		})
