@@ -57,7 +57,7 @@ func (r *Run) openGuest(ctx context.Context) error {
 		return nil
 	}
 	chosen := r.Engine.Name == ""
-	broken := error(nil)
+	var broken error
 	if chosen {
 		broken = r.noDirect(ctx)
 		engine, err := chooseEngine(r.Options.Engine, r.Accel, broken, r.packaged)
