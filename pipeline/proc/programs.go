@@ -72,7 +72,7 @@ var Programs = []Program{
 	{Name: "mkfs.xfs", Package: "xfsprogs", Usage: "agent/disks: make XFS on a disk; testers/guests: XFS; fixers/guest: tests of file systems"},
 	{Name: "xfs_db", Package: "xfsprogs", Usage: "fixers/guest: tests damage an XFS", Build: true},
 	{Name: "mkswap", Package: "util-linux", Usage: "testers/guests: swap spaces", Build: true},
-	{Name: "openssl", Package: "openssl", Usage: "build/secure-boot-keys: make a key and its certificate", Build: true},
+	{Name: "openssl", Package: "openssl", Usage: "build/secure-boot-keys, testers/e2e: make a key and its certificate", Build: true},
 	{Name: "mmdebstrap", Package: "mmdebstrap", Usage: "testers/guests: install Debian into a tree", Build: true},
 	{Name: "sfdisk", Package: "fdisk", Usage: "testers/guests: partition a disk", Build: true},
 	{Name: "hyper2kvm", Usage: "build: measure the program as users run it", Bench: true},

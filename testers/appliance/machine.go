@@ -40,6 +40,7 @@ type Spec struct {
 	Home    string   // a folder; empty at first
 	Image   string   // raw, or what its name's ending says; it is not written
 	Bus     string   // one of Buses; virtio unless told
+	Address string   // IPv4, where its API is; what DHCP gives it unless told
 	NIC     string   // QEMU's name of the network card; virtio-net-pci unless told
 	BIOS    bool     // instead of UEFI
 	Secure  bool     // UEFI with Secure Boot, at first in setup mode: it takes the image's key, and ends
@@ -169,7 +170,7 @@ func (m *Machine) arguments(socket string) []string {
 		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + socket, "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=serial,path=" + s.serial(), "-serial", "chardev:serial",
 		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + s.disk(),
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-:443", m.api), "-device", s.NIC + ",netdev=net,romfile=",
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-%s:443", m.api, s.Address), "-device", s.NIC + ",netdev=net,romfile=",
 		"-no-reboot"}
 	if !s.BIOS {
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+firmware.code, "-drive", "if=pflash,format=raw,file="+s.vars())

@@ -1,15 +1,9 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,6 +11,7 @@ import (
 
 	"hyper2kvm/agent/api/client"
 	"hyper2kvm/agent/firstboot"
+	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/testers/appliance"
 )
 
@@ -24,12 +19,13 @@ import (
 // never asked anything, its name, its network, its certificate, and its first admin.
 func TestAnApplianceIsWhatItsSeedSays(t *testing.T) {
 	image := applianceImage(t)
+	const static = "10.0.2.77" // DHCP would give another
 	for format, device := range map[string]string{firstboot.ISO: "ide-cd,drive=seed,bus=ide.1", firstboot.FAT: "virtio-blk-pci,drive=seed"} {
 		t.Run(format, func(t *testing.T) {
 			folder := t.TempDir()
 			certificate, key := pair(t, folder, "mover1")
 			admin, adminKey := pair(t, folder, "marta")
-			s, err := firstboot.NewSeed(map[string]string{"hostname": "mover1", "address": "10.0.2.15/24", "gateway": "10.0.2.2",
+			s, err := firstboot.NewSeed(map[string]string{"hostname": "mover1", "address": static + "/24", "gateway": "10.0.2.2",
 				"certificate": read(t, certificate), "key": read(t, key), "trust": read(t, admin)})
 			if err != nil {
 				t.Fatal(err)
@@ -43,7 +39,7 @@ func TestAnApplianceIsWhatItsSeedSays(t *testing.T) {
 				t.Fatal(err)
 			}
 			ctx := within(t, 10*time.Minute)
-			m, err := appliance.Start(ctx, appliance.Spec{Home: home, Image: image, Options: []string{"-drive", "if=none,id=seed,format=raw,readonly=on,file=" + path, "-device", device}})
+			m, err := appliance.Start(ctx, appliance.Spec{Home: home, Image: image, Address: static, Options: []string{"-drive", "if=none,id=seed,format=raw,readonly=on,file=" + path, "-device", device}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,27 +66,12 @@ func TestAnApplianceIsWhatItsSeedSays(t *testing.T) {
 	}
 }
 
-// pair writes a certificate and its key, PEM, into files.
+// pair makes a key and a certificate of its own, PEM, in files.
 func pair(t *testing.T, folder, name string) (certificate, key string) {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
 	certificate, key = filepath.Join(folder, name+".pem"), filepath.Join(folder, name+".key")
-	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := proc.Run(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2", "-subj", "/CN="+name, "-keyout", key, "-out", certificate); err != nil {
+		t.Fatal(err)
 	}
 	return certificate, key
 }
