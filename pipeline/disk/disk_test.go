@@ -175,6 +175,10 @@ func sources(t *testing.T, raw []byte) map[string]string {
 		must(proc.Run(t.Context(), "qemu-img", append(append([]string{"convert", "-f", "raw"}, args...), data, path)...))(t)
 		made[name] = path
 	}
+	made["flat, behind something else"] = filepath.Join(t.TempDir(), "disk.vmdk")
+	folder := filepath.Dir(made["flat, behind something else"])
+	writeFile(t, filepath.Join(folder, "data.bin"), strings.Repeat("x", 8*sectorSize)+string(raw)+strings.Repeat("y", sectorSize))
+	writeFile(t, made["flat, behind something else"], fmt.Sprintf("# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW %d FLAT \"data.bin\" 8\n", len(raw)/sectorSize))
 	return made
 }
 

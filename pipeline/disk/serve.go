@@ -142,7 +142,7 @@ func Serve(ctx context.Context, path string, s Shape) (*Served, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	e := servedAt(dir)
-	server, err := startUnlocked(ctx, proc.Service{Command: proc.Command{Name: "qemu-storage-daemon", Args: servedArgs(path, s, dir)}, Socket: e.Socket})
+	server, err := startUnlocked(ctx, proc.Service{Command: storageDaemon(servedArgs(path, s, dir)), Socket: e.Socket})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir), f.Close())
 	}

@@ -68,14 +68,14 @@ func overlayNode(i int, path string) blockdev {
 }
 
 // backing is how the disk beneath overlay i is opened: as the file that it is, or from
-// a server, which is ours if it has none; nil if there is no such disk. QEMU opens no
+// a server, which is ours if it has none; nil if there is no such disk. QEMU reads no
 // VMDK: what a stranger's tables say was checked here, and is read here.
 func (s *Storage) backing(i int, l Layer) (blockdev, error) {
 	e := l.Backing
-	if e.Chain != nil && e.Chain.Format == Raw {
-		return rawNode(e.Chain.Path), nil
-	}
 	if e.Chain != nil {
+		if plain := e.Chain.plain(); plain != nil {
+			return plain, nil
+		}
 		content, err := e.Chain.Read()
 		if err != nil {
 			return nil, err
@@ -126,7 +126,7 @@ func (s *Storage) start(ctx context.Context) (err error) {
 		overlays, backings = append(overlays, overlayNode(i, l.Overlay)), append(backings, b)
 	}
 	s.server, err = startUnlocked(ctx, proc.Service{
-		Command:       proc.Command{Name: "qemu-storage-daemon", Args: storageArgs(s.dir, overlays, backings)},
+		Command:       storageDaemon(storageArgs(s.dir, overlays, backings)),
 		Socket:        filepath.Join(s.dir, nbdSocket),
 		PrivateMounts: os.Geteuid() == 0, // a FUSE mount then ends with its daemon
 	})
