@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -155,14 +156,18 @@ func refusal(err error) error {
 }
 
 // externalName is what a name is kept of. With the mark before it, it is no user's.
-var externalName = regexp.MustCompile(`^[\pL\pN][\pL\pN ._@+'/-]{0,99}$`)
+var externalName = regexp.MustCompile(`^[\pL\pN][\pL\pN ._@+'/-]*$`)
+
+// mostExternal is how long such a name may be, in characters: told apart, since a regular
+// expression that counts them takes megabytes.
+const mostExternal = 100
 
 const externalMark = "oidc:"
 
 // holder is whom a token is of, with the highest of the roles that claims give them.
 func (p *Provider) holder(token *oidc.IDToken, claims map[string]any) (holder, error) {
 	name, _ := claims[p.config.NameClaim].(string)
-	if !externalName.MatchString(name) {
+	if utf8.RuneCountInString(name) > mostExternal || !externalName.MatchString(name) {
 		name = digest(token.Subject)[:12]
 	}
 	h := holder{External: digest(token.Issuer + "\n" + token.Subject), Name: externalMark + name}
