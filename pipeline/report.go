@@ -103,12 +103,11 @@ func withoutData(p *fixers.Plan) *fixers.Plan {
 func Versions(ctx context.Context, own string) map[string]string {
 	v := map[string]string{"hyper2kvm": own}
 	for _, name := range []string{"qemu-img", "qemu-storage-daemon", "qemu-system-x86_64"} {
-		out, err := proc.Run(ctx, name, "--version")
+		said, err := proc.Version(ctx, name)
 		if err != nil {
-			v[name] = err.Error()
-			continue
+			said = err.Error()
 		}
-		v[name], _, _ = strings.Cut(string(out), "\n")
+		v[name] = said
 	}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err == nil {

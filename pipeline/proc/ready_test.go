@@ -8,7 +8,7 @@ import (
 func TestAProgramMustBeNewEnough(t *testing.T) {
 	p := Program{Name: "qemu-img", Package: "qemu-utils", Least: "7.2"}
 	for said, old := range map[string]bool{
-		"qemu-img version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright": false,
+		"qemu-img version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)": false,
 		"qemu-img version 7.2":                          false,
 		"QEMU emulator version 10.0.2":                  false,
 		"qemu-img version 7.1.93":                       true,
