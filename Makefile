@@ -60,6 +60,7 @@ guest: setup guest-binaries ## build the sample GUEST, or take it from the cache
 guest-binaries: setup ## the small static programs that run inside guests
 	$(GUEST_BUILD) -o testers/probe/bin/probe-amd64 ./testers/probe/guest
 	$(GUEST_BUILD) -o pipeline/accel/bin/init-amd64 ./pipeline/accel/init
+	$(GUEST_BUILD) -o fixers/guest/direct/bin/parts-amd64 ./fixers/guest/direct/parts
 
 vddk-plugin: setup ## nbdkit's vddk plugin, and what stands for VMware's library in tests
 	@build/vddk-plugin
@@ -135,4 +136,4 @@ bench-virt-v2v: build ## run virt-v2v on the same guest and keep what it took: m
 	PATH=$(CURDIR)/bin:$$PATH go run ./build/bench virt-v2v
 
 clean: ## remove what was built; caches stay
-	rm -rf bin testers/probe/bin/probe-amd64 pipeline/accel/bin/init-amd64
+	rm -rf bin testers/probe/bin/probe-amd64 pipeline/accel/bin/init-amd64 fixers/guest/direct/bin/parts-amd64

@@ -19,7 +19,6 @@ import (
 	"hyper2kvm/agent/problem"
 	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -27,9 +26,6 @@ import (
 var version = "unversioned"
 
 func main() {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
 	debug.SetGCPercent(garbage)
 	if status, played := worker.Serve(vcenter.Guests{}); played {
 		os.Exit(status)

@@ -16,15 +16,11 @@ import (
 
 	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline/proc"
 )
 
 func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
 	if status, played := worker.Serve(vcenter.Guests{}); played {
 		os.Exit(status)
 	}

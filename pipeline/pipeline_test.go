@@ -21,7 +21,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/fixers/guest/tree"
 	"hyper2kvm/fixers/inspect"
@@ -206,9 +205,6 @@ func TestARunGoesOnWhereItFailed(t *testing.T) {
 const childEnv = "HYPER2KVM_TEST_MIGRATE"
 
 func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
 	if spec := os.Getenv(childEnv); spec != "" {
 		os.Exit(child(spec))
 	}

@@ -24,13 +24,9 @@ import (
 	"hyper2kvm/agent/disks"
 	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
-	"hyper2kvm/fixers/guest/direct"
 )
 
 func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
 	if status, played := worker.Serve(vcenter.Guests{}); played {
 		os.Exit(status)
 	}

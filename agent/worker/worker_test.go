@@ -18,14 +18,10 @@ import (
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/agent/webhook"
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
 )
 
 func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
 	if status, played := Serve(nil); played {
 		os.Exit(status)
 	}

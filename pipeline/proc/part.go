@@ -17,13 +17,9 @@ const itself = "/proc/self/exe"
 
 // command is what a service starts.
 func (s Service) command(said *tail) (*exec.Cmd, error) {
-	path := itself
-	if !s.Part {
-		found, err := s.path()
-		if err != nil {
-			return nil, err
-		}
-		path = found
+	path, err := s.program()
+	if err != nil {
+		return nil, err
 	}
 	cmd := exec.Command(path, s.Args...)
 	cmd.Args[0] = s.argv()[0]
@@ -43,6 +39,39 @@ func (s Service) command(said *tail) (*exec.Cmd, error) {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.Group.Fd())
 	}
 	return cmd, nil
+}
+
+// program is the file of what is started.
+func (s Service) program() (string, error) {
+	switch {
+	case s.Program != nil: // by this process's number: the new one may have another file there
+		return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.Program.Fd()), nil
+	case s.Part:
+		return itself, nil
+	}
+	return s.path()
+}
+
+// InMemory is a file with a program that no file system has.
+//
+// Source: memfd_create(2); MFD_EXEC is known since Linux 6.3, and what older ones do.
+func InMemory(name string, content io.Reader) (_ *os.File, err error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep the program %s in memory: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := io.Copy(f, content); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // weakened runs f on a thread of its own which has, for all that it starts, only the

@@ -25,6 +25,9 @@ type Service struct {
 	// Part makes the program this very one, started once more to play a part with
 	// rights and a life of its own: it knows its part by Name, which is its argv[0].
 	Part bool
+	// Program is the file of the program, in place of one that is found by Name, which
+	// is then only its argv[0]: see InMemory.
+	Program *os.File
 	// Keep are the capabilities that it may have, of those that the agent has; nil
 	// for all. With fewer, neither it nor what it starts can come by more.
 	Keep []uintptr

@@ -13,7 +13,6 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
@@ -24,9 +23,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
 	if text := os.Getenv(childEnv); text != "" {
 		os.Exit(child(text))
 	}

@@ -12,18 +12,10 @@ import (
 	"testing"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/guest/direct"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/guests"
 )
-
-func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
-	os.Exit(m.Run())
-}
 
 // guestUnderTest builds the sample guest or takes it from the cache.
 func guestUnderTest(t *testing.T) guests.Guest {

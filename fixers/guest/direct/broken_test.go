@@ -187,12 +187,7 @@ func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
 	t.Log("the storage, whose daemon was killed:", storage.Close(t.Context()))
 }
 
-func TestAGuestThatWasNeverServedIsRefused(t *testing.T) {
-	serves = false
-	defer func() { serves = true }()
-	if _, err := Open(t.Context(), nil, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, errServe) {
-		t.Errorf("Open: error %v, want errServe", err)
-	}
+func TestADiskThatIsNotThereIsRefused(t *testing.T) {
 	if _, err := Open(t.Context(), []string{"/nowhere"}, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open of nothing: %v", err)
 	}
@@ -236,7 +231,7 @@ func TestTheProcessesHaveTheRightsTheyNeed(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []proc.Service{mounterService(false, nil), files.Service("", nil, nil, nil)} {
+	for _, s := range []proc.Service{mounterService(nil, false, nil), files.Service("", nil, nil, nil)} {
 		if s.Memory <= 0 || s.Memory > maxMemory {
 			t.Errorf("%s may have %d bytes of memory", s.Name, s.Memory)
 		}

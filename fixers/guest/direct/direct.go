@@ -101,8 +101,9 @@ func Open(ctx context.Context, disks []string, keys *guest.Keyring, log *slog.Lo
 
 // start starts the mounter; it starts the other process itself.
 func start(ctx context.Context, disks []*os.File, locked bool, log *slog.Logger) (*shown, error) {
-	if !serves {
-		return nil, errServe
+	program, err := program()
+	if err != nil {
+		return nil, err
 	}
 	known, err := disksOf(disks)
 	if err != nil {
@@ -125,7 +126,7 @@ func start(ctx context.Context, disks []*os.File, locked bool, log *slog.Logger)
 	defer shared.Close()
 	g := &shown{disks: known, limits: usual, on: map[string]string{}, calls: call.NewCaller(calls, log, ErrUnsupported)}
 	g.Client = files.Client{Caller: call.NewCaller(names, log), Window: window, Limit: usual.file, Gone: g.breakDown}
-	if g.mounter, err = proc.Start(ctx, mounterService(locked, slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks))); err != nil {
+	if g.mounter, err = proc.Start(ctx, mounterService(program, locked, slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks))); err != nil {
 		return nil, errors.Join(err, g.hangUp())
 	}
 	return g, nil

@@ -20,31 +20,15 @@ import (
 // mounterPart is the name of the mounter's part: its argv[0].
 const mounterPart = "hyper2kvm-mounter"
 
-// serves tells that this program plays its parts: one that does not would start itself
-// again and again.
-var serves bool
-
-var errServe = errors.New("the program does not call direct.Serve when it begins")
-
-// Serve plays the part of one of the engine's processes, if that is what the program
-// was started for, and returns its exit status. Programs that open guests call it
-// first of all.
-func Serve() (status int, played bool) {
-	serves = true
-	var err error
-	switch os.Args[0] {
+// Serve plays the part of one of the engine's processes, as its arguments say.
+func Serve(args []string) error {
+	switch args[0] {
 	case mounterPart:
-		err = serveMounter(os.Args)
+		return serveMounter(args)
 	case files.Part:
-		err = files.Serve(os.Args)
-	default:
-		return 0, false
+		return files.Serve(args)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1, true
-	}
-	return 0, true
+	return fmt.Errorf("%s is a part of hyper2kvm, not a command", args[0])
 }
 
 // maxMemory is what the mounter may have. What it reads of tables and metadata is
@@ -62,14 +46,14 @@ var mayMount = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYSLOG, unix.CAP_SETPCAP, 
 
 // mounterService is the process that serveMounter is. It is handed its own end of a
 // socket, the other process's, that one's window, and the disks. Its mounts are its own.
-func mounterService(locked bool, handed []*os.File) proc.Service {
+func mounterService(program *os.File, locked bool, handed []*os.File) proc.Service {
 	memory := int64(maxMemory)
 	if locked {
 		memory += luks.MaxMemory
 	}
 	return proc.Service{
 		Command:       proc.Command{Name: mounterPart, Memory: memory},
-		Part:          true,
+		Program:       program,
 		NoSocket:      true,
 		PrivateMounts: true,
 		Keep:          mayMount,

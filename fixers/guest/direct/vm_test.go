@@ -10,12 +10,7 @@ import (
 	"hyper2kvm/fixers/guest/otherkernel"
 )
 
-func TestMain(m *testing.M) {
-	if status, played := Serve(); played {
-		os.Exit(status)
-	}
-	otherkernel.Main(m)
-}
+func TestMain(m *testing.M) { otherkernel.Main(m) }
 
 // TestAFullKernelShowsAll runs the tests of this package under a kernel that has
 // device-mapper, its encryption, md, FAT and btrfs, whatever this machine's has: those that need one of

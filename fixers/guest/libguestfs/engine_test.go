@@ -26,13 +26,6 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-func TestMain(m *testing.M) {
-	if status, played := direct.Serve(); played {
-		os.Exit(status)
-	}
-	os.Exit(m.Run())
-}
-
 // disk adds to the engine what the suite needs to make.
 type disk struct{ *engine }
 
