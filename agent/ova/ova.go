@@ -34,6 +34,19 @@ type Appliance struct {
 	Built      time.Time            // the files' time
 }
 
+// The least that the appliance is given; migrations side by side want more. What is behind
+// the image on its disk keeps settings, logs, and the overlays of migrations that run.
+const (
+	CPUs      = 4
+	MemoryMiB = 8192
+	Capacity  = 64 << 30 // bytes
+)
+
+// Usual is the appliance as it is given to people.
+func Usual(version string, built time.Time) Appliance {
+	return Appliance{Name: "hyper2kvm", Version: version, CPUs: CPUs, MemoryMiB: MemoryMiB, Capacity: Capacity, Built: built, Properties: firstboot.Properties()}
+}
+
 // file is one of the archive.
 type file struct {
 	name string

@@ -13,16 +13,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"libvirt.org/go/libvirtxml"
 
-	"hyper2kvm/agent/firstboot"
 	"hyper2kvm/agent/ova"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
-)
-
-// The least that the appliance is given; migrations side by side want more.
-const (
-	cpus      = 4
-	memoryMiB = 8192
 )
 
 func (f forms) stick(_ context.Context, path string) error {
@@ -50,22 +43,22 @@ func (f forms) stick(_ context.Context, path string) error {
 }
 
 func (f forms) ova(ctx context.Context, path string) error {
-	return ova.Write(ctx, ova.Appliance{Name: "hyper2kvm", Version: f.version, CPUs: cpus, MemoryMiB: memoryMiB, Capacity: capacity, Built: f.built, Properties: firstboot.Properties()}, f.raw, path)
+	return ova.Write(ctx, ova.Usual(f.version, f.built), f.raw, path)
 }
 
 func (f forms) qcow2(ctx context.Context, path string) error {
 	if _, err := proc.Run(ctx, "qemu-img", "convert", "-q", "-W", "-c", "-f", disk.Raw, "-O", disk.QCOW2, "-o", "compression_type=zstd", "--", f.raw, path); err != nil {
 		return err
 	}
-	_, err := proc.Run(ctx, "qemu-img", "resize", "-q", "-f", disk.QCOW2, "--", path, fmt.Sprint(capacity))
+	_, err := proc.Run(ctx, "qemu-img", "resize", "-q", "-f", disk.QCOW2, "--", path, fmt.Sprint(ova.Capacity))
 	return err
 }
 
 // domain is for the qcow2 beside it, once its path is put in.
 func (f forms) domain(_ context.Context, path string) error {
 	x := libvirtxml.Domain{Type: "kvm", Name: "hyper2kvm",
-		Memory:   &libvirtxml.DomainMemory{Value: memoryMiB, Unit: "MiB"},
-		VCPU:     &libvirtxml.DomainVCPU{Value: cpus},
+		Memory:   &libvirtxml.DomainMemory{Value: ova.MemoryMiB, Unit: "MiB"},
+		VCPU:     &libvirtxml.DomainVCPU{Value: ova.CPUs},
 		OS:       &libvirtxml.DomainOS{Firmware: "efi", Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}},
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
 		CPU:      &libvirtxml.DomainCPU{Mode: "host-passthrough"},

@@ -19,10 +19,6 @@ import (
 	"time"
 )
 
-// capacity is that of the appliance's disk in vSphere and libvirt: what is behind the image
-// keeps settings, logs, and the overlays of migrations that run.
-const capacity = 64 << 30
-
 func main() {
 	version := flag.String("version", "unknown", "the image's `version`")
 	flag.Parse()
