@@ -76,6 +76,9 @@ func ofMigration(c *cobra.Command, args []string) bool {
 
 // sides refuses flags that mean nothing where the command works.
 func (a *app) sides(c *cobra.Command, args []string) error {
+	if asksAlways(c) {
+		return nil
+	}
 	if a.remote() {
 		for name, why := range hereAlone {
 			if c.Flags().Changed(name) {
@@ -106,7 +109,7 @@ func (a *app) sides(c *cobra.Command, args []string) error {
 		}
 	}
 	for _, name := range []string{"fingerprint", "ca", "token-file"} {
-		if c.Flags().Changed(name) && !asksAlways(c) {
+		if c.Flags().Changed(name) {
 			return fmt.Errorf("%w: --%s is for an appliance: give --appliance", errUsage, name)
 		}
 	}

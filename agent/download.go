@@ -70,7 +70,9 @@ func (a *app) downloadAll(ctx context.Context, c *client.Conn, id string, files 
 		if known == nil || !filepath.IsLocal(name) {
 			return fmt.Errorf("%w: %s has no file %s: see hyper2kvm download %s", errUsage, id, name, id)
 		}
-		if err := fetch(ctx, c, id, *known, filepath.Join(to, name)); err != nil {
+		f := afar{known.Size, func(ctx context.Context, at int64) (io.ReadCloser, error) { return c.Download(ctx, id, name, at) }}
+		path := filepath.Join(to, name)
+		if err := f.fetch(ctx, path, path+partly); err != nil {
 			return fmt.Errorf("download %s: %w", name, err)
 		}
 	}
@@ -83,34 +85,40 @@ const partly = ".part"
 // tries is how often in a row a download may be cut off without a byte more.
 const tries = 5
 
-// fetch downloads a file under a name of its own until it is whole. Nothing that is
-// there is overwritten.
-func fetch(ctx context.Context, c *client.Conn, id string, file model.File, path string) error {
+// afar is a file of an appliance's, which is read from any of its bytes on.
+type afar struct {
+	size int64
+	from func(ctx context.Context, at int64) (io.ReadCloser, error)
+}
+
+// fetch downloads a file under a name of its own until it is whole, and goes on with what
+// is there of it. Nothing that is there under its name is overwritten.
+func (f afar) fetch(ctx context.Context, path, part string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(fmt.Errorf("%s is there already: remove it, or choose another folder with --to", path), err)
+		return errors.Join(fmt.Errorf("%s is there already: remove it, or choose another name", path), err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path+partly, os.O_CREATE|os.O_RDWR, 0o600)
+	to, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	err = fill(ctx, c, id, file, f)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	err = f.fill(ctx, to)
+	if err := errors.Join(err, to.Sync(), to.Close()); err != nil {
 		return err
 	}
-	return os.Rename(path+partly, path)
+	return os.Rename(part, path)
 }
 
 // fill goes on where a file ends until it has its size.
-func fill(ctx context.Context, c *client.Conn, id string, file model.File, f *os.File) error {
-	at, err := f.Seek(0, io.SeekEnd)
+func (f afar) fill(ctx context.Context, to *os.File) error {
+	at, err := to.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
-	for left := tries; at < file.Size; left-- {
-		n, err := more(ctx, c, id, file, at, f)
+	for left := tries; at < f.size; left-- {
+		n, err := f.more(ctx, at, to)
 		if at += n; n > 0 {
 			left = tries
 		}
@@ -118,18 +126,18 @@ func fill(ctx context.Context, c *client.Conn, id string, file model.File, f *os
 			return err
 		}
 	}
-	if at > file.Size {
-		return fmt.Errorf("%s has %d bytes, and the appliance's %d: remove it", f.Name(), at, file.Size)
+	if at > f.size {
+		return fmt.Errorf("%s has %d bytes, and the appliance's %d: remove it", to.Name(), at, f.size)
 	}
 	return nil
 }
 
-func more(ctx context.Context, c *client.Conn, id string, file model.File, at int64, f *os.File) (int64, error) {
-	r, err := c.Download(ctx, id, file.Path, at)
+func (f afar) more(ctx context.Context, at int64, to io.Writer) (int64, error) {
+	r, err := f.from(ctx, at)
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(f, io.LimitReader(r, file.Size-at))
+	n, err := io.Copy(to, io.LimitReader(r, f.size-at))
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -15,7 +15,7 @@ import (
 func (a *app) seed() *cobra.Command {
 	var output, format string
 	var force bool
-	texts, lists := map[string]*string{}, map[string]*[]string{}
+	said := newSeedFlags()
 	c := &cobra.Command{
 		Use: "seed", Short: "Make a seed volume, from which an appliance takes its settings at its first boot", Args: noArgs,
 		Long: `Make a seed volume: an image of a small file system that tells an appliance its name,
@@ -25,7 +25,7 @@ a USB stick. It is checked as the appliance will read it. See docs/appliance.md.
 What it says holds as long as the appliance sees it. What is secret in it can be read by
 whoever has it.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			values, err := seedValues(texts, lists)
+			values, err := said.values()
 			if err != nil {
 				return err
 			}
@@ -36,18 +36,30 @@ whoever has it.`,
 			return s.Write(c.Context(), output, format, force)
 		},
 	}
-	for _, f := range firstboot.Flags() {
-		switch {
-		case f.List:
-			lists[f.Key] = c.Flags().StringArray(f.Name, nil, usage(f)+" (may be repeated)")
-		default:
-			texts[f.Key] = c.Flags().String(f.Name, "", usage(f))
-		}
-	}
+	said.add(c)
 	c.Flags().StringVarP(&output, "output", "o", "seed.iso", "file that the image is written to")
 	c.Flags().StringVar(&format, "format", firstboot.ISO, "format of the image: iso or fat")
 	c.Flags().BoolVar(&force, "force", false, "replace the file if it is there already")
 	return c
+}
+
+// seedFlags are an appliance's settings as flags, by key.
+type seedFlags struct {
+	texts map[string]*string
+	lists map[string]*[]string
+}
+
+func newSeedFlags() seedFlags { return seedFlags{map[string]*string{}, map[string]*[]string{}} }
+
+func (s seedFlags) add(c *cobra.Command) {
+	for _, f := range firstboot.Flags() {
+		switch {
+		case f.List:
+			s.lists[f.Key] = c.Flags().StringArray(f.Name, nil, usage(f)+" (may be repeated)")
+		default:
+			s.texts[f.Key] = c.Flags().String(f.Name, "", usage(f))
+		}
+	}
 }
 
 // usage is a flag's, in the form of the others.
@@ -62,17 +74,15 @@ func usage(f firstboot.Flag) string {
 	return text
 }
 
-// seedValues are what flags say, by key, with the contents of the files that they name.
-func seedValues(texts map[string]*string, lists map[string]*[]string) (map[string]string, error) {
+// values are what the flags say, with the contents of the files that they name.
+func (s seedFlags) values() (map[string]string, error) {
 	values := map[string]string{}
-	for key, list := range lists {
-		values[key] = strings.Join(*list, " ")
-	}
 	for _, f := range firstboot.Flags() {
 		if f.List {
+			values[f.Key] = strings.Join(*s.lists[f.Key], " ")
 			continue
 		}
-		text := *texts[f.Key]
+		text := *s.texts[f.Key]
 		if f.File && text != "" {
 			content, err := readSeedFile(text)
 			if err != nil {

@@ -22,6 +22,7 @@ import (
 	"hyper2kvm/agent/auth"
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/bundle"
+	"hyper2kvm/agent/downloads"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/seal"
@@ -44,7 +45,8 @@ type Config struct {
 	Uploads   *upload.Receiver // to the storages
 	Libraries Libraries
 	Disks     Disks
-	VSphere   VSphere // nil: no server is asked
+	Downloads *downloads.Keeper // of other appliances
+	VSphere   VSphere           // nil: no server is asked
 	Backup    *backup.Source
 	Bundle    *bundle.Source
 	Fleet     *fleet.Registry                           // nil if appliances share an existing NATS
@@ -115,6 +117,8 @@ func (s *server) streams(g *echo.Group, needs map[string]need) {
 		{http.MethodGet, "/storages/:name/uploads/*", "readUpload", s.readUpload},
 		{http.MethodHead, "/storages/:name/uploads/*", "readUpload", s.readUpload},
 		{http.MethodDelete, "/storages/:name/uploads/*", "dropUpload", s.dropUpload},
+		{http.MethodGet, "/appliance/downloads/:download/:file", "fetchDownload", s.fetchDownload},
+		{http.MethodHead, "/appliance/downloads/:download/:file", "fetchDownload", s.fetchDownload},
 		{http.MethodPut, "/libraries/:library", "putLibrary", s.putLibrary},
 		{http.MethodGet, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
 		{http.MethodHead, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},

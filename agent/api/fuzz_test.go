@@ -54,12 +54,12 @@ func (h *harness) hurl(t *testing.T, r *http.Request, problem *openapi3.Schema) 
 	return w.Code
 }
 
-// TestWhateverIsSentIsAnswered: 1200 requests that are broken somewhere, and five times as
+// TestWhateverIsSentIsAnswered: 1800 requests that are broken somewhere, and five times as
 // many where there is time.
 func TestWhateverIsSentIsAnswered(t *testing.T) {
 	h := newHarness(t, done)
 	doc := described(t)
-	statuses, requests := map[int]int{}, uint64(1200)
+	statuses, requests := map[int]int{}, uint64(1800)
 	if os.Getenv("NEED_TOOLS") != "" {
 		requests *= 5
 	}

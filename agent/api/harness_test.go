@@ -23,6 +23,7 @@ import (
 	"hyper2kvm/agent/auth"
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/bundle"
+	"hyper2kvm/agent/downloads"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/seal"
@@ -102,6 +103,14 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 	if c.Uploads, err = upload.New(filepath.Join(h.folder, "state", "uploads"), c.Storages.Now().Locate, h.now); err != nil {
 		t.Fatal(err)
 	}
+	if c.Downloads, err = downloads.Open(downloads.Config{Folder: filepath.Join(h.folder, "state", "downloads"), Sealer: sealer, Storages: c.Storages, Machine: downloads.Machine{Proc: "/proc"}, Version: "test", Now: h.now, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Downloads.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	if c.Libraries.Shelf, err = library.Open(filepath.Join(h.folder, "state", "libraries"), h.now); err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ var own = []string{"logOut", "changePassword"}
 // without a body and of what is not there: whoever may is told that, and not refused.
 func TestEveryOperationIsForThoseOfTheDescription(t *testing.T) {
 	h := newHarness(t, done)
-	params := map[string]string{"id": "none", "path": "none", "operation": "none.1", "name": "none", "token": "0123456789abcdef0123", "fingerprint": fill("{x}{x}{x}{x}", map[string]string{"x": "0123456789abcdef"}), "secret": "none", "batch": "none", "order": "cancel", "library": "vddk", "appliance": "none", "invitation": "none", "ref": "vm-1", "disk": "none"}
+	params := map[string]string{"id": "none", "path": "none", "operation": "none.1", "name": "none", "token": "0123456789abcdef0123", "fingerprint": fill("{x}{x}{x}{x}", map[string]string{"x": "0123456789abcdef"}), "secret": "none", "batch": "none", "order": "cancel", "library": "vddk", "appliance": "none", "invitation": "none", "ref": "vm-1", "disk": "none", "download": "none", "file": "none"}
 	for _, s := range everyone() {
 		if s.by == auth.ByToken {
 			token, _, err := h.gate.CreateToken(t.Context(), auth.Local("root", auth.Admin), auth.NewToken{Name: s.name, Role: s.role, Scopes: s.scopes})

@@ -20,7 +20,9 @@ import (
 	"hyper2kvm/agent/backup"
 	"hyper2kvm/agent/batch"
 	"hyper2kvm/agent/disks"
+	"hyper2kvm/agent/downloads"
 	"hyper2kvm/agent/engine"
+	"hyper2kvm/agent/firstboot"
 	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/seal"
@@ -68,6 +70,13 @@ var known = []struct {
 	{upload.ErrMany, http.StatusServiceUnavailable, "busy", "try again when some of them have ended"},
 	{upload.ErrUnfinished, http.StatusConflict, "too-many-uploads", "list the uploads, and finish some or give them up"},
 	{upload.ErrShort, http.StatusBadRequest, "cut-short", "go on at Upload-Offset"},
+	{firstboot.ErrSeed, http.StatusUnprocessableEntity, "bad-settings", ""},
+	{downloads.ErrInput, http.StatusUnprocessableEntity, "bad-input", ""},
+	{downloads.ErrBase, http.StatusUnprocessableEntity, "bad-base", ""},
+	{downloads.ErrUnknown, http.StatusNotFound, "no-such-download", "list the downloads, or make another one"},
+	{downloads.ErrGone, http.StatusGone, "over", ""},
+	{downloads.ErrNotYet, http.StatusConflict, "not-now", "read it again until its state is ready"},
+	{downloads.ErrMany, http.StatusConflict, "too-many-downloads", ""},
 	{disks.ErrUnknown, http.StatusNotFound, "no-such-disk", "list the disks"},
 	{disks.ErrInUse, http.StatusConflict, "disk-in-use", ""},
 	{disks.ErrHolds, http.StatusConflict, "disk-not-empty", ""},

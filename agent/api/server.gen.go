@@ -21,6 +21,18 @@ import (
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListDownloads List the appliances that can be downloaded, the newest first
+	// (GET /appliance/downloads)
+	ListDownloads(ctx echo.Context) error
+	// MakeDownload Make another appliance, with settings of its own, to be downloaded
+	// (POST /appliance/downloads)
+	MakeDownload(ctx echo.Context) error
+	// RemoveDownload Make a download end
+	// (DELETE /appliance/downloads/{download})
+	RemoveDownload(ctx echo.Context, download DownloadID) error
+	// ReadDownload How a download stands
+	// (GET /appliance/downloads/{download})
+	ReadDownload(ctx echo.Context, download DownloadID) error
 	// ListAppliances This appliance and its fellows
 	// (GET /appliances)
 	ListAppliances(ctx echo.Context) error
@@ -224,6 +236,56 @@ type ServerInterface interface {
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// ListDownloads converts echo context to params.
+func (w *ServerInterfaceWrapper) ListDownloads(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListDownloads(ctx)
+	return err
+}
+
+// MakeDownload converts echo context to params.
+func (w *ServerInterfaceWrapper) MakeDownload(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.MakeDownload(ctx)
+	return err
+}
+
+// RemoveDownload converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveDownload(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "download" -------------
+	var download DownloadID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "download", ctx.Param("download"), &download, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter download: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveDownload(ctx, download)
+	return err
+}
+
+// ReadDownload converts echo context to params.
+func (w *ServerInterfaceWrapper) ReadDownload(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "download" -------------
+	var download DownloadID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "download", ctx.Param("download"), &download, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter download: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReadDownload(ctx, download)
+	return err
 }
 
 // ListAppliances converts echo context to params.
@@ -1732,6 +1794,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/vsphere/:name/check", wrapper.CheckServer, options.OperationMiddlewares["checkServer"]...)
 	router.GET(options.BaseURL+"/vsphere/:name/vms", wrapper.ListVMs, options.OperationMiddlewares["listVMs"]...)
 	router.GET(options.BaseURL+"/vsphere/:name/vms/:ref", wrapper.ReadVM, options.OperationMiddlewares["readVM"]...)
+	router.GET(options.BaseURL+"/appliance/downloads", wrapper.ListDownloads, options.OperationMiddlewares["listDownloads"]...)
+	router.POST(options.BaseURL+"/appliance/downloads", wrapper.MakeDownload, options.OperationMiddlewares["makeDownload"]...)
+	router.DELETE(options.BaseURL+"/appliance/downloads/:download", wrapper.RemoveDownload, options.OperationMiddlewares["removeDownload"]...)
+	router.GET(options.BaseURL+"/appliance/downloads/:download", wrapper.ReadDownload, options.OperationMiddlewares["readDownload"]...)
 	router.GET(options.BaseURL+"/appliances", wrapper.ListAppliances, options.OperationMiddlewares["listAppliances"]...)
 	router.GET(options.BaseURL+"/appliances/invitations", wrapper.ListInvitations, options.OperationMiddlewares["listInvitations"]...)
 	router.POST(options.BaseURL+"/appliances/invitations", wrapper.Invite, options.OperationMiddlewares["invite"]...)
@@ -1797,6 +1863,165 @@ type LoggedInJSONResponse struct {
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type ListDownloadsRequestObject struct {
+}
+
+type ListDownloadsResponseObject interface {
+	VisitListDownloadsResponse(w http.ResponseWriter) error
+}
+
+type ListDownloads200JSONResponse struct {
+	Items []Download `json:"items"`
+}
+
+func (response ListDownloads200JSONResponse) VisitListDownloadsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDownloadsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDownloadsdefaultApplicationProblemPlusJSONResponse) VisitListDownloadsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeDownloadRequestObject struct {
+	Body *MakeDownloadJSONRequestBody
+}
+
+type MakeDownloadResponseObject interface {
+	VisitMakeDownloadResponse(w http.ResponseWriter) error
+}
+
+type MakeDownload201ResponseHeaders struct {
+	Location string
+}
+
+type MakeDownload201JSONResponse struct {
+	Body    Download
+	Headers MakeDownload201ResponseHeaders
+}
+
+func (response MakeDownload201JSONResponse) VisitMakeDownloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeDownloaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeDownloaddefaultApplicationProblemPlusJSONResponse) VisitMakeDownloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDownloadRequestObject struct {
+	Download DownloadID `json:"download"`
+}
+
+type RemoveDownloadResponseObject interface {
+	VisitRemoveDownloadResponse(w http.ResponseWriter) error
+}
+
+type RemoveDownload204Response struct {
+}
+
+func (response RemoveDownload204Response) VisitRemoveDownloadResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveDownloaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveDownloaddefaultApplicationProblemPlusJSONResponse) VisitRemoveDownloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadDownloadRequestObject struct {
+	Download DownloadID `json:"download"`
+}
+
+type ReadDownloadResponseObject interface {
+	VisitReadDownloadResponse(w http.ResponseWriter) error
+}
+
+type ReadDownload200JSONResponse Download
+
+func (response ReadDownload200JSONResponse) VisitReadDownloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadDownloaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReadDownloaddefaultApplicationProblemPlusJSONResponse) VisitReadDownloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type ListAppliancesRequestObject struct {
 }
@@ -4452,6 +4677,18 @@ func (response ReadVMdefaultApplicationProblemPlusJSONResponse) VisitReadVMRespo
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListDownloads List the appliances that can be downloaded, the newest first
+	// (GET /appliance/downloads)
+	ListDownloads(ctx context.Context, request ListDownloadsRequestObject) (ListDownloadsResponseObject, error)
+	// MakeDownload Make another appliance, with settings of its own, to be downloaded
+	// (POST /appliance/downloads)
+	MakeDownload(ctx context.Context, request MakeDownloadRequestObject) (MakeDownloadResponseObject, error)
+	// RemoveDownload Make a download end
+	// (DELETE /appliance/downloads/{download})
+	RemoveDownload(ctx context.Context, request RemoveDownloadRequestObject) (RemoveDownloadResponseObject, error)
+	// ReadDownload How a download stands
+	// (GET /appliance/downloads/{download})
+	ReadDownload(ctx context.Context, request ReadDownloadRequestObject) (ReadDownloadResponseObject, error)
 	// ListAppliances This appliance and its fellows
 	// (GET /appliances)
 	ListAppliances(ctx context.Context, request ListAppliancesRequestObject) (ListAppliancesResponseObject, error)
@@ -4662,6 +4899,125 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// ListDownloads operation middleware
+func (sh *strictHandler) ListDownloads(ctx echo.Context) error {
+	var request ListDownloadsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDownloads(ctx.Request().Context(), request.(ListDownloadsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDownloads")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDownloadsResponseObject); ok {
+		return validResponse.VisitListDownloadsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// MakeDownload operation middleware
+func (sh *strictHandler) MakeDownload(ctx echo.Context) error {
+	var request MakeDownloadRequestObject
+
+	var body MakeDownloadJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeDownload(ctx.Request().Context(), request.(MakeDownloadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeDownload")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(MakeDownloadResponseObject); ok {
+		return validResponse.VisitMakeDownloadResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RemoveDownload operation middleware
+func (sh *strictHandler) RemoveDownload(ctx echo.Context, download DownloadID) error {
+	var request RemoveDownloadRequestObject
+
+	request.Download = download
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveDownload(ctx.Request().Context(), request.(RemoveDownloadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveDownload")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RemoveDownloadResponseObject); ok {
+		return validResponse.VisitRemoveDownloadResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReadDownload operation middleware
+func (sh *strictHandler) ReadDownload(ctx echo.Context, download DownloadID) error {
+	var request ReadDownloadRequestObject
+
+	request.Download = download
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReadDownload(ctx.Request().Context(), request.(ReadDownloadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReadDownload")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReadDownloadResponseObject); ok {
+		return validResponse.VisitReadDownloadResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // ListAppliances operation middleware

@@ -22,6 +22,7 @@ func (a *agent) care(ctx context.Context) {
 			a.log.Warn("what has ended could not be removed", "err", err)
 		}
 		a.sweepUploads()
+		a.sweepDownloads(ctx)
 	})
 	go a.disks.Watch(ctx)
 	a.inform(ctx)

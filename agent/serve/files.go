@@ -1,11 +1,13 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"time"
 
 	"hyper2kvm/agent/api"
+	"hyper2kvm/agent/downloads"
 	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/upload"
 )
@@ -23,6 +25,20 @@ func (a *agent) receive() (err error) {
 	to, err := upload.New(filepath.Join(state, "uploads", "libraries"), shelf.Where, time.Now)
 	a.libraries = api.Libraries{Shelf: shelf, Uploads: to}
 	return err
+}
+
+// offer makes ready the downloads of other appliances.
+func (a *agent) offer() (err error) {
+	a.downloads, err = downloads.Open(downloads.Config{Folder: filepath.Join(a.settings.State, "downloads"), Sealer: a.own, Storages: a.storages,
+		Machine: downloads.ThisMachine(), Version: a.version, Now: time.Now, Log: a.log})
+	return err
+}
+
+// sweepDownloads removes downloads that are over.
+func (a *agent) sweepDownloads(ctx context.Context) {
+	if err := a.downloads.Sweep(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("a download that is over could not be removed", "err", err)
+	}
 }
 
 // sweepUploads removes uploads that do not go on.

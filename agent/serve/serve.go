@@ -20,6 +20,7 @@ import (
 	"hyper2kvm/agent/bundle"
 	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/disks"
+	"hyper2kvm/agent/downloads"
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/fleet"
 	"hyper2kvm/agent/hooks"
@@ -68,6 +69,7 @@ type agent struct {
 	disks     *disks.Keeper
 	uploads   *upload.Receiver
 	libraries api.Libraries
+	downloads *downloads.Keeper
 	hooks     hooks.Runner
 	vsphere   *vcenter.Pool
 	own       *seal.Sealer  // this appliance's
@@ -78,6 +80,9 @@ type agent struct {
 
 func (a *agent) close() error {
 	var failed []error
+	if a.downloads != nil {
+		failed = append(failed, a.downloads.Close())
+	}
 	if a.engine != nil {
 		failed = append(failed, a.engine.Close())
 	}
@@ -106,6 +111,9 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	if err := a.joined(ctx, id); err != nil {
+		return err
+	}
+	if err := a.offer(); err != nil {
 		return err
 	}
 	opened := make(chan struct{})
@@ -226,7 +234,7 @@ func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
 		return api.Config{}, err
 	}
 	host, name := newHost(a.version), a.settings.Appliance.Name
-	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Disks: a.disks, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Disks: a.disks, Downloads: a.downloads, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
 		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
 		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
 			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},

@@ -127,23 +127,7 @@ func (c *Conn) Files(ctx context.Context, id string) ([]model.File, error) {
 
 // Download is a file's content from a byte on. The caller closes it.
 func (c *Conn) Download(ctx context.Context, id, path string, from int64) (io.ReadCloser, error) {
-	reply, err := c.api.ReadFile(ctx, id, path, unescaped(path), func(_ context.Context, r *http.Request) error {
-		if from > 0 {
-			r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = refused(reply)
-	if err == nil && from > 0 && reply.StatusCode != http.StatusPartialContent {
-		err = fmt.Errorf("%s is sent from its beginning, and not from byte %d", path, from)
-	}
-	if err != nil {
-		return nil, closed(reply.Body, err)
-	}
-	return reply.Body, nil
+	return begun(path, from)(c.api.ReadFile(ctx, id, path, unescaped(path), since(from, "")))
 }
 
 // unescaped writes the slashes of a file's path as they are: the generated code writes

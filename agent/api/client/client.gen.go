@@ -92,6 +92,66 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListDownloads List the appliances that can be downloaded, the newest first
+	//
+	// Needs the role admin. Of settings, the keys alone are told. Those of this appliance; what is over is not listed.
+	//
+	// Corresponds with GET /appliance/downloads (the `ListDownloads` operationId).
+	ListDownloads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeDownloadWithBody Make another appliance, with settings of its own, to be downloaded
+	//
+	// Needs the role admin. The image starts with the name, the network and the trust that
+	// its settings say, and with `join` it joins this appliance's fleet as a worker by
+	// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+	//
+	// It is ready at once, or after some minutes: read it until its state says so. What is
+	// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+	// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+	MakeDownloadWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeDownload Make another appliance, with settings of its own, to be downloaded
+	//
+	// Needs the role admin. The image starts with the name, the network and the trust that
+	// its settings say, and with `join` it joins this appliance's fleet as a worker by
+	// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+	//
+	// It is ready at once, or after some minutes: read it until its state says so. What is
+	// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+	// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+	MakeDownload(ctx context.Context, body MakeDownloadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveDownload Make a download end
+	//
+	// Needs the role admin. What was downloaded stays as it is, and so does the invitation that it joins with, which can be withdrawn too.
+	//
+	// Corresponds with DELETE /appliance/downloads/{download} (the `RemoveDownload` operationId).
+	RemoveDownload(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadDownload How a download stands
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /appliance/downloads/{download} (the `ReadDownload` operationId).
+	ReadDownload(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FetchDownload Download another appliance
+	//
+	// Needs the role admin, since whoever has the file can join. Ranges are answered
+	// (`Range`, `If-Range` with the `ETag`): the bytes of a download are the same as long
+	// as it lasts. One whose invitation was used or withdrawn is over.
+	//
+	// Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
+	FetchDownload(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAppliances This appliance and its fellows
 	//
 	// Needs the role viewer.
@@ -923,6 +983,126 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /vsphere/{name}/vms/{ref} (the `ReadVM` operationId).
 	ReadVM(ctx context.Context, name ServerName, ref string, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListDownloads List the appliances that can be downloaded, the newest first
+//
+// Needs the role admin. Of settings, the keys alone are told. Those of this appliance; what is over is not listed.
+//
+// Corresponds with GET /appliance/downloads (the `ListDownloads` operationId).
+func (c *Client) ListDownloads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDownloadsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeDownloadWithBody Make another appliance, with settings of its own, to be downloaded
+//
+// Needs the role admin. The image starts with the name, the network and the trust that
+// its settings say, and with `join` it joins this appliance's fleet as a worker by
+// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+//
+// It is ready at once, or after some minutes: read it until its state says so. What is
+// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+func (c *Client) MakeDownloadWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeDownloadRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeDownload Make another appliance, with settings of its own, to be downloaded
+//
+// Needs the role admin. The image starts with the name, the network and the trust that
+// its settings say, and with `join` it joins this appliance's fleet as a worker by
+// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+//
+// It is ready at once, or after some minutes: read it until its state says so. What is
+// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+func (c *Client) MakeDownload(ctx context.Context, body MakeDownloadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeDownloadRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveDownload Make a download end
+//
+// Needs the role admin. What was downloaded stays as it is, and so does the invitation that it joins with, which can be withdrawn too.
+//
+// Corresponds with DELETE /appliance/downloads/{download} (the `RemoveDownload` operationId).
+func (c *Client) RemoveDownload(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveDownloadRequest(c.Server, download)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadDownload How a download stands
+//
+// Needs the role admin.
+//
+// Corresponds with GET /appliance/downloads/{download} (the `ReadDownload` operationId).
+func (c *Client) ReadDownload(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadDownloadRequest(c.Server, download)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FetchDownload Download another appliance
+//
+// Needs the role admin, since whoever has the file can join. Ranges are answered
+// (`Range`, `If-Range` with the `ETag`): the bytes of a download are the same as long
+// as it lasts. One whose invitation was used or withdrawn is over.
+//
+// Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
+func (c *Client) FetchDownload(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFetchDownloadRequest(c.Server, download, file)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // ListAppliances This appliance and its fellows
@@ -2675,6 +2855,182 @@ func (c *Client) ReadVM(ctx context.Context, name ServerName, ref string, reqEdi
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewListDownloadsRequest constructs an http.Request for the ListDownloads method
+func NewListDownloadsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/downloads")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewMakeDownloadRequest calls the generic MakeDownload builder with application/json body
+func NewMakeDownloadRequest(server string, body MakeDownloadJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewMakeDownloadRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewMakeDownloadRequestWithBody constructs an http.Request for the MakeDownload method, with any body, and a specified content type
+func NewMakeDownloadRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/downloads")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRemoveDownloadRequest constructs an http.Request for the RemoveDownload method
+func NewRemoveDownloadRequest(server string, download DownloadID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "download", download, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/downloads/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadDownloadRequest constructs an http.Request for the ReadDownload method
+func NewReadDownloadRequest(server string, download DownloadID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "download", download, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/downloads/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewFetchDownloadRequest constructs an http.Request for the FetchDownload method
+func NewFetchDownloadRequest(server string, download DownloadID, file string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "download", download, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "file", file, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/downloads/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewListAppliancesRequest constructs an http.Request for the ListAppliances method
@@ -5981,6 +6337,74 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListDownloadsWithResponse List the appliances that can be downloaded, the newest first
+	//
+	// Needs the role admin. Of settings, the keys alone are told. Those of this appliance; what is over is not listed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /appliance/downloads (the `ListDownloads` operationId).
+	ListDownloadsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDownloadsResponse, error)
+
+	// MakeDownloadWithBodyWithResponse Make another appliance, with settings of its own, to be downloaded
+	//
+	// Needs the role admin. The image starts with the name, the network and the trust that
+	// its settings say, and with `join` it joins this appliance's fleet as a worker by
+	// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+	//
+	// It is ready at once, or after some minutes: read it until its state says so. What is
+	// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+	// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+	MakeDownloadWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeDownloadResponse, error)
+
+	// MakeDownloadWithResponse Make another appliance, with settings of its own, to be downloaded
+	//
+	// Needs the role admin. The image starts with the name, the network and the trust that
+	// its settings say, and with `join` it joins this appliance's fleet as a worker by
+	// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+	//
+	// It is ready at once, or after some minutes: read it until its state says so. What is
+	// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+	// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+	MakeDownloadWithResponse(ctx context.Context, body MakeDownloadJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeDownloadResponse, error)
+
+	// RemoveDownloadWithResponse Make a download end
+	//
+	// Needs the role admin. What was downloaded stays as it is, and so does the invitation that it joins with, which can be withdrawn too.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /appliance/downloads/{download} (the `RemoveDownload` operationId).
+	RemoveDownloadWithResponse(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*RemoveDownloadResponse, error)
+
+	// ReadDownloadWithResponse How a download stands
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /appliance/downloads/{download} (the `ReadDownload` operationId).
+	ReadDownloadWithResponse(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*ReadDownloadResponse, error)
+
+	// FetchDownloadWithResponse Download another appliance
+	//
+	// Needs the role admin, since whoever has the file can join. Ranges are answered
+	// (`Range`, `If-Range` with the `ETag`): the bytes of a download are the same as long
+	// as it lasts. One whose invitation was used or withdrawn is over.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
+	FetchDownloadWithResponse(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*FetchDownloadResponse, error)
+
 	// ListAppliancesWithResponse This appliance and its fellows
 	//
 	// Needs the role viewer.
@@ -6920,6 +7344,257 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /vsphere/{name}/vms/{ref} (the `ReadVM` operationId).
 	ReadVMWithResponse(ctx context.Context, name ServerName, ref string, reqEditors ...RequestEditorFn) (*ReadVMResponse, error)
+}
+
+type ListDownloadsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Download `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDownloadsResponse) GetJSON200() *struct {
+	Items []Download `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDownloadsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDownloadsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDownloadsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDownloadsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDownloadsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// MakeDownloadResponse201Headers the declared response headers of an HTTP 201 response for MakeDownload
+type MakeDownloadResponse201Headers struct {
+	Location string
+}
+
+type MakeDownloadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Download
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *MakeDownloadResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r MakeDownloadResponse) GetJSON201() *Download {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeDownloadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeDownloadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeDownloadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeDownloadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeDownloadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RemoveDownloadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveDownloadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveDownloadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveDownloadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveDownloadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveDownloadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReadDownloadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Download
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadDownloadResponse) GetJSON200() *Download {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadDownloadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadDownloadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadDownloadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadDownloadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadDownloadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// FetchDownloadResponse200Headers the declared response headers of an HTTP 200 response for FetchDownload
+type FetchDownloadResponse200Headers struct {
+	ETag string
+}
+
+// FetchDownloadResponse206Headers the declared response headers of an HTTP 206 response for FetchDownload
+type FetchDownloadResponse206Headers struct {
+	ETag string
+}
+
+type FetchDownloadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *FetchDownloadResponse200Headers
+	// Headers206 the parsed response headers for an HTTP 206 response
+	Headers206 *FetchDownloadResponse206Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r FetchDownloadResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r FetchDownloadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FetchDownloadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FetchDownloadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FetchDownloadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type ListAppliancesResponse struct {
@@ -10647,6 +11322,110 @@ func (r ReadVMResponse) ContentType() string {
 	return ""
 }
 
+// ListDownloadsWithResponse List the appliances that can be downloaded, the newest first
+//
+// Needs the role admin. Of settings, the keys alone are told. Those of this appliance; what is over is not listed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /appliance/downloads (the `ListDownloads` operationId).
+func (c *ClientWithResponses) ListDownloadsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDownloadsResponse, error) {
+	rsp, err := c.ListDownloads(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDownloadsResponse(rsp)
+}
+
+// MakeDownloadWithBodyWithResponse Make another appliance, with settings of its own, to be downloaded
+//
+// Needs the role admin. The image starts with the name, the network and the trust that
+// its settings say, and with `join` it joins this appliance's fleet as a worker by
+// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+//
+// It is ready at once, or after some minutes: read it until its state says so. What is
+// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+func (c *ClientWithResponses) MakeDownloadWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeDownloadResponse, error) {
+	rsp, err := c.MakeDownloadWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeDownloadResponse(rsp)
+}
+
+// MakeDownloadWithResponse Make another appliance, with settings of its own, to be downloaded
+//
+// Needs the role admin. The image starts with the name, the network and the trust that
+// its settings say, and with `join` it joins this appliance's fleet as a worker by
+// itself, once. It is made of this appliance's own disk, or of an image in a storage.
+//
+// It is ready at once, or after some minutes: read it until its state says so. What is
+// secret in the settings is kept sealed, is in the image, and is shown nowhere else. In
+// vSphere, whoever may see the virtual machine's properties can read what an OVA says.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliance/downloads (the `MakeDownload` operationId).
+func (c *ClientWithResponses) MakeDownloadWithResponse(ctx context.Context, body MakeDownloadJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeDownloadResponse, error) {
+	rsp, err := c.MakeDownload(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeDownloadResponse(rsp)
+}
+
+// RemoveDownloadWithResponse Make a download end
+//
+// Needs the role admin. What was downloaded stays as it is, and so does the invitation that it joins with, which can be withdrawn too.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /appliance/downloads/{download} (the `RemoveDownload` operationId).
+func (c *ClientWithResponses) RemoveDownloadWithResponse(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*RemoveDownloadResponse, error) {
+	rsp, err := c.RemoveDownload(ctx, download, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveDownloadResponse(rsp)
+}
+
+// ReadDownloadWithResponse How a download stands
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /appliance/downloads/{download} (the `ReadDownload` operationId).
+func (c *ClientWithResponses) ReadDownloadWithResponse(ctx context.Context, download DownloadID, reqEditors ...RequestEditorFn) (*ReadDownloadResponse, error) {
+	rsp, err := c.ReadDownload(ctx, download, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadDownloadResponse(rsp)
+}
+
+// FetchDownloadWithResponse Download another appliance
+//
+// Needs the role admin, since whoever has the file can join. Ranges are answered
+// (`Range`, `If-Range` with the `ETag`): the bytes of a download are the same as long
+// as it lasts. One whose invitation was used or withdrawn is over.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
+func (c *ClientWithResponses) FetchDownloadWithResponse(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*FetchDownloadResponse, error) {
+	rsp, err := c.FetchDownload(ctx, download, file, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFetchDownloadResponse(rsp)
+}
+
 // ListAppliancesWithResponse This appliance and its fellows
 //
 // Needs the role viewer.
@@ -12137,6 +12916,198 @@ func (c *ClientWithResponses) ReadVMWithResponse(ctx context.Context, name Serve
 		return nil, err
 	}
 	return ParseReadVMResponse(rsp)
+}
+
+// ParseListDownloadsResponse parses an HTTP response from a ListDownloadsWithResponse call
+func ParseListDownloadsResponse(rsp *http.Response) (*ListDownloadsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDownloadsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Download `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseMakeDownloadResponse parses an HTTP response from a MakeDownloadWithResponse call
+func ParseMakeDownloadResponse(rsp *http.Response) (*MakeDownloadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeDownloadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Download
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers MakeDownloadResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRemoveDownloadResponse parses an HTTP response from a RemoveDownloadWithResponse call
+func ParseRemoveDownloadResponse(rsp *http.Response) (*RemoveDownloadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveDownloadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReadDownloadResponse parses an HTTP response from a ReadDownloadWithResponse call
+func ParseReadDownloadResponse(rsp *http.Response) (*ReadDownloadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadDownloadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Download
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseFetchDownloadResponse parses an HTTP response from a FetchDownloadWithResponse call
+func ParseFetchDownloadResponse(rsp *http.Response) (*FetchDownloadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FetchDownloadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers FetchDownloadResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 206:
+		var headers FetchDownloadResponse206Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers206 = &headers
+	}
+
+	return response, nil
 }
 
 // ParseListAppliancesResponse parses an HTTP response from a ListAppliancesWithResponse call

@@ -146,6 +146,45 @@ func (e DiskUseUse) Valid() bool {
 	}
 }
 
+// Defines values for DownloadForm.
+const (
+	DownloadFormOva DownloadForm = "ova"
+	DownloadFormRaw DownloadForm = "raw"
+)
+
+// Valid indicates whether the value is a known member of the DownloadForm enum.
+func (e DownloadForm) Valid() bool {
+	switch e {
+	case DownloadFormOva:
+		return true
+	case DownloadFormRaw:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DownloadState.
+const (
+	DownloadStateFailed    DownloadState = "failed"
+	DownloadStatePreparing DownloadState = "preparing"
+	DownloadStateReady     DownloadState = "ready"
+)
+
+// Valid indicates whether the value is a known member of the DownloadState enum.
+func (e DownloadState) Valid() bool {
+	switch e {
+	case DownloadStateFailed:
+		return true
+	case DownloadStatePreparing:
+		return true
+	case DownloadStateReady:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FindingLevel.
 const (
 	FindingLevelBlocker FindingLevel = "blocker"
@@ -1053,6 +1092,68 @@ type DiskUseFormat string
 // DiskUseUse what a storage is for: `source` if absent, which is mounted read-only
 type DiskUseUse string
 
+// Download defines model for Download.
+type Download struct {
+	By      string    `json:"by"`
+	Created time.Time `json:"created"`
+
+	// Detail why it failed
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// Etag of its file
+	Etag string `json:"etag,omitempty,omitzero"`
+
+	// Expires when it is over, with its invitation
+	Expires time.Time `json:"expires"`
+
+	// Form raw for a stick or a disk, ova for vSphere
+	Form DownloadForm `json:"form"`
+
+	// Href of its file
+	Href string `json:"href"`
+	ID   ID     `json:"id"`
+
+	// Invitation the ID of the one with which it joins
+	Invitation string `json:"invitation,omitempty,omitzero"`
+
+	// Keys of the settings in it
+	Keys []string `json:"keys"`
+
+	// Name of its file
+	Name string `json:"name"`
+
+	// Size of its file, bytes; 0 until it is ready
+	Size  int64         `json:"size"`
+	State DownloadState `json:"state"`
+}
+
+// DownloadForm raw for a stick or a disk, ova for vSphere
+type DownloadForm string
+
+// DownloadRequest defines model for DownloadRequest.
+type DownloadRequest struct {
+	// Addresses with join: hosts and ports at which it reaches this API; as this appliance knows them if there are none
+	Addresses []string `json:"addresses,omitempty,omitzero"`
+
+	// Base the image that it is made of: a raw one or an OVA, as the form says; the disk of this appliance if there is none
+	Base Place `json:"base,omitempty,omitzero"`
+
+	// Form raw for a stick or a disk, ova for vSphere
+	Form DownloadForm `json:"form"`
+
+	// Join it joins this appliance's fleet as a worker
+	Join bool `json:"join,omitempty,omitzero"`
+
+	// Seconds how long it lasts, with its invitation
+	Seconds int `json:"seconds,omitempty,omitzero"`
+
+	// Settings values of the keys of first boot, each in one line or as its file would have it
+	Settings map[string]string `json:"settings,omitempty,omitzero"`
+}
+
+// DownloadState defines model for DownloadState.
+type DownloadState string
+
 // Event defines model for Event.
 type Event struct {
 	Migration ID      `json:"migration"`
@@ -1918,6 +2019,9 @@ type ContentRange = string
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DownloadID defines model for DownloadID.
+type DownloadID = ID
+
 // FileIfMatch defines model for FileIfMatch.
 type FileIfMatch = string
 
@@ -2230,6 +2334,9 @@ type ListVMsParams struct {
 	// Tag only those with one of these tags, `NAME` or `CATEGORY/NAME`
 	Tag []string `form:"tag,omitempty" json:"tag,omitempty,omitzero"`
 }
+
+// MakeDownloadJSONRequestBody defines body for MakeDownload for application/json ContentType.
+type MakeDownloadJSONRequestBody = DownloadRequest
 
 // InviteJSONRequestBody defines body for Invite for application/json ContentType.
 type InviteJSONRequestBody = InvitationRequest
