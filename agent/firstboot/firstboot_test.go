@@ -18,7 +18,7 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 	certificate, key := pair(t, "mover1")
 	admin, _ := pair(t, "marta")
 	values := map[string]string{"hostname": "mover1.example.org", "address": "192.0.2.10/24, 2001:db8::10/64", "gateway": "192.0.2.1 fe80::1", "dns": "192.0.2.53", "search": "example.org",
-		"ntp": "ntp.example.org", "nic": "00-50-56-01-02-03", "trust": admin, "certificate": certificate, "key": key, "join-token": token(t), "ssh-key": sshKey, "settings": "log: {level: debug}\n" + strings.Repeat("# as long as several clusters\n", 500)}
+		"ntp": "ntp.example.org", "nic": "00-50-56-01-02-03", "trust": admin, "certificate": certificate, "key": key, "authorities": certificate + admin, "join-token": token(t), "ssh-key": sshKey, "settings": "oidc: {issuer: 'https://id.example.org', clientID: h2k, redirect: 'https://mover1.example.org/login/callback', roles: {admins: admin}, ca: /" + caPath + "}\n" + strings.Repeat("# as long as several clusters\n", 500)}
 	want := map[string]string{
 		networkPath: written + "[Match]\nPermanentMACAddress=00:50:56:01:02:03\n\n[Network]\nDHCP=no\nAddress=192.0.2.10/24\nAddress=2001:db8::10/64\nGateway=192.0.2.1\nGateway=fe80::1\nIPv6AcceptRA=no\n" +
 			"\n[DHCPv4]\nClientIdentifier=mac\nUseDNS=no\nUseNTP=no\n\n[DHCPv6]\nUseDNS=no\nUseNTP=no\n\n[IPv6AcceptRA]\nUseDNS=no\n",
@@ -28,6 +28,7 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 		sshPath + " private":   sshKey + "\n",
 		pairPath + " private":  certificate + key,
 		trustPath + " private": admin,
+		caPath + " private":    certificate + admin,
 		tokenPath + " private": values["join-token"] + "\n",
 		ownPath:                written + "tls:\n  certificate: /etc/hyper2kvm/tls/seeded.pem\n  key: /etc/hyper2kvm/tls/seeded.pem\n  firstAdmins: /etc/hyper2kvm/tls/admins.pem\nengine:\n  shape: worker\n  worker: {hub: 'hub.example.org:4222', secret: hyper2kvm-join}\n",
 		agentPath:              written + values["settings"],
@@ -57,7 +58,7 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 func TestWhatNobodySaysAnyMoreIsRemoved(t *testing.T) {
 	m := newMachine(t)
 	certificate, key := pair(t, "mover1")
-	m.seed(ISO, map[string]string{"hostname": "a", "address": "192.0.2.10/24", "dns": "192.0.2.53", "ntp": "192.0.2.7", "ssh-key": sshKey, "certificate": certificate, "key": key, "trust": certificate, "join-token": token(t), "settings": "log: {level: debug}"})
+	m.seed(ISO, map[string]string{"hostname": "a", "address": "192.0.2.10/24", "dns": "192.0.2.53", "ntp": "192.0.2.7", "ssh-key": sshKey, "certificate": certificate, "key": key, "trust": certificate, "authorities": certificate, "join-token": token(t), "settings": "log: {level: debug}"})
 	m.put("etc/hyper2kvm/config.d/20-site.yaml", "capacity: 2\n")
 	m.put("etc/ssh/"+partPrefix+"left", "by another")
 	m.boot(nil)

@@ -51,6 +51,8 @@ var keys = []key{
 		description: "The appliance's own certificate for HTTPS, PEM, with its chain; needs its key. Without one the appliance makes its own."},
 	{name: "key", label: "Private key", example: "{file: tls.key}", most: mostText, file: "key.pem", secret: true, take: takeKey,
 		description: "The private key of the certificate, PEM, not encrypted."},
+	{name: "authorities", label: "Certificate authorities", example: "{file: ca.pem}", most: mostText, file: "authorities.pem", take: takeAuthorities,
+		description: "Certificates of authorities, PEM, for settings that name the file /etc/hyper2kvm/tls/authorities.pem, such as oidc.ca."},
 	{name: "join-token", label: "Join token", example: "{file: join}", most: 8 << 10, file: "join-token", secret: true, take: takeJoinToken,
 		description: "The token of hyper2kvm fleet invite, with which the appliance joins a hub as a worker at its first start."},
 	{name: "hub", label: "Hub", example: "hub.example.org:4222", most: mostName, take: takeHub,

@@ -59,6 +59,11 @@ func takeTrust(s *Settings, text string) (err error) {
 	return err
 }
 
+func takeAuthorities(s *Settings, text string) (err error) {
+	s.Authorities, err = certificates(text)
+	return err
+}
+
 func takeCertificate(s *Settings, text string) error {
 	list, err := certificates(text)
 	if err != nil {

@@ -19,6 +19,7 @@ type Settings struct {
 	Trust       []*x509.Certificate
 	Certificate []byte       // PEM
 	Key         guest.Secret // PEM, of Certificate
+	Authorities []*x509.Certificate
 	JoinToken   guest.Secret
 	Hub         string // host and port; not empty with a token
 	SSHKeys     []string

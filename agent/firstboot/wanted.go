@@ -16,6 +16,7 @@ const (
 	sshPath      = "etc/ssh/authorized_keys.d/root" // that it is there lets sshd start
 	pairPath     = "etc/hyper2kvm/tls/seeded.pem"   // certificate and key, which one rename changes
 	trustPath    = "etc/hyper2kvm/tls/admins.pem"
+	caPath       = "etc/hyper2kvm/tls/authorities.pem"
 	tokenPath    = "etc/credstore/" + tokenName
 	ownPath      = "etc/hyper2kvm/config.d/50-first-boot.yaml"
 	agentPath    = "etc/hyper2kvm/config.d/60-seed.yaml"
@@ -39,7 +40,7 @@ type file struct {
 
 // owned are all files of first boot's, each after those that it names: they are written
 // in this order, and removed in the other one.
-var owned = []string{networkPath, hostnamePath, resolvedPath, timesyncPath, sshPath, pairPath, trustPath, tokenPath, ownPath, agentPath}
+var owned = []string{networkPath, hostnamePath, resolvedPath, timesyncPath, sshPath, pairPath, trustPath, caPath, tokenPath, ownPath, agentPath}
 
 // wanted are the files that settings ask for, in the order of owned.
 func wanted(s *Settings, c *card) []file {
@@ -58,6 +59,7 @@ func wanted(s *Settings, c *card) []file {
 	add(len(s.SSHKeys) > 0, sshPath, 0o600, strings.Join(s.SSHKeys, "\n")+"\n")
 	add(len(s.Certificate) > 0, pairPath, 0o600, string(s.Certificate)+string(s.Key))
 	add(len(s.Trust) > 0, trustPath, 0o600, string(encode(s.Trust)))
+	add(len(s.Authorities) > 0, caPath, 0o600, string(encode(s.Authorities)))
 	add(len(s.JoinToken) > 0, tokenPath, 0o600, string(s.JoinToken)+"\n")
 	own := ownSettings(s)
 	add(own != "", ownPath, 0o644, written+own)
