@@ -35,6 +35,10 @@ func TestWhatIsSecretIsKeptSealed(t *testing.T) {
 	if err != nil || strings.Contains(string(shown), secret) || !strings.Contains(string(shown), d.ID) {
 		t.Errorf("shown is %s, %v", shown, err)
 	}
+	var r record
+	if err := json.Unmarshal(read(t, k.record(d.ID)), &r); err != nil || bytes.Contains(r.Made, []byte(secret)) || len(r.Made) == 0 {
+		t.Errorf("it is not sealed: %v", err)
+	}
 	err = filepath.WalkDir(k.Folder, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
