@@ -132,9 +132,6 @@ func TestAnApplianceMakesAnotherOfItself(t *testing.T) {
 	first, conn := m.boot(t, ctx, "mover1", appliance.Spec{Image: raw, Address: "10.0.2.77", Options: []string{"-drive", "if=none,id=seed,format=raw,readonly=on,file=" + seed, "-device", "ide-cd,drive=seed,bus=ide.1"}})
 	path := filepath.Join(m.folder, "mover2.raw")
 	image(t, ctx, conn, path, model.DownloadRequest{Form: model.DownloadFormRaw, Settings: m.settings(t, "mover2", "10.0.2.78")})
-	if os.Getenv("WITH_OVA") != "" {
-		image(t, ctx, conn, os.Getenv("WITH_OVA"), model.DownloadRequest{Form: model.DownloadFormOva, Settings: map[string]string{"hostname": "mover3"}})
-	}
 	if err := first.Pull(); err != nil {
 		t.Fatal(err)
 	}
