@@ -7,7 +7,7 @@ SHELL       := /bin/bash
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hyper2kvm
 # build/setup leaves the Go to use under this link.
 export PATH := $(CACHE)/go/bin:$(PATH)
-VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+VERSION := $(or $(shell build/version),unknown)
 FUZZTIME ?= 10s
 GUEST    ?= web01
 TO       ?= migrated

@@ -23,7 +23,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// version is set by the build: git describe.
+// version is set by the build: build/version.
 var version = "unversioned"
 
 func main() {
