@@ -50,9 +50,9 @@ migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) 
 	if [ -z "$$disk" ]; then disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); rm -rf '$(TO)/$(GUEST)'; fi; \
 	set -x; mkdir -p '$(TO)'; bin/hyper2kvm migrate --to '$(TO)' "$$disk"
 
-export SECURE_BOOT
-image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE
-	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $$raw/hyper2kvm.raw '$(IMAGE)'
+export KEYS
+image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE; with KEYS signed, and as an update
+	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $(if $(KEYS),--keys '$(KEYS)') $$raw/hyper2kvm.raw '$(IMAGE)'
 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
 	@go run ./build/guest $(GUEST)
@@ -117,9 +117,9 @@ test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which 
 test-appliance: image ## build the appliance, boot it from all that it may be on, and have it migrate
 	@build/setup --bench
 	@build/image --again
-	@raw=$$(build/image)/hyper2kvm.raw; signed=$$(SECURE_BOOT=$$(build/secure-boot-keys) build/image)/hyper2kvm.raw; set -x; \
+	@raw=$$(build/image)/hyper2kvm.raw; export KEYS=$$(build/secure-boot-keys); signed=$$(build/image)/hyper2kvm.raw; next=$$(build/image --next)/hyper2kvm.raw; set -x; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
-	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
+	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed NEXT=$$next NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

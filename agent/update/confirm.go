@@ -9,7 +9,7 @@ import (
 // Confirm ends the trial of the version that runs: it is healthy, and from now on what is
 // started. It is no mistake if it is on no trial.
 func (m *Machine) Confirm(ctx context.Context) (err error) {
-	release, err := m.alone()
+	release, err := m.alone(true)
 	if err != nil {
 		return err
 	}

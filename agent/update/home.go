@@ -126,7 +126,7 @@ func (h *home) sort(table []partition, numbers []int) error {
 	case h.running.root.Node == "":
 		return fmt.Errorf("%w: the partitions of its disk %s are not those that it runs from", ErrCannot, h.disk)
 	case h.spare.root.Node == "":
-		return fmt.Errorf("%w: its disk %s has no room for a second version: write the image to a disk of 6 GiB or more", ErrCannot, h.disk)
+		return fmt.Errorf("%w: its disk %s has no room for a second version: write the image to a disk of 4 GiB or more", ErrCannot, h.disk)
 	}
 	return nil
 }

@@ -210,7 +210,7 @@ func (b *bench) delete(numbers ...string) {
 // other is another program that updates the machine.
 func (b *bench) other(t *testing.T) {
 	second := &Machine{Run: b.Run}
-	release, err := second.alone()
+	release, err := second.alone(false)
 	must(t, err)
 	t.Cleanup(func() { must(t, release()) })
 }

@@ -75,10 +75,14 @@ func (m *Machine) Version() (string, error) {
 	return value(string(release), "IMAGE_VERSION"), nil
 }
 
-// alone keeps others from updating the machine, in this process and in others.
-func (m *Machine) alone() (release func() error, err error) {
-	if !m.busy.TryLock() {
+// alone keeps others from the machine's versions, in this process and in others. Who does
+// not wait for them is told ErrBusy.
+func (m *Machine) alone(wait bool) (release func() error, err error) {
+	if !wait && !m.busy.TryLock() {
 		return nil, ErrBusy
+	}
+	if wait {
+		m.busy.Lock()
 	}
 	defer func() {
 		if err != nil {
@@ -92,7 +96,11 @@ func (m *Machine) alone() (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	how := unix.LOCK_EX
+	if !wait {
+		how |= unix.LOCK_NB
+	}
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w, by another program", ErrBusy), f.Close())
 	}
 	return func() error {
