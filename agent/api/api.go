@@ -44,6 +44,7 @@ type Config struct {
 	Uploads   *upload.Receiver // to the storages
 	Libraries Libraries
 	Disks     Disks
+	Updates   Updates
 	VSphere   VSphere // nil: no server is asked
 	Backup    *backup.Source
 	Bundle    *bundle.Source
@@ -118,6 +119,7 @@ func (s *server) streams(g *echo.Group, needs map[string]need) {
 		{http.MethodPut, "/libraries/:library", "putLibrary", s.putLibrary},
 		{http.MethodGet, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
 		{http.MethodHead, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
+		{http.MethodPut, "/appliance/update", "putUpdate", s.putUpdate},
 	} {
 		g.Add(r.method, r.path, r.handle, needs[r.operation].hold)
 	}

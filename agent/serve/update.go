@@ -1,0 +1,163 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hyper2kvm/agent/api/model"
+	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/update"
+	"hyper2kvm/agent/webfile"
+	"hyper2kvm/pipeline/proc"
+)
+
+// updates are those of this appliance. One is installed at a time.
+type updates struct {
+	ctx      context.Context // of the agent: who has asked may go away
+	machine  *update.Machine
+	storages storage.Reached
+	running  func() []string // migrations, here
+	restart  func(context.Context) error
+	log      *slog.Logger
+
+	mu   sync.Mutex
+	now  *model.Installing // nil: none
+	note string            // how the last one ended
+}
+
+func (a *agent) updates(ctx context.Context) (*updates, error) {
+	m, err := update.ThisMachine()
+	return &updates{ctx: ctx, machine: m, storages: a.storages, running: a.engine.Running, restart: restart, log: a.log}, err
+}
+
+// restart has systemd restart this machine, which stops the agent first.
+func restart(ctx context.Context) error {
+	_, err := proc.Run(ctx, "systemctl", "reboot")
+	return err
+}
+
+// Read implements api.Updates.
+func (u *updates) Read(ctx context.Context) (model.Update, error) {
+	u.mu.Lock()
+	note, now := u.note, u.now
+	if now != nil {
+		copied := *now
+		now = &copied
+	}
+	u.mu.Unlock()
+	if now != nil { // the disk is not looked at meanwhile
+		runs, err := u.machine.Version()
+		return model.Update{Running: runs, State: model.UpdateStateNone, Takes: true, Note: note, Installing: *now}, err
+	}
+	s, err := u.machine.Look(ctx)
+	if err != nil && !errors.Is(err, update.ErrCannot) {
+		return model.Update{}, err
+	}
+	if note == "" {
+		note = s.Sentence()
+	}
+	m := model.Update{Running: s.Running, Trial: s.Trial, Other: s.Other, State: model.UpdateState(s.State), Installed: s.Installed.UTC(), Started: s.Started, Takes: err == nil, Note: note}
+	if s.Other == "" {
+		m.Installed = time.Time{}
+	}
+	if err != nil {
+		m.Why = err.Error()
+	}
+	return m, nil
+}
+
+// Start implements api.Updates.
+func (u *updates) Start(ctx context.Context, r model.UpdateRequest) error {
+	name := r.URL
+	if name == "" {
+		name = r.Storage + ":" + r.Path
+	}
+	if err := u.begin(name); err != nil {
+		return err
+	}
+	from, err := u.open(r)
+	if err != nil {
+		u.end("")
+		return err
+	}
+	go func() {
+		err := errors.Join(u.install(u.ctx, from, r.Restart), from.Close())
+		if err != nil {
+			u.log.Error("the update was not installed", "from", name, "err", err)
+			u.end("the update from " + name + " was not installed: " + err.Error())
+		}
+	}()
+	return nil
+}
+
+// Put implements api.Updates.
+func (u *updates) Put(ctx context.Context, from io.Reader, restart bool) error {
+	if err := u.begin("the client"); err != nil {
+		return err
+	}
+	err := u.install(ctx, from, restart)
+	if err != nil {
+		u.end("")
+	}
+	return err
+}
+
+// open opens what is asked for.
+func (u *updates) open(r model.UpdateRequest) (io.ReadCloser, error) {
+	switch {
+	case r.URL != "" && r.Storage == "":
+		return webfile.Open(u.ctx, r.URL, r.Ca)
+	case r.URL == "" && r.Storage != "" && r.Path != "":
+		s, err := u.storages.Now().Find(r.Storage)
+		if err != nil {
+			return nil, err
+		}
+		return s.Open(r.Path)
+	}
+	return nil, fmt.Errorf("%w: give a storage and a path in it, or a URL", update.ErrArchive)
+}
+
+func (u *updates) begin(from string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.now != nil {
+		return update.ErrBusy
+	}
+	u.now, u.note = &model.Installing{From: from, Began: time.Now().UTC()}, ""
+	return nil
+}
+
+func (u *updates) end(note string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.now, u.note = nil, note
+}
+
+// install installs one, and restarts the machine if that is asked for and nothing runs.
+func (u *updates) install(ctx context.Context, from io.Reader, again bool) error {
+	version, err := u.machine.Install(ctx, from, func(n int64) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.now.Written += n
+	})
+	if err != nil {
+		return err
+	}
+	u.log.Info("an update is installed, and is started next", "version", version)
+	n := len(u.running())
+	switch {
+	case !again:
+		u.end("")
+	case n > 0:
+		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n))
+	default:
+		u.end(fmt.Sprintf("version %s is installed, and this appliance restarts", version))
+		return u.restart(u.ctx)
+	}
+	return nil
+}
