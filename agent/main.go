@@ -124,7 +124,7 @@ vsphere://SERVER/VM, see hyper2kvm vsphere --help.
 	root.AddCommand(a.migrations()...)
 	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test())
 	root.AddCommand(a.serve(), a.config(), a.code(), a.restore(), a.fleet(), a.vcenter(), a.probe(), a.versionCommand())
-	root.AddCommand(a.disks(), a.usbWrite(), a.seed(), a.firstBoot(), a.dashboard())
+	root.AddCommand(a.disks(), a.update(), a.usbWrite(), a.seed(), a.firstBoot(), a.dashboard())
 	return root
 }
 
