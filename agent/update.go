@@ -25,9 +25,9 @@ type updateFlags struct {
 
 func (a *app) update() *cobra.Command {
 	var f updateFlags
-	c := a.asking("update [FILE|STORAGE:PATH|https://…]", "Tell which versions an appliance has, or update it", cobra.MaximumNArgs(1), func(ctx context.Context, conn *client.Conn, args []string) error {
+	c := a.asking("update [FILE|STORAGE:PATH|https://…]", "Tell which versions an appliance has, or update it", oneUpdate, func(ctx context.Context, conn *client.Conn, args []string) error {
 		if f.output != "text" && f.output != "json" {
-			return fmt.Errorf("%w: --output is text or json", errUsage)
+			return fmt.Errorf("%w: --output %s: want text or json", errUsage, f.output)
 		}
 		u, err := a.updated(ctx, conn, f, args)
 		if err != nil {
@@ -50,6 +50,13 @@ It asks the appliance of --appliance, or the agent of this machine by its socket
 	c.Flags().StringVar(&f.output, "output", "text", "text or json")
 	c.AddCommand(a.confirm())
 	return c
+}
+
+func oneUpdate(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%w: update takes one update at most, not %d: see hyper2kvm update --help", errUsage, len(args))
+	}
+	return nil
 }
 
 // updated updates the appliance, if that is asked for, and tells how it is then.

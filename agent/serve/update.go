@@ -16,10 +16,17 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
+// versions are those on the disk of the machine.
+type versions interface {
+	Version() (string, error)
+	Look(ctx context.Context) (update.Status, error)
+	Install(ctx context.Context, from io.Reader, done func(int64)) (version string, err error)
+}
+
 // updates are those of this appliance. One is installed at a time.
 type updates struct {
 	ctx      context.Context // of the agent: who has asked may go away
-	machine  *update.Machine
+	machine  versions
 	storages storage.Reached
 	running  func() []string // migrations, here
 	restart  func(context.Context) error
@@ -157,7 +164,10 @@ func (u *updates) install(ctx context.Context, from io.Reader, again bool) error
 		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n))
 	default:
 		u.end(fmt.Sprintf("version %s is installed, and this appliance restarts", version))
-		return u.restart(u.ctx)
+		if err := u.restart(u.ctx); err != nil {
+			u.log.Error("this appliance could not be restarted", "err", err)
+			u.end(fmt.Sprintf("version %s is installed and is started next; this appliance could not be restarted: %v", version, err))
+		}
 	}
 	return nil
 }

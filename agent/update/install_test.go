@@ -2,6 +2,7 @@ package update
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -213,4 +214,20 @@ func (b *bench) other(t *testing.T) {
 	release, err := second.alone(false)
 	must(t, err)
 	t.Cleanup(func() { must(t, release()) })
+}
+
+// TestWhatIsWrittenIsReadBack: a disk that does not keep what it is given is told of.
+func TestWhatIsWrittenIsReadBack(t *testing.T) {
+	node := filepath.Join(t.TempDir(), "vda5")
+	must(t, os.WriteFile(node, []byte("what the disk made of it"), 0o600))
+	f, err := os.Open(node)
+	must(t, err)
+	defer f.Close()
+	p := partition{Node: node}
+	sum := sha256.Sum256([]byte("what was written to it  "))
+	if err := p.compare(f, 24, sum[:]); err == nil || !strings.Contains(err.Error(), "the disk is failing") {
+		t.Errorf("%v", err)
+	}
+	sum = sha256.Sum256([]byte("what the disk made of it"))
+	must(t, p.compare(f, 24, sum[:]))
 }

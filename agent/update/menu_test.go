@@ -66,3 +66,17 @@ func TestGRUBReadsTheBlock(t *testing.T) {
 		t.Errorf("it reads %q, want %q", out, want)
 	}
 }
+
+// TestTriesThatGRUBHasCountedAreOver when the menu is made anew.
+func TestTriesThatGRUBHasCountedAreOver(t *testing.T) {
+	folder := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(folder, images), 0o755))
+	must(t, os.WriteFile(filepath.Join(folder, image{newVersion, true, 3, 0}.name()), uki(newVersion), 0o600))
+	must(t, Menu(folder))
+	e := esp{folder, func(string) error { return nil }}
+	must(t, e.change(blockAt, block{newVersion, 1}.bytes()))
+	must(t, Menu(folder))
+	if b, err := e.block(); err != nil || b.tries != 1 {
+		t.Errorf("%+v, %v", b, err)
+	}
+}
