@@ -22,7 +22,7 @@ func (m *Machine) Confirm(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return m.onESP(h.esp.Node, func(e esp) error { return e.confirm(runs) })
+	return m.onESP(h.esp.Node, false, func(e esp) error { return e.confirm(runs) })
 }
 
 func (e esp) confirm(version string) error {

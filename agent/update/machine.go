@@ -21,7 +21,7 @@ type Machine struct {
 	Release   string // os-release
 	Trust     string // certificates of those whose archives are taken, PEM
 	Run       string // a folder that does not outlive the machine
-	Mount     func(device, folder string) error
+	Mount     func(device, folder string, readOnly bool) error
 	Unmount   func(folder string) error
 
 	step func(name string) error // tests end here
@@ -39,19 +39,23 @@ func ThisMachine() (*Machine, error) {
 }
 
 // mountESP mounts the partition that the machine started from, as long as it is needed.
-func mountESP(device, folder string) error {
-	return unix.Mount(device, folder, "vfat", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "umask=0077")
+func mountESP(device, folder string, readOnly bool) error {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if readOnly {
+		flags |= unix.MS_RDONLY
+	}
+	return unix.Mount(device, folder, "vfat", flags, "umask=0077")
 }
 
 func unmountESP(folder string) error { return unix.Unmount(folder, 0) }
 
 // onESP does something with an ESP.
-func (m *Machine) onESP(device string, do func(esp) error) (err error) {
+func (m *Machine) onESP(device string, readOnly bool, do func(esp) error) (err error) {
 	folder := filepath.Join(m.Run, "esp")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	if err := m.Mount(device, folder); err != nil {
+	if err := m.Mount(device, folder, readOnly); err != nil {
 		return fmt.Errorf("mount %s, which this machine starts from: %w", device, err)
 	}
 	defer func() { err = errors.Join(err, m.Unmount(folder)) }()

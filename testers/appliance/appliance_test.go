@@ -30,7 +30,7 @@ func image(t *testing.T) string {
 }
 
 // patience is for an emulator beside another one on two CPUs.
-const patience = 8 * time.Minute
+const patience = 15 * time.Minute
 
 func started(t *testing.T, s Spec) (*Machine, context.Context) {
 	t.Helper()

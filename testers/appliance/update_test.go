@@ -20,7 +20,7 @@ func updatable(t *testing.T, bios bool) (s Spec, version string) {
 	if signed == "" || update == "" {
 		t.Skip("SIGNED and UPDATE name no image and no update: run make test-appliance")
 	}
-	return Spec{Home: t.TempDir(), Image: signed, BIOS: bios, Options: stick(t, update)},
+	return Spec{Home: t.TempDir(), Image: signed, BIOS: bios, Secure: !bios, Options: stick(t, update)},
 		strings.TrimSuffix(strings.TrimPrefix(filepath.Base(update), "hyper2kvm-"), ".update")
 }
 
@@ -55,7 +55,7 @@ const (
 	seen    = `for n in $(seq 90); do hyper2kvm update | grep -q "on trial$" || break; sleep 2; done; echo "seen: <$(hyper2kvm update 2>&1)>"; echo "failed: <$(systemctl --failed --plain --no-legend)>"`
 )
 
-// TestAnUpdate by UEFI and BIOS: the power goes while it is written, one that is not signed
+// TestAnUpdate by UEFI with Secure Boot, and by BIOS: the power goes while it is written, one that is not signed
 // is refused, it is installed, it runs and is confirmed, and what the appliance has kept is
 // there; if it cannot start, the version before starts again, and says so.
 func TestAnUpdate(t *testing.T) {
@@ -63,6 +63,7 @@ func TestAnUpdate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, version := updatable(t, bios)
 			if !bios {
+				enrolled(t, s)
 				cutWhileWriting(t, s)
 			}
 			slot, shown := installed(t, s, version)
