@@ -146,8 +146,8 @@ func (a *app) awaitUpdate(ctx context.Context, conn *client.Conn, u model.Update
 			fmt.Fprintf(a.stderr, "%s are written\n", size(u.Installing.Written))
 		}
 	}
-	if strings.Contains(u.Note, "was not installed") {
-		return u, fmt.Errorf("%w: %s", source.ErrBadInput, u.Note)
+	if u.Problem.Code != "" {
+		return u, &client.Refusal{Problem: u.Problem}
 	}
 	return u, nil
 }

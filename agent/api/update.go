@@ -12,8 +12,9 @@ import (
 
 // Updates are those of this appliance itself.
 type Updates interface {
-	// Read is which versions there are, and how the update goes that is being installed.
-	Read(ctx context.Context) (model.Update, error)
+	// Read is which versions there are, how the update goes that is being installed, and
+	// why the last one was not, if it was not.
+	Read(ctx context.Context) (u model.Update, failed, err error)
 	// Start begins an update, and returns before it is done.
 	Start(ctx context.Context, r model.UpdateRequest) error
 	// Put installs an update that comes.
@@ -22,8 +23,16 @@ type Updates interface {
 
 // ReadUpdate implements readUpdate.
 func (s *server) ReadUpdate(ctx context.Context, _ ReadUpdateRequestObject) (ReadUpdateResponseObject, error) {
-	u, err := s.Updates.Read(ctx)
+	u, err := s.update(ctx)
 	return ReadUpdate200JSONResponse(u), err
+}
+
+func (s *server) update(ctx context.Context) (model.Update, error) {
+	u, failed, err := s.Updates.Read(ctx)
+	if failed != nil {
+		u.Problem = problem(failed)
+	}
+	return u, err
 }
 
 // StartUpdate implements startUpdate.
@@ -31,7 +40,7 @@ func (s *server) StartUpdate(ctx context.Context, r StartUpdateRequestObject) (S
 	if err := s.Updates.Start(ctx, *r.Body); err != nil {
 		return nil, err
 	}
-	u, err := s.Updates.Read(ctx)
+	u, err := s.update(ctx)
 	return StartUpdate202JSONResponse(u), err
 }
 
@@ -45,7 +54,7 @@ func (s *server) putUpdate(c echo.Context) error {
 	if err := s.Updates.Put(r.Context(), body, c.QueryParam("restart") == "true"); err != nil {
 		return err
 	}
-	u, err := s.Updates.Read(r.Context())
+	u, err := s.update(r.Context())
 	if err != nil {
 		return err
 	}

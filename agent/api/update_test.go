@@ -16,8 +16,8 @@ import (
 // the description. It proves nothing of updates: the package update does.
 type playedUpdates struct{}
 
-func (playedUpdates) Read(context.Context) (model.Update, error) {
-	return model.Update{Running: "1.0", Other: "1.1", State: model.UpdateStateOnTrial, Installed: time.Unix(1e9, 0).UTC(), Takes: true, Note: "version 1.1 is started next"}, nil
+func (playedUpdates) Read(context.Context) (u model.Update, failed, err error) {
+	return model.Update{Running: "1.0", Other: "1.1", State: model.UpdateStateOnTrial, Installed: time.Unix(1e9, 0).UTC(), Takes: true, Note: "version 1.1 is started next"}, fmt.Errorf("%w: it ends too early", update.ErrArchive), nil
 }
 
 func (playedUpdates) Start(_ context.Context, r model.UpdateRequest) error {
@@ -37,7 +37,9 @@ func (playedUpdates) Put(_ context.Context, from io.Reader, _ bool) error {
 
 func TestAnUpdateIsForAdmins(t *testing.T) {
 	h := newHarness(t, done)
-	h.want(t, "viewer", "GET", "/appliance/update", nil, 200, "")
+	if a := h.want(t, "viewer", "GET", "/appliance/update", nil, 200, ""); !strings.Contains(string(a.body), `"code":"bad-update"`) {
+		t.Errorf("why the last one was not installed is not told: %s", a.body)
+	}
 	h.want(t, "operator", "POST", "/appliance/update", `{"storage":"vmware","path":"a.update"}`, 403, "forbidden")
 	h.want(t, "admin", "POST", "/appliance/update", `{"storage":"vmware","path":"a.update"}`, 202, "")
 	h.want(t, "admin", "POST", "/appliance/update", `{"storage":"vmware","path":"a.raw"}`, 422, "bad-update")

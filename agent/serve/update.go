@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,9 +33,10 @@ type updates struct {
 	restart  func(context.Context) error
 	log      *slog.Logger
 
-	mu   sync.Mutex
-	now  *model.Installing // nil: none
-	note string            // how the last one ended
+	mu     sync.Mutex
+	now    *model.Installing // nil: none
+	note   string            // how the last one ended
+	failed error             // or why it did not come to its end
 }
 
 func (a *agent) updates(ctx context.Context) (*updates, error) {
@@ -49,33 +51,30 @@ func restart(ctx context.Context) error {
 }
 
 // Read implements api.Updates.
-func (u *updates) Read(ctx context.Context) (model.Update, error) {
+func (u *updates) Read(ctx context.Context) (m model.Update, failed, err error) {
 	u.mu.Lock()
-	note, now := u.note, u.now
-	if now != nil {
-		copied := *now
-		now = &copied
+	note, failed := u.note, u.failed
+	now := model.Installing{}
+	if u.now != nil {
+		now = *u.now
 	}
 	u.mu.Unlock()
-	if now != nil { // the disk is not looked at meanwhile
+	if now.From != "" { // the disk is not looked at meanwhile
 		runs, err := u.machine.Version()
-		return model.Update{Running: runs, State: model.UpdateStateNone, Takes: true, Note: note, Installing: *now}, err
+		return model.Update{Running: runs, State: model.UpdateStateNone, Takes: true, Installing: now}, nil, err
 	}
 	s, err := u.machine.Look(ctx)
 	if err != nil && !errors.Is(err, update.ErrCannot) {
-		return model.Update{}, err
+		return m, failed, err
 	}
-	if note == "" {
-		note = s.Sentence()
-	}
-	m := model.Update{Running: s.Running, Trial: s.Trial, Other: s.Other, State: model.UpdateState(s.State), Installed: s.Installed.UTC(), Started: s.Started, Takes: err == nil, Note: note}
-	if s.Other == "" {
-		m.Installed = time.Time{}
+	m = model.Update{Running: s.Running, Trial: s.Trial, Other: s.Other, State: model.UpdateState(s.State), Started: s.Started, Takes: err == nil, Note: cmp.Or(note, s.Sentence())}
+	if s.Other != "" {
+		m.Installed = s.Installed.UTC()
 	}
 	if err != nil {
 		m.Why = err.Error()
 	}
-	return m, nil
+	return m, failed, nil
 }
 
 // Start implements api.Updates.
@@ -89,14 +88,13 @@ func (u *updates) Start(ctx context.Context, r model.UpdateRequest) error {
 	}
 	from, err := u.open(r)
 	if err != nil {
-		u.end("")
+		u.end("", nil)
 		return err
 	}
 	go func() {
-		err := errors.Join(u.install(u.ctx, from, r.Restart), from.Close())
-		if err != nil {
+		if err := errors.Join(u.install(u.ctx, from, r.Restart), from.Close()); err != nil {
 			u.log.Error("the update was not installed", "from", name, "err", err)
-			u.end("the update from " + name + " was not installed: " + err.Error())
+			u.end("the update from "+name+" was not installed", err)
 		}
 	}()
 	return nil
@@ -109,7 +107,7 @@ func (u *updates) Put(ctx context.Context, from io.Reader, restart bool) error {
 	}
 	err := u.install(ctx, from, restart)
 	if err != nil {
-		u.end("")
+		u.end("", nil)
 	}
 	return err
 }
@@ -135,14 +133,14 @@ func (u *updates) begin(from string) error {
 	if u.now != nil {
 		return update.ErrBusy
 	}
-	u.now, u.note = &model.Installing{From: from, Began: time.Now().UTC()}, ""
+	u.now, u.note, u.failed = &model.Installing{From: from, Began: time.Now().UTC()}, "", nil
 	return nil
 }
 
-func (u *updates) end(note string) {
+func (u *updates) end(note string, failed error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.now, u.note = nil, note
+	u.now, u.note, u.failed = nil, note, failed
 }
 
 // install installs one, and restarts the machine if that is asked for and nothing runs.
@@ -159,14 +157,14 @@ func (u *updates) install(ctx context.Context, from io.Reader, again bool) error
 	n := len(u.running())
 	switch {
 	case !again:
-		u.end("")
+		u.end("", nil)
 	case n > 0:
-		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n))
+		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n), nil)
 	default:
-		u.end(fmt.Sprintf("version %s is installed, and this appliance restarts", version))
+		u.end(fmt.Sprintf("version %s is installed, and this appliance restarts", version), nil)
 		if err := u.restart(u.ctx); err != nil {
 			u.log.Error("this appliance could not be restarted", "err", err)
-			u.end(fmt.Sprintf("version %s is installed and is started next; this appliance could not be restarted: %v", version, err))
+			u.end(fmt.Sprintf("version %s is installed and is started next; this appliance could not be restarted: %v", version, err), nil)
 		}
 	}
 	return nil

@@ -1840,7 +1840,8 @@ type Update struct {
 	Note string `json:"note,omitempty,omitzero"`
 
 	// Other the version beside it
-	Other string `json:"other,omitempty,omitzero"`
+	Other   string  `json:"other,omitempty,omitzero"`
+	Problem Problem `json:"problem,omitempty,omitzero"`
 
 	// Running the version that runs; empty where that is no appliance
 	Running string `json:"running"`
