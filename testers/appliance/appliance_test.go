@@ -144,7 +144,9 @@ func table(t *testing.T) []part {
 // damage writes over two MiB of the machine's disk.
 func damage(t *testing.T, s *Spec, at int64) {
 	t.Helper()
-	s.Image = image(t)
+	if s.Image == "" {
+		s.Image = image(t)
+	}
 	if err := s.furnish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
