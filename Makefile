@@ -7,7 +7,7 @@ SHELL       := /bin/bash
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hyper2kvm
 # build/setup leaves the Go to use under this link.
 export PATH := $(CACHE)/go/bin:$(PATH)
-VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+VERSION := $(or $(shell build/version),unknown)
 FUZZTIME ?= 10s
 GUEST    ?= web01
 TO       ?= migrated
@@ -50,9 +50,9 @@ migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) 
 	if [ -z "$$disk" ]; then disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); rm -rf '$(TO)/$(GUEST)'; fi; \
 	set -x; mkdir -p '$(TO)'; bin/hyper2kvm migrate --to '$(TO)' "$$disk"
 
-export SECURE_BOOT
-image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE
-	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $$raw/hyper2kvm.raw '$(IMAGE)'
+export KEYS
+image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE; with KEYS signed, and as an update
+	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $(if $(KEYS),--keys '$(KEYS)') $$raw/hyper2kvm.raw '$(IMAGE)'
 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
 	@go run ./build/guest $(GUEST)
@@ -118,9 +118,10 @@ test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which 
 test-appliance: image ## build the appliance, boot it from all that it may be on, and have it migrate
 	@build/setup --bench
 	@build/image --again
-	@raw=$$(build/image)/hyper2kvm.raw; signed=$$(SECURE_BOOT=$$(build/secure-boot-keys) build/image)/hyper2kvm.raw; set -x; \
+	@raw=$$(build/image)/hyper2kvm.raw; export KEYS=$$(build/secure-boot-keys); signed=$$(build/image)/hyper2kvm.raw; next=$$(build/image --next)/hyper2kvm.raw; \
+	version=$$(build/version --next); go run ./build/appliance --version $$version --keys $$KEYS --only hyper2kvm-$$version.update $$next $${next%/*}; set -x; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
-	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
+	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed UPDATE=$${next%/*}/hyper2kvm-$$version.update NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

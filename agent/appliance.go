@@ -125,6 +125,8 @@ var onlyHere = map[string]string{
 	"seed":      "it is made before there is an appliance",
 	"usb-write": "the stick is in the machine that this runs on",
 
+	"update confirm": "it is what a version does itself that is on trial",
+
 	"first-boot": "it is what the appliance begins with",
 	"dashboard":  "it is the screen of the appliance itself: see hyper2kvm list, appliances and probe",
 

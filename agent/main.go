@@ -22,7 +22,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-// version is set by the build: git describe.
+// version is set by the build: build/version.
 var version = "unversioned"
 
 func main() {
@@ -120,7 +120,7 @@ vsphere://SERVER/VM, see hyper2kvm vsphere --help.
 	root.AddCommand(a.migrations()...)
 	root.AddCommand(a.migrate(), a.rehearse(), a.inspect(), a.plan(), a.apply(), a.undo(), a.verify(), a.test())
 	root.AddCommand(a.serve(), a.config(), a.code(), a.restore(), a.fleet(), a.vcenter(), a.probe(), a.versionCommand())
-	root.AddCommand(a.disks(), a.usbWrite(), a.seed(), a.image(), a.firstBoot(), a.dashboard())
+	root.AddCommand(a.disks(), a.update(), a.usbWrite(), a.seed(), a.image(), a.firstBoot(), a.dashboard())
 	return root
 }
 

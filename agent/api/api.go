@@ -46,7 +46,8 @@ type Config struct {
 	Libraries Libraries
 	Disks     Disks
 	Downloads *downloads.Keeper // of other appliances
-	VSphere   VSphere           // nil: no server is asked
+	Updates   Updates
+	VSphere   VSphere // nil: no server is asked
 	Backup    *backup.Source
 	Bundle    *bundle.Source
 	Fleet     *fleet.Registry                           // nil if appliances share an existing NATS
@@ -122,6 +123,7 @@ func (s *server) streams(g *echo.Group, needs map[string]need) {
 		{http.MethodPut, "/libraries/:library", "putLibrary", s.putLibrary},
 		{http.MethodGet, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
 		{http.MethodHead, "/libraries/:library/upload", "readLibraryUpload", s.readLibraryUpload},
+		{http.MethodPut, "/appliance/update", "putUpdate", s.putUpdate},
 	} {
 		g.Add(r.method, r.path, r.handle, needs[r.operation].hold)
 	}

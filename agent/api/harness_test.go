@@ -93,7 +93,7 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 		t.Fatal(err)
 	}
 	h.secrets = seal.NewSecrets(e.States(), sealer)
-	c := Config{Engine: e, Gate: h.gate, VSphere: playedServers{}, Disks: playedDisks{}, Secrets: h.secrets, Version: "test", Log: log,
+	c := Config{Engine: e, Gate: h.gate, VSphere: playedServers{}, Disks: playedDisks{}, Updates: playedUpdates{}, Secrets: h.secrets, Version: "test", Log: log,
 		Storages: storage.List{{Name: "vmware", Path: filepath.Join(h.folder, "vmware"), Use: model.StorageUseSource}, {Name: "kvm", Path: filepath.Join(h.folder, "kvm"), Use: model.StorageUseTarget}},
 		Host: func(context.Context) (model.Host, error) {
 			var host model.Host

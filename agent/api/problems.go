@@ -27,7 +27,9 @@ import (
 	"hyper2kvm/agent/library"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/update"
 	"hyper2kvm/agent/upload"
+	"hyper2kvm/agent/webfile"
 )
 
 // known are the errors that callers can do something about.
@@ -83,6 +85,11 @@ var known = []struct {
 	{disks.ErrConfirm, http.StatusUnprocessableEntity, "not-confirmed", ""},
 	{disks.ErrInput, http.StatusUnprocessableEntity, "bad-input", ""},
 	{disks.ErrMount, http.StatusUnprocessableEntity, "cannot-mount", ""},
+	{update.ErrArchive, http.StatusUnprocessableEntity, "bad-update", ""},
+	{update.ErrVersion, http.StatusConflict, "not-later", ""},
+	{update.ErrCannot, http.StatusConflict, "no-updates", ""},
+	{webfile.ErrServer, http.StatusBadGateway, "no-file", ""},
+	{update.ErrBusy, http.StatusConflict, "not-now", "wait until that has ended"},
 	{storage.ErrPlace, http.StatusUnprocessableEntity, "bad-place", "list the storages"},
 	{errBegun, http.StatusConflict, "begun", "ask an admin to add a user; whoever has lost all access restores a backup"},
 	{fleet.ErrToken, http.StatusForbidden, "bad-token", ""},

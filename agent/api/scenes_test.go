@@ -93,6 +93,9 @@ var scenes = map[string]scene{
 		h.want(t, "socket", "PUT", "/libraries/vddk", "begun", 202, "", bytesOf("begun, and not ended", 0, 5)...)
 		h.want(t, "socket", "DELETE", "/libraries/vddk/upload", nil, 204, "")
 	}},
+	"putUpdate": {alone: func(t *testing.T, h *harness) {
+		h.want(t, "socket", "PUT", "/appliance/update", "new", 200, "", octets...)
+	}},
 	"readLibraryUpload": {set: aboutLibrary},
 	"dropLibraryUpload": {set: aboutLibrary},
 	"removeLibrary":     {set: ofLibrary, cannot: "a library is a vendor's own file: the package library has one made"},

@@ -33,6 +33,12 @@ type ServerInterface interface {
 	// ReadDownload How a download stands
 	// (GET /appliance/downloads/{download})
 	ReadDownload(ctx echo.Context, download DownloadID) error
+	// ReadUpdate Which versions of the appliance are on its disk
+	// (GET /appliance/update)
+	ReadUpdate(ctx echo.Context) error
+	// StartUpdate Update this appliance from a file of a storage, or from a web server
+	// (POST /appliance/update)
+	StartUpdate(ctx echo.Context) error
 	// ListAppliances This appliance and its fellows
 	// (GET /appliances)
 	ListAppliances(ctx echo.Context) error
@@ -285,6 +291,24 @@ func (w *ServerInterfaceWrapper) ReadDownload(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ReadDownload(ctx, download)
+	return err
+}
+
+// ReadUpdate converts echo context to params.
+func (w *ServerInterfaceWrapper) ReadUpdate(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReadUpdate(ctx)
+	return err
+}
+
+// StartUpdate converts echo context to params.
+func (w *ServerInterfaceWrapper) StartUpdate(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.StartUpdate(ctx)
 	return err
 }
 
@@ -1831,6 +1855,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/libraries", wrapper.ListLibraries, options.OperationMiddlewares["listLibraries"]...)
 	router.DELETE(options.BaseURL+"/libraries/:library", wrapper.RemoveLibrary, options.OperationMiddlewares["removeLibrary"]...)
 	router.DELETE(options.BaseURL+"/libraries/:library/upload", wrapper.DropLibraryUpload, options.OperationMiddlewares["dropLibraryUpload"]...)
+	router.GET(options.BaseURL+"/appliance/update", wrapper.ReadUpdate, options.OperationMiddlewares["readUpdate"]...)
+	router.POST(options.BaseURL+"/appliance/update", wrapper.StartUpdate, options.OperationMiddlewares["startUpdate"]...)
 
 }
 
@@ -2012,6 +2038,83 @@ type ReadDownloaddefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ReadDownloaddefaultApplicationProblemPlusJSONResponse) VisitReadDownloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadUpdateRequestObject struct {
+}
+
+type ReadUpdateResponseObject interface {
+	VisitReadUpdateResponse(w http.ResponseWriter) error
+}
+
+type ReadUpdate200JSONResponse Update
+
+func (response ReadUpdate200JSONResponse) VisitReadUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReadUpdatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReadUpdatedefaultApplicationProblemPlusJSONResponse) VisitReadUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartUpdateRequestObject struct {
+	Body *StartUpdateJSONRequestBody
+}
+
+type StartUpdateResponseObject interface {
+	VisitStartUpdateResponse(w http.ResponseWriter) error
+}
+
+type StartUpdate202JSONResponse Update
+
+func (response StartUpdate202JSONResponse) VisitStartUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartUpdatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartUpdatedefaultApplicationProblemPlusJSONResponse) VisitStartUpdateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4689,6 +4792,12 @@ type StrictServerInterface interface {
 	// ReadDownload How a download stands
 	// (GET /appliance/downloads/{download})
 	ReadDownload(ctx context.Context, request ReadDownloadRequestObject) (ReadDownloadResponseObject, error)
+	// ReadUpdate Which versions of the appliance are on its disk
+	// (GET /appliance/update)
+	ReadUpdate(ctx context.Context, request ReadUpdateRequestObject) (ReadUpdateResponseObject, error)
+	// StartUpdate Update this appliance from a file of a storage, or from a web server
+	// (POST /appliance/update)
+	StartUpdate(ctx context.Context, request StartUpdateRequestObject) (StartUpdateResponseObject, error)
 	// ListAppliances This appliance and its fellows
 	// (GET /appliances)
 	ListAppliances(ctx context.Context, request ListAppliancesRequestObject) (ListAppliancesResponseObject, error)
@@ -5014,6 +5123,75 @@ func (sh *strictHandler) ReadDownload(ctx echo.Context, download DownloadID) err
 		return err
 	} else if validResponse, ok := response.(ReadDownloadResponseObject); ok {
 		return validResponse.VisitReadDownloadResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReadUpdate operation middleware
+func (sh *strictHandler) ReadUpdate(ctx echo.Context) error {
+	var request ReadUpdateRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReadUpdate(ctx.Request().Context(), request.(ReadUpdateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReadUpdate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReadUpdateResponseObject); ok {
+		return validResponse.VisitReadUpdateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// StartUpdate operation middleware
+func (sh *strictHandler) StartUpdate(ctx echo.Context) error {
+	var request StartUpdateRequestObject
+
+	var body StartUpdateJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StartUpdate(ctx.Request().Context(), request.(StartUpdateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartUpdate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(StartUpdateResponseObject); ok {
+		return validResponse.VisitStartUpdateResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

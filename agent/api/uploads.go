@@ -143,18 +143,23 @@ type arriving struct {
 	control *http.ResponseController
 	came    int // since the client was given its time
 	checked time.Time
+	read    time.Time // what came last
 }
 
-// Read gives the client its time again for every pace bytes.
+// busy is after how long without a Read the client is not to blame.
+const busy = time.Second
+
+// Read gives the client its time again for every pace bytes, and after what has taken long
+// on this side.
 func (a *arriving) Read(b []byte) (int, error) {
-	if a.came >= pace {
+	if a.came >= pace || !a.read.IsZero() && time.Since(a.read) > busy {
 		a.came = 0
 		if err := a.patience(); err != nil {
 			return 0, err
 		}
 	}
 	n, err := a.body.Read(b)
-	a.came += n
+	a.came, a.read = a.came+n, time.Now()
 	return n, err
 }
 

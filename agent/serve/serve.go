@@ -198,7 +198,7 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.apiConfig(provider)
+	c, err := a.apiConfig(ctx, provider)
 	if err != nil {
 		return err
 	}
@@ -228,13 +228,17 @@ func (a *agent) serve(ctx context.Context, ways []way, out io.Writer) error {
 	return context.Cause(ctx)
 }
 
-func (a *agent) apiConfig(provider api.Provider) (api.Config, error) {
+func (a *agent) apiConfig(ctx context.Context, provider api.Provider) (api.Config, error) {
 	settings, err := a.settings.Dump()
 	if err != nil {
 		return api.Config{}, err
 	}
+	updates, err := a.updates(ctx)
+	if err != nil {
+		return api.Config{}, err
+	}
 	host, name := newHost(a.version), a.settings.Appliance.Name
-	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Disks: a.disks, Downloads: a.downloads, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
+	return api.Config{Engine: a.engine, Gate: a.gate, Secrets: a.secrets, Provider: provider, Storages: a.storages, Fleet: a.fleet, Uploads: a.uploads, Libraries: a.libraries, Disks: a.disks, Downloads: a.downloads, Updates: updates, VSphere: a.vsphere, Host: host.read, Version: a.version, Log: a.log,
 		Backup: &backup.Source{Engine: a.engine, State: a.settings.State, About: backup.About{Version: a.version, Appliance: name, ID: a.engine.ID()}, Settings: settings, Now: time.Now},
 		Bundle: &bundle.Source{Engine: a.engine, Storages: a.storages, Host: host.read, Settings: settings, Recent: a.recent.Text, Appliance: name, Now: time.Now,
 			Versions: func(ctx context.Context) map[string]string { return pipeline.Versions(ctx, a.version) }},

@@ -62,7 +62,7 @@ func kernelFolders() error {
 }
 
 // always are the modules that no device asks for.
-var always = []string{"loop", "erofs", "ext4", "overlay", "dm_mod", "dm_verity", "sd_mod", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859_1"}
+var always = []string{"loop", "erofs", "ext4", "overlay", "dm_mod", "dm_verity", "sd_mod", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859_1", "efivarfs"}
 
 func loadedModules() (*modules.Tree, error) {
 	var u unix.Utsname

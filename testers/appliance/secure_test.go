@@ -17,13 +17,7 @@ func TestASignedImageStartsWithSecureBoot(t *testing.T) {
 		t.Skip("SIGNED names no image: run make test-appliance")
 	}
 	s := Spec{Home: t.TempDir(), Image: signed, Secure: true}
-	m, ctx := started(t, s)
-	if err := m.Ended(ctx); err != nil { // it restarts, which this machine does not
-		t.Fatal(err)
-	}
-	if !strings.Contains(m.Serial(), "Secure Boot keys successfully enrolled") {
-		t.Fatalf("it ended without taking the key:\n%s", tail(m.Serial()))
-	}
+	enrolled(t, s)
 	if said := inside(t, s, secureBoot); said["secure"] != "   1" {
 		t.Errorf("within: %q", said)
 	}
@@ -31,8 +25,20 @@ func TestASignedImageStartsWithSecureBoot(t *testing.T) {
 	if err := os.Remove(s.disk()); err != nil {
 		t.Fatal(err)
 	}
-	m, ctx = started(t, s)
+	m, ctx := started(t, s)
 	if err := m.Says(ctx, "Access Denied"); err != nil {
 		t.Error(err)
+	}
+}
+
+// enrolled has the machine's firmware take the image's key.
+func enrolled(t *testing.T, s Spec) {
+	t.Helper()
+	m, ctx := started(t, s)
+	if err := m.Ended(ctx); err != nil { // it restarts, which this machine does not
+		t.Fatal(err)
+	}
+	if !strings.Contains(m.Serial(), "Secure Boot keys successfully enrolled") {
+		t.Fatalf("it ended without taking the key:\n%s", tail(m.Serial()))
 	}
 }

@@ -152,6 +152,46 @@ type ClientInterface interface {
 	// Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
 	FetchDownload(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReadUpdate Which versions of the appliance are on its disk
+	//
+	// Needs the role viewer. One runs; another one is there after an update, and may be on
+	// trial: it is started next, three times at most, until its agent is ready.
+	//
+	// Corresponds with GET /appliance/update (the `ReadUpdate` operationId).
+	ReadUpdate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartUpdateWithBody Update this appliance from a file of a storage, or from a web server
+	//
+	// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+	// does not run, and is started next. It has to be signed with a key that this
+	// appliance's image trusts, and later than what runs. How that goes is read again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+	StartUpdateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartUpdate Update this appliance from a file of a storage, or from a web server
+	//
+	// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+	// does not run, and is started next. It has to be signed with a key that this
+	// appliance's image trusts, and later than what runs. How that goes is read again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+	StartUpdate(ctx context.Context, body StartUpdateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutUpdateWithBody Update this appliance with a file that is sent
+	//
+	// Needs the role admin. As the other way, with the file as the body, which is written
+	// while it comes. The answer is given when all of it is in its place.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /appliance/update (the `PutUpdate` operationId).
+	PutUpdateWithBody(ctx context.Context, params *PutUpdateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAppliances This appliance and its fellows
 	//
 	// Needs the role viewer.
@@ -1095,6 +1135,86 @@ func (c *Client) ReadDownload(ctx context.Context, download DownloadID, reqEdito
 // Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
 func (c *Client) FetchDownload(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewFetchDownloadRequest(c.Server, download, file)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadUpdate Which versions of the appliance are on its disk
+//
+// Needs the role viewer. One runs; another one is there after an update, and may be on
+// trial: it is started next, three times at most, until its agent is ready.
+//
+// Corresponds with GET /appliance/update (the `ReadUpdate` operationId).
+func (c *Client) ReadUpdate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadUpdateRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartUpdateWithBody Update this appliance from a file of a storage, or from a web server
+//
+// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+// does not run, and is started next. It has to be signed with a key that this
+// appliance's image trusts, and later than what runs. How that goes is read again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+func (c *Client) StartUpdateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartUpdateRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartUpdate Update this appliance from a file of a storage, or from a web server
+//
+// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+// does not run, and is started next. It has to be signed with a key that this
+// appliance's image trusts, and later than what runs. How that goes is read again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+func (c *Client) StartUpdate(ctx context.Context, body StartUpdateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartUpdateRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutUpdateWithBody Update this appliance with a file that is sent
+//
+// Needs the role admin. As the other way, with the file as the body, which is written
+// while it comes. The answer is given when all of it is in its place.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /appliance/update (the `PutUpdate` operationId).
+func (c *Client) PutUpdateWithBody(ctx context.Context, params *PutUpdateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutUpdateRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3029,6 +3149,125 @@ func NewFetchDownloadRequest(server string, download DownloadID, file string) (*
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewReadUpdateRequest constructs an http.Request for the ReadUpdate method
+func NewReadUpdateRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/update")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartUpdateRequest calls the generic StartUpdate builder with application/json body
+func NewStartUpdateRequest(server string, body StartUpdateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartUpdateRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewStartUpdateRequestWithBody constructs an http.Request for the StartUpdate method, with any body, and a specified content type
+func NewStartUpdateRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/update")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPutUpdateRequestWithBody constructs an http.Request for the PutUpdate method, with any body, and a specified content type
+func NewPutUpdateRequestWithBody(server string, params *PutUpdateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/appliance/update")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "restart", params.Restart, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -6405,6 +6644,48 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /appliance/downloads/{download}/{file} (the `FetchDownload` operationId).
 	FetchDownloadWithResponse(ctx context.Context, download DownloadID, file string, reqEditors ...RequestEditorFn) (*FetchDownloadResponse, error)
 
+	// ReadUpdateWithResponse Which versions of the appliance are on its disk
+	//
+	// Needs the role viewer. One runs; another one is there after an update, and may be on
+	// trial: it is started next, three times at most, until its agent is ready.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /appliance/update (the `ReadUpdate` operationId).
+	ReadUpdateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadUpdateResponse, error)
+
+	// StartUpdateWithBodyWithResponse Update this appliance from a file of a storage, or from a web server
+	//
+	// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+	// does not run, and is started next. It has to be signed with a key that this
+	// appliance's image trusts, and later than what runs. How that goes is read again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+	StartUpdateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartUpdateResponse, error)
+
+	// StartUpdateWithResponse Update this appliance from a file of a storage, or from a web server
+	//
+	// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+	// does not run, and is started next. It has to be signed with a key that this
+	// appliance's image trusts, and later than what runs. How that goes is read again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+	StartUpdateWithResponse(ctx context.Context, body StartUpdateJSONRequestBody, reqEditors ...RequestEditorFn) (*StartUpdateResponse, error)
+
+	// PutUpdateWithBodyWithResponse Update this appliance with a file that is sent
+	//
+	// Needs the role admin. As the other way, with the file as the body, which is written
+	// while it comes. The answer is given when all of it is in its place.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /appliance/update (the `PutUpdate` operationId).
+	PutUpdateWithBodyWithResponse(ctx context.Context, params *PutUpdateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutUpdateResponse, error)
+
 	// ListAppliancesWithResponse This appliance and its fellows
 	//
 	// Needs the role viewer.
@@ -7591,6 +7872,150 @@ func (r FetchDownloadResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r FetchDownloadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReadUpdateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Update
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadUpdateResponse) GetJSON200() *Update {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReadUpdateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadUpdateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadUpdateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadUpdateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadUpdateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StartUpdateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Update
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r StartUpdateResponse) GetJSON202() *Update {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartUpdateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartUpdateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartUpdateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartUpdateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartUpdateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PutUpdateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Update
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutUpdateResponse) GetJSON200() *Update {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PutUpdateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutUpdateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutUpdateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutUpdateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutUpdateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11426,6 +11851,72 @@ func (c *ClientWithResponses) FetchDownloadWithResponse(ctx context.Context, dow
 	return ParseFetchDownloadResponse(rsp)
 }
 
+// ReadUpdateWithResponse Which versions of the appliance are on its disk
+//
+// Needs the role viewer. One runs; another one is there after an update, and may be on
+// trial: it is started next, three times at most, until its agent is ready.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /appliance/update (the `ReadUpdate` operationId).
+func (c *ClientWithResponses) ReadUpdateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadUpdateResponse, error) {
+	rsp, err := c.ReadUpdate(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadUpdateResponse(rsp)
+}
+
+// StartUpdateWithBodyWithResponse Update this appliance from a file of a storage, or from a web server
+//
+// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+// does not run, and is started next. It has to be signed with a key that this
+// appliance's image trusts, and later than what runs. How that goes is read again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+func (c *ClientWithResponses) StartUpdateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartUpdateResponse, error) {
+	rsp, err := c.StartUpdateWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartUpdateResponse(rsp)
+}
+
+// StartUpdateWithResponse Update this appliance from a file of a storage, or from a web server
+//
+// Needs the role admin. `hyper2kvm-VERSION.update` goes into the part of the disk that
+// does not run, and is started next. It has to be signed with a key that this
+// appliance's image trusts, and later than what runs. How that goes is read again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /appliance/update (the `StartUpdate` operationId).
+func (c *ClientWithResponses) StartUpdateWithResponse(ctx context.Context, body StartUpdateJSONRequestBody, reqEditors ...RequestEditorFn) (*StartUpdateResponse, error) {
+	rsp, err := c.StartUpdate(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartUpdateResponse(rsp)
+}
+
+// PutUpdateWithBodyWithResponse Update this appliance with a file that is sent
+//
+// Needs the role admin. As the other way, with the file as the body, which is written
+// while it comes. The answer is given when all of it is in its place.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /appliance/update (the `PutUpdate` operationId).
+func (c *ClientWithResponses) PutUpdateWithBodyWithResponse(ctx context.Context, params *PutUpdateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutUpdateResponse, error) {
+	rsp, err := c.PutUpdateWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutUpdateResponse(rsp)
+}
+
 // ListAppliancesWithResponse This appliance and its fellows
 //
 // Needs the role viewer.
@@ -13105,6 +13596,105 @@ func ParseFetchDownloadResponse(rsp *http.Response) (*FetchDownloadResponse, err
 			headers.ETag = value
 		}
 		response.Headers206 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReadUpdateResponse parses an HTTP response from a ReadUpdateWithResponse call
+func ParseReadUpdateResponse(rsp *http.Response) (*ReadUpdateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadUpdateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Update
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartUpdateResponse parses an HTTP response from a StartUpdateWithResponse call
+func ParseStartUpdateResponse(rsp *http.Response) (*StartUpdateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartUpdateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Update
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutUpdateResponse parses an HTTP response from a PutUpdateWithResponse call
+func ParsePutUpdateResponse(rsp *http.Response) (*PutUpdateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutUpdateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Update
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

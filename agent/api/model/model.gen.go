@@ -800,6 +800,33 @@ func (e TestRequestWith) Valid() bool {
 	}
 }
 
+// Defines values for UpdateState.
+const (
+	UpdateStateBrokenOff UpdateState = "broken-off"
+	UpdateStateConfirmed UpdateState = "confirmed"
+	UpdateStateFailed    UpdateState = "failed"
+	UpdateStateNone      UpdateState = "none"
+	UpdateStateOnTrial   UpdateState = "on-trial"
+)
+
+// Valid indicates whether the value is a known member of the UpdateState enum.
+func (e UpdateState) Valid() bool {
+	switch e {
+	case UpdateStateBrokenOff:
+		return true
+	case UpdateStateConfirmed:
+		return true
+	case UpdateStateFailed:
+		return true
+	case UpdateStateNone:
+		return true
+	case UpdateStateOnTrial:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Verdict.
 const (
 	VerdictProved   Verdict = "proved"
@@ -1286,6 +1313,15 @@ type HostAccelerator string
 
 // ID defines model for ID.
 type ID = string
+
+// Installing an update on its way
+type Installing struct {
+	Began time.Time `json:"began"`
+	From  string    `json:"from"`
+
+	// Written bytes
+	Written int64 `json:"written"`
+}
 
 // Invitation defines model for Invitation.
 type Invitation struct {
@@ -1893,6 +1929,55 @@ type Token struct {
 // TokenID defines model for TokenID.
 type TokenID = string
 
+// Update the versions on the appliance's disk
+type Update struct {
+	// Installed when the other one was
+	Installed time.Time `json:"installed,omitempty,omitzero"`
+
+	// Installing an update on its way
+	Installing Installing `json:"installing,omitempty,omitzero"`
+
+	// Note what happened last, or what to do next
+	Note string `json:"note,omitempty,omitzero"`
+
+	// Other the version beside it
+	Other   string  `json:"other,omitempty,omitzero"`
+	Problem Problem `json:"problem,omitempty,omitzero"`
+
+	// Running the version that runs; empty where that is no appliance
+	Running string `json:"running"`
+
+	// Started how often the other one was started on trial
+	Started int `json:"started,omitempty,omitzero"`
+
+	// State of the other one: it is started next, was healthy, was tried in vain, or is not whole
+	State UpdateState `json:"state"`
+
+	// Takes this appliance takes updates
+	Takes bool `json:"takes"`
+
+	// Trial the version that runs was not found healthy yet
+	Trial bool `json:"trial"`
+
+	// Why why it takes none, and what to do
+	Why string `json:"why,omitempty,omitzero"`
+}
+
+// UpdateState of the other one: it is started next, was healthy, was tried in vain, or is not whole
+type UpdateState string
+
+// UpdateRequest where an update is: in a storage, or on a web server
+type UpdateRequest struct {
+	// Ca certificates that are trusted for the web server instead of the usual ones, PEM
+	Ca   string `json:"ca,omitempty,omitzero"`
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Restart restart this appliance when it is installed, unless migrations run
+	Restart bool   `json:"restart,omitempty,omitzero"`
+	Storage string `json:"storage,omitempty,omitzero"`
+	URL     string `json:"url,omitempty,omitzero"`
+}
+
 // Upload defines model for Upload.
 type Upload struct {
 	Began time.Time `json:"began"`
@@ -2057,6 +2142,12 @@ type BatchAccepted = Batch
 
 // LoggedIn defines model for LoggedIn.
 type LoggedIn = Session
+
+// PutUpdateParams defines parameters for PutUpdate.
+type PutUpdateParams struct {
+	// Restart restart this appliance then, unless migrations run
+	Restart bool `form:"restart,omitempty" json:"restart,omitempty,omitzero"`
+}
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
@@ -2337,6 +2428,9 @@ type ListVMsParams struct {
 
 // MakeDownloadJSONRequestBody defines body for MakeDownload for application/json ContentType.
 type MakeDownloadJSONRequestBody = DownloadRequest
+
+// StartUpdateJSONRequestBody defines body for StartUpdate for application/json ContentType.
+type StartUpdateJSONRequestBody = UpdateRequest
 
 // InviteJSONRequestBody defines body for Invite for application/json ContentType.
 type InviteJSONRequestBody = InvitationRequest

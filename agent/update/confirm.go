@@ -1,0 +1,43 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Confirm ends the trial of the version that runs: it is healthy, and from now on what is
+// started. It is no mistake if it is on no trial.
+func (m *Machine) Confirm(ctx context.Context) (err error) {
+	release, err := m.alone(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	runs, err := m.Version()
+	if err != nil {
+		return err
+	}
+	h, err := m.home(ctx)
+	if err != nil {
+		return err
+	}
+	return m.onESP(h.esp.Node, false, func(e esp) error { return e.confirm(runs) })
+}
+
+func (e esp) confirm(version string) error {
+	list, err := e.images()
+	if err != nil {
+		return err
+	}
+	i, there := find(list, version)
+	if !there {
+		return fmt.Errorf("the kernel image of %s, which runs, is not on its disk", version)
+	}
+	if i.counted {
+		if err := e.move(i.name(), image{version: version}.name()); err != nil {
+			return err
+		}
+	}
+	return e.menu()
+}
