@@ -42,7 +42,7 @@ func surplus(readme, heading string, known map[string]bool) (wrong []string) {
 }
 
 var (
-	subCommand = regexp.MustCompile(`\bUse: "(\w+)[ "][^\n]*Short:`)
+	subCommand = regexp.MustCompile(`\bUse: "(\w+)[ "][^\n]*Short:([^\n]*)`)
 	exitStatus = regexp.MustCompile(`(?m)^\texit[A-Z]\w*\s*= (\d+)`)
 )
 
@@ -50,7 +50,9 @@ var (
 // package cannot be imported.
 func commandLine(source string) (rows []row) {
 	for _, m := range subCommand.FindAllStringSubmatch(source, -1) {
-		rows = append(rows, row{"the command " + m[1], "`hyper2kvm " + m[1]})
+		if !strings.Contains(m[2], "Hidden: true") { // what units run
+			rows = append(rows, row{"the command " + m[1], "`hyper2kvm " + m[1]})
+		}
 	}
 	for _, m := range exitStatus.FindAllStringSubmatch(source, -1) {
 		rows = append(rows, row{"the exit status " + m[1], m[1] + " |"})

@@ -28,9 +28,17 @@ type Config struct {
 	Sealer   *seal.Sealer
 	Storages storage.Reached
 	Machine  Machine
+	Starter  Starter
 	Version  string // of the appliance
 	Now      func() time.Time
 	Log      *slog.Logger
+}
+
+// Starter is who knows what the appliance starts from.
+type Starter interface {
+	// Copied has that copied into a file, and leaves in the copy what starts the version
+	// that runs.
+	Copied(ctx context.Context, file string, copy func() error) error
 }
 
 // Keeper makes downloads, and keeps them until they are over. It may be used by many at

@@ -1,7 +1,9 @@
 package downloads
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -108,6 +110,23 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
+// starter marks what the appliance starts from, when that was copied.
+type starter struct{}
+
+const onlyOne = "one version alone"
+
+func (starter) Copied(_ context.Context, file string, copy func() error) error {
+	if err := copy(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(onlyOne)
+	return errors.Join(err, f.Close())
+}
+
 // keeper is one with a storage called vmware, at a time that a test says.
 func keeper(t *testing.T, m Machine) (*Keeper, *time.Time) {
 	t.Helper()
@@ -119,7 +138,7 @@ func keeper(t *testing.T, m Machine) (*Keeper, *time.Time) {
 	if err := os.Mkdir(filepath.Join(folder, "vmware"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Folder: filepath.Join(folder, "downloads"), Sealer: sealer, Machine: m, Version: "v1", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+	c := Config{Folder: filepath.Join(folder, "downloads"), Sealer: sealer, Machine: m, Starter: starter{}, Version: "v1", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 		Storages: storage.List{{Name: "vmware", Path: filepath.Join(folder, "vmware"), Use: model.StorageUseSource}}}
 	return opened(t, c), &now
 }

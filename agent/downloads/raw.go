@@ -59,7 +59,7 @@ func (k *Keeper) rawOfOwn(ctx context.Context, volume []byte, size int64) (*reci
 	for _, p := range h.parts {
 		from[p.Index] = fromDisk + strings.ToLower(p.GUID)
 		if slices.Contains(bootTypes, p.Type) {
-			name, err := k.keepCopy(ctx, h.nodes[p.Index], length(p))
+			name, err := k.keepCopy(ctx, h.nodes[p.Index], p)
 			if err != nil {
 				return nil, err
 			}
@@ -130,7 +130,8 @@ func (r *recipe) compose(l *layout, volume []byte, volumeSize int64, from func(*
 
 // keepCopy keeps a partition as it is now, under a name that is its digest's: downloads
 // that are made of the same share it.
-func (k *Keeper) keepCopy(ctx context.Context, node string, size int64) (name string, err error) {
+func (k *Keeper) keepCopy(ctx context.Context, node string, p *gpt.Partition) (name string, err error) {
+	size := length(p)
 	if err := k.room(size); err != nil {
 		return "", err
 	}
@@ -140,7 +141,11 @@ func (k *Keeper) keepCopy(ctx context.Context, node string, size int64) (name st
 	}
 	defer from.Close()
 	return k.keepFile(".partition", func(to *os.File) error {
-		return copySparse(ctx, to, io.NewSectionReader(from, 0, size), size)
+		copied := func() error { return copySparse(ctx, to, io.NewSectionReader(from, 0, size), size) }
+		if p.Type != typeESP {
+			return copied()
+		}
+		return k.Starter.Copied(ctx, to.Name(), copied)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"hyper2kvm/agent/api"
 	"hyper2kvm/agent/downloads"
 	"hyper2kvm/agent/library"
+	"hyper2kvm/agent/update"
 	"hyper2kvm/agent/upload"
 )
 
@@ -29,8 +30,12 @@ func (a *agent) receive() (err error) {
 
 // offer makes ready the downloads of other appliances.
 func (a *agent) offer() (err error) {
+	m, err := update.ThisMachine()
+	if err != nil {
+		return err
+	}
 	a.downloads, err = downloads.Open(downloads.Config{Folder: filepath.Join(a.settings.State, "downloads"), Sealer: a.own, Storages: a.storages,
-		Machine: downloads.ThisMachine(), Version: a.version, Now: time.Now, Log: a.log})
+		Machine: downloads.ThisMachine(), Starter: m, Version: a.version, Now: time.Now, Log: a.log})
 	return err
 }
 

@@ -2,6 +2,7 @@ package update
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -85,7 +86,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, dir: memory(t), real: true}
 	at := func(name string) string { return filepath.Join(b.dir, name) }
 	b.Machine = &Machine{Sys: at("sys"), Proc: at("proc"), Dev: at("dev"), Root: "254:0", Release: at("os-release"), Trust: at("update.crt"), Run: at("run")}
-	b.Mount = func(_, folder string, _ bool) error {
+	b.Mount = func(_ context.Context, _, folder string, _ bool) error {
 		return errors.Join(os.Remove(folder), os.Symlink(at("esp"), folder))
 	}
 	b.Unmount = os.Remove

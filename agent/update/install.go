@@ -38,7 +38,7 @@ func (m *Machine) Install(ctx context.Context, from io.Reader, done func(int64))
 	if err := m.later(a.version); err != nil {
 		return "", err
 	}
-	return a.version, m.onESP(h.esp.Node, false, func(e esp) error { return m.install(ctx, a, h, e, done) })
+	return a.version, m.onESP(ctx, h.esp.Node, false, func(e esp) error { return m.install(ctx, a, h, e, done) })
 }
 
 // later refuses what systemd-boot would not start: it takes the latest.

@@ -88,6 +88,24 @@ func TestAVersionThatIsNotHealthyIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestACopyStartsWhatRunsAndNothingElse: an appliance that is made of this one has no root
+// of another version.
+func TestACopyStartsWhatRunsAndNothingElse(t *testing.T) {
+	ours, _ := keys()
+	b := newBench(t)
+	must(t, b.install(packed(t, newVersion, ours)))
+	copied := false
+	must(t, b.Copied(t.Context(), "copy", func() error {
+		copied = true
+		b.start(newVersion)
+		return nil
+	}))
+	b.start(oldVersion)
+	if s := b.looks(); !copied || s.Trial || s.Other != "" {
+		t.Errorf("copied: %v, %+v", copied, s)
+	}
+}
+
 var errCut = errors.New("the power is gone")
 
 // TestPowerMayGoAtAnyMoment: after each thing that is written, by each firmware, a version

@@ -2,6 +2,7 @@ package update
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,17 +12,19 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // Machine is where the appliance runs.
 type Machine struct {
 	Sys, Proc string
 	Dev       string
-	Root      string // the device number of the root that is mounted, MAJOR:MINOR
-	Release   string // os-release
-	Trust     string // certificates of those whose archives are taken, PEM
-	Run       string // a folder that does not outlive the machine
-	Mount     func(device, folder string, readOnly bool) error
+	Root      string                                                                // the device number of the root that is mounted, MAJOR:MINOR
+	Release   string                                                                // os-release
+	Trust     string                                                                // certificates of those whose archives are taken, PEM
+	Run       string                                                                // a folder that does not outlive the machine
+	Mount     func(ctx context.Context, device, folder string, readOnly bool) error // a device, or a file with an ESP
 	Unmount   func(folder string) error
 
 	step func(name string) error // tests end here
@@ -38,24 +41,26 @@ func ThisMachine() (*Machine, error) {
 		Release: "/usr/lib/os-release", Trust: "/usr/lib/hyper2kvm/update.crt", Run: "/run/hyper2kvm", Mount: mountESP, Unmount: unmountESP}, nil
 }
 
-// mountESP mounts the partition that the machine started from, as long as it is needed.
-func mountESP(device, folder string, readOnly bool) error {
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+// mountESP mounts the partition that the machine started from, or a copy of it in a file, as
+// long as it is needed.
+func mountESP(ctx context.Context, device, folder string, readOnly bool) error {
+	options := "nosuid,nodev,noexec,umask=0077"
 	if readOnly {
-		flags |= unix.MS_RDONLY
+		options += ",ro"
 	}
-	return unix.Mount(device, folder, "vfat", flags, "umask=0077")
+	_, err := proc.Run(ctx, "mount", "-t", "vfat", "-o", options, "--", device, folder)
+	return err
 }
 
 func unmountESP(folder string) error { return unix.Unmount(folder, 0) }
 
 // onESP does something with an ESP.
-func (m *Machine) onESP(device string, readOnly bool, do func(esp) error) (err error) {
+func (m *Machine) onESP(ctx context.Context, device string, readOnly bool, do func(esp) error) (err error) {
 	folder := filepath.Join(m.Run, "esp")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	if err := m.Mount(device, folder, readOnly); err != nil {
+	if err := m.Mount(ctx, device, folder, readOnly); err != nil {
 		return fmt.Errorf("mount %s, which this machine starts from: %w", device, err)
 	}
 	defer func() { err = errors.Join(err, m.Unmount(folder)) }()

@@ -63,7 +63,7 @@ func (m *Machine) Look(ctx context.Context) (s Status, err error) {
 	if err != nil {
 		return s, err
 	}
-	if err := m.onESP(h.esp.Node, true, func(e esp) error { return m.look(e, h, &s) }); err != nil {
+	if err := m.onESP(ctx, h.esp.Node, true, func(e esp) error { return m.look(e, h, &s) }); err != nil {
 		return s, err
 	}
 	_, err = m.trust()

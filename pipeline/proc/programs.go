@@ -38,7 +38,7 @@ var Programs = []Program{
 	{Name: "qemu-io", Package: "qemu-utils", Usage: "disk: tests write to snapshots", Build: true},
 	{Name: "setpriv", Package: "util-linux", Usage: "target: tests run libvirt as an ordinary user", Build: true},
 	{Name: "libvirtd", Package: "libvirt-daemon", Usage: "target, testers/libvirt: tests define and run the domain in a real libvirt", Build: true},
-	{Name: "mount", Package: "mount", Usage: "testers/libvirt: tests give a libvirt folders of its own", Build: true},
+	{Name: "mount", Package: "mount", Usage: "agent/update: mount what the appliance starts from; testers/libvirt: tests give a libvirt folders of its own"},
 	{Name: "virsh", Package: "libvirt-clients", Usage: "target, testers/libvirt: tests define the domain in a real libvirt", Build: true},
 	{Name: "blkid", Package: "util-linux", Usage: "fixers/guest, agent/disks: name file systems"},
 	{Name: "e2fsck", Package: "e2fsprogs", Usage: "fixers/guest: check ext2, ext3 and ext4"},
