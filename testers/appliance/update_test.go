@@ -139,15 +139,16 @@ func confirmed(t *testing.T, s Spec, version, shown string) {
 
 func givenUp(t *testing.T, s Spec, version string, slot int64) {
 	damage(t, &s, slot)
-	began := time.Now()
-	for range 3 {
+	began, told := time.Now(), 0
+	for range 3 { // an emulated kernel may panic as well: that is a try too
 		m, ctx := started(t, s)
-		if err := m.Says(ctx, "this version is on trial: the machine starts again"); err != nil {
-			t.Fatal(err)
-		}
 		if err := m.Ended(ctx); err != nil {
 			t.Fatal(err)
 		}
+		told += strings.Count(m.Serial(), "this version is on trial: the machine starts again")
+	}
+	if told == 0 {
+		t.Error("why it does not start was never told")
 	}
 	said := inside(t, s, seen)
 	if !strings.Contains(said["seen"], version+" was installed at ") || !strings.Contains(said["seen"], "started 3 times and was not healthy") {
