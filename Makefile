@@ -121,7 +121,7 @@ test-appliance: image ## build the appliance, boot it from all that it may be on
 	@raw=$$(build/image)/hyper2kvm.raw; export KEYS=$$(build/secure-boot-keys); signed=$$(build/image)/hyper2kvm.raw; next=$$(build/image --next)/hyper2kvm.raw; \
 	version=$$(build/version --next); go run ./build/appliance --version $$version --keys $$KEYS --only hyper2kvm-$$version.update $$next $${next%/*}; set -x; \
 	APPLIANCE=$$raw NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 3h -tags $(TAGS) -run Appliance ./testers/e2e; \
-	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed UPDATE=$${next%/*}/hyper2kvm-$$version.update NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h ./testers/appliance
+	APPLIANCE=$$raw FORMS='$(abspath $(IMAGE))' SIGNED=$$signed UPDATE=$${next%/*}/hyper2kvm-$$version.update NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -timeout 3h -bench Start ./testers/appliance
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@build/fuzz $(FUZZTIME)

@@ -20,7 +20,7 @@ import (
 )
 
 // image is the appliance's raw disk. make test-appliance builds it and says where it is.
-func image(t *testing.T) string {
+func image(t testing.TB) string {
 	t.Helper()
 	path := os.Getenv("APPLIANCE")
 	if path == "" {
@@ -32,7 +32,7 @@ func image(t *testing.T) string {
 // patience is for an emulator beside another one on two CPUs.
 const patience = 15 * time.Minute
 
-func started(t *testing.T, s Spec) (*Machine, context.Context) {
+func started(t testing.TB, s Spec) (*Machine, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)

@@ -41,7 +41,8 @@ type Spec struct {
 	Image   string   // raw, or what its name's ending says; it is not written
 	Bus     string   // one of Buses; virtio unless told
 	Address string   // IPv4, where its API is; what DHCP gives it unless told
-	NIC     string   // QEMU's name of the network card; virtio-net-pci unless told
+	Port    int      // that is reached from here; 443 unless told
+	NIC     string   // QEMU's name of the network card, which may be on a bus of the options; virtio-net-pci unless told
 	BIOS    bool     // instead of UEFI
 	Secure  bool     // UEFI with Secure Boot, at first in setup mode: it takes the image's key, and ends
 	Memory  int      // MiB; 3072 unless told
@@ -56,7 +57,7 @@ type Machine struct {
 	screen.QEMU
 	server *proc.Server
 	spec   Spec
-	api    int // the local port that leads to the appliance's 443
+	api    int // the local port that leads to the machine's
 }
 
 // Start starts the machine, with what its home has kept.
@@ -97,7 +98,7 @@ func processor(c accel.Choice) []string {
 // furnish makes what the home lacks: an overlay over the image, and the firmware's
 // settings. A serial log of the run before goes.
 func (s *Spec) furnish(ctx context.Context) error {
-	s.Bus, s.NIC, s.Memory, s.Size = first(s.Bus, "virtio"), first(s.NIC, "virtio-net-pci"), first(s.Memory, 3072), first(s.Size, 8<<30)
+	s.Bus, s.NIC, s.Memory, s.Size, s.Port = first(s.Bus, "virtio"), first(s.NIC, "virtio-net-pci"), first(s.Memory, 3072), first(s.Size, 8<<30), first(s.Port, 443)
 	if err := os.RemoveAll(s.serial()); err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (m *Machine) arguments(socket string) []string {
 		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + socket, "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=serial,path=" + s.serial(), "-serial", "chardev:serial",
 		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + s.disk(),
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-%s:443", m.api, s.Address), "-device", s.NIC + ",netdev=net,romfile=",
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-%s:%d", m.api, s.Address, s.Port),
 		"-no-reboot"}
 	if !s.BIOS {
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+firmware.code, "-drive", "if=pflash,format=raw,file="+s.vars())
@@ -185,7 +186,7 @@ func (m *Machine) arguments(socket string) []string {
 	for _, value := range s.SMBIOS {
 		args = append(args, "-smbios", "type=11,value="+value)
 	}
-	return append(args, s.Options...)
+	return append(append(args, s.Options...), "-device", s.NIC+",netdev=net,romfile=")
 }
 
 func freePort() (int, error) {
