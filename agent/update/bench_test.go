@@ -153,6 +153,9 @@ func uki(version string) []byte {
 		{".osrel", "ID=debian\nIMAGE_VERSION=\"" + version + "\"\n"},
 		{".cmdline", "roothash=" + rootHash(version) + " console=ttyS0,115200 loglevel=4\x00"},
 		{".linux", "kernel of " + version}, {".initrd", "initrd of " + version},
+		{".profile", "ID=main"},
+		{".profile", "ID=trial\nTITLE=\"hyper2kvm on trial\"\n"},
+		{".cmdline", "roothash=" + rootHash(version) + " console=ttyS0,115200 loglevel=4 hyper2kvm.trial\x00"},
 		{".profile", "ID=toram\nTITLE=\"hyper2kvm in memory: the stick's no longer needed\"\n"},
 		{".cmdline", "roothash=" + rootHash(version) + " console=ttyS0,115200 loglevel=4 hyper2kvm.toram\x00"},
 	})

@@ -23,8 +23,12 @@ type kernel struct {
 	file     *os.File
 }
 
-// entry is a way to start an image.
-type entry struct{ title, commandLine string }
+// entry is a way to start an image. The plain one has no ID.
+type entry struct{ id, title, commandLine string }
+
+// trialID is the entry by which systemd-boot starts what is on trial: see
+// image/profiles/05-trial.conf.
+const trialID = "trial"
 
 // mostText is how much is read of a section that people can read, in bytes.
 const mostText = 64 << 10
@@ -71,7 +75,7 @@ func (k *kernel) read(sections []*pe.Section) error {
 			if profiles++; value(text(s), "ID") == "main" && profiles == 1 {
 				continue // it is what is before it
 			}
-			k.entries = append(k.entries, entry{title: value(text(s), "TITLE"), commandLine: k.entries[0].commandLine})
+			k.entries = append(k.entries, entry{id: value(text(s), "ID"), title: value(text(s), "TITLE"), commandLine: k.entries[0].commandLine})
 		}
 	}
 	for _, word := range strings.Fields(k.entries[0].commandLine) {

@@ -88,13 +88,16 @@ func (e esp) tidy(list []image) error {
 type menuEntry struct{ Title, ID, Version, CommandLine string }
 
 func (k *kernel) menu(version string) (list []menuEntry) {
-	for n, e := range k.entries {
-		m := menuEntry{Title: "hyper2kvm " + version, ID: version, Version: version, CommandLine: quotedWords(e.commandLine)}
-		if n > 0 {
-			m.Title, m.ID = fmt.Sprintf("%s (%s)", e.title, version), fmt.Sprintf("%s-%d", version, n)
+	for _, e := range k.entries {
+		title, id := "hyper2kvm "+version, version
+		switch e.id {
+		case "":
+		case trialID:
+			continue // GRUB adds the word itself
+		default:
+			title, id = fmt.Sprintf("%s (%s)", e.title, version), version+"-"+e.id
 		}
-		m.Title, m.ID = quoted(m.Title), quoted(m.ID)
-		list = append(list, m)
+		list = append(list, menuEntry{Title: quoted(title), ID: quoted(id), Version: version, CommandLine: quotedWords(e.commandLine)})
 	}
 	return list
 }
