@@ -15,7 +15,8 @@ import (
 func (a *app) confirm() *cobra.Command {
 	var within time.Duration
 	c := &cobra.Command{
-		Use: "confirm", Short: "End the trial of the version that runs, when its agent is ready", Args: noArgs, Hidden: true,
+		Use: "confirm", Args: noArgs, Hidden: true,
+		Short: "End the trial of the version that runs, when its agent is ready",
 		RunE: func(c *cobra.Command, _ []string) error {
 			conn, err := a.dial()
 			if err != nil {

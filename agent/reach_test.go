@@ -69,6 +69,7 @@ var unreached = map[string]string{
 	"seed":              "it is made before there is an appliance",
 	"update confirm":    "a version on trial ends that itself, when it is healthy",
 	"first-boot":        "it is what the appliance begins with",
+	"update confirm":    "it is what a version does itself that is on trial",
 	"dashboard":         "it is the screen of the machine that it runs on, and asks that machine's agent",
 	"fleet join":        "it makes a member of the machine that it runs on, and asks the one that invited it",
 	"config check":      "settings are files of the appliance's",
