@@ -60,7 +60,7 @@ guest: setup guest-binaries ## build the sample GUEST, or take it from the cache
 guest-binaries: setup ## the small static programs that run inside guests
 	$(GUEST_BUILD) -o testers/probe/bin/probe-amd64 ./testers/probe/guest
 	$(GUEST_BUILD) -o pipeline/accel/bin/init-amd64 ./pipeline/accel/init
-	$(GUEST_BUILD) -o fixers/guest/direct/bin/parts-amd64 ./fixers/guest/direct/parts
+	$(GUEST_BUILD) -tags parts -o fixers/guest/direct/bin/parts-amd64 ./fixers/guest/direct/parts
 
 vddk-plugin: setup ## nbdkit's vddk plugin, and what stands for VMware's library in tests
 	@build/vddk-plugin

@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -185,6 +186,15 @@ func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
 		t.Errorf("%q are attached, %v", left, err)
 	}
 	t.Log("the storage, whose daemon was killed:", storage.Close(t.Context()))
+}
+
+// TestTheProgramIsNotInItself: it would be larger each time that it is built.
+func TestTheProgramIsNotInItself(t *testing.T) {
+	content, err := binaries.ReadFile("bin/parts-amd64")
+	must(t, err)
+	if n := bytes.Count(content, []byte("is a part of hyper2kvm, not a command")); n != 1 {
+		t.Errorf("it has %d bytes, and is in there %d times", len(content), n)
+	}
 }
 
 func TestADiskThatIsNotThereIsRefused(t *testing.T) {

@@ -1,7 +1,6 @@
 package direct
 
 import (
-	"embed"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,9 +8,6 @@ import (
 
 	"hyper2kvm/pipeline/proc"
 )
-
-//go:embed bin
-var binaries embed.FS
 
 // ErrNotBuilt is a program that was built before the engine's own processes were.
 var ErrNotBuilt = errors.New("this program was built without the direct engine's processes: run make build")
