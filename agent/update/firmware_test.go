@@ -58,11 +58,15 @@ func (b *bench) byGRUB() (version string, err error) {
 	if m == nil {
 		return "", fmt.Errorf("the menu is\n%s", text)
 	}
-	version = m[1]
+	id := m[1]
 	if m[2] != "" && (env.trial != m[2] || env.tries == 0) {
-		version = m[3]
+		id = m[3]
 	}
-	entry := regexp.MustCompile(`(?s)--id '` + regexp.QuoteMeta(version) + `' \{.*?linux '(.*?)' (.*?) \$word\n.*?initrd '(.*?)'`).FindStringSubmatch(string(text))
+	if digit(id[0]) {
+		return "", fmt.Errorf("GRUB takes the entry %q for a number", id)
+	}
+	version = strings.TrimPrefix(id, "hyper2kvm-")
+	entry := regexp.MustCompile(`(?s)--id '` + regexp.QuoteMeta(id) + `' \{.*?linux '(.*?)' (.*?) \$word\n.*?initrd '(.*?)'`).FindStringSubmatch(string(text))
 	if entry == nil {
 		return "", fmt.Errorf("the menu has no entry %s:\n%s", version, text)
 	}

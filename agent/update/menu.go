@@ -84,18 +84,21 @@ func (e esp) tidy(list []image) error {
 	return nil
 }
 
-// menuEntry is one for GRUB.
+// menuEntry is one for GRUB. Its ID does not begin with a digit: GRUB would take that for
+// the number of an entry.
+//
+// Source: GRUB, grub-core/normal/menu.c, get_entry_number.
 type menuEntry struct{ Title, ID, Version, CommandLine string }
 
 func (k *kernel) menu(version string) (list []menuEntry) {
 	for _, e := range k.entries {
-		title, id := "hyper2kvm "+version, version
+		title, id := "hyper2kvm "+version, "hyper2kvm-"+version
 		switch e.id {
 		case "":
 		case trialID:
 			continue // GRUB adds the word itself
 		default:
-			title, id = fmt.Sprintf("%s (%s)", e.title, version), version+"-"+e.id
+			title, id = fmt.Sprintf("%s (%s)", e.title, version), id+"-"+e.id
 		}
 		list = append(list, menuEntry{Title: quoted(title), ID: quoted(id), Version: version, CommandLine: quotedWords(e.commandLine)})
 	}
@@ -105,10 +108,10 @@ func (k *kernel) menu(version string) (list []menuEntry) {
 var menuTemplate = template.Must(template.New("").Parse(`# Made by hyper2kvm of the kernel images in EFI/Linux.
 set timeout=3
 load_env trial tries
-set default='{{.First}}'
+set default='hyper2kvm-{{.First}}'
 {{- if .Trial}}
 if [ "$trial" != '{{.First}}' -o "$tries" = 0 ]; then
-	set default='{{.Other}}'
+	set default='hyper2kvm-{{.Other}}'
 fi
 {{- end}}
 
