@@ -72,21 +72,26 @@ func (s *Server) openLeases() []*lease {
 
 // timeOut ends a lease that nobody spoke of.
 func (l *lease) timeOut() {
+	ctx := l.server.context()
+	ctx.WithLock(l, func() { l.timedOut(ctx) })
+}
+
+// timedOut has a lease, which is locked, end as one that nobody spoke of in time: whoever
+// is told so finds it so.
+func (l *lease) timedOut(ctx *simulator.Context) {
 	if !l.over() {
 		return
 	}
-	ctx := l.server.context()
-	ctx.WithLock(l, func() {
-		ctx.Update(l, []types.PropertyChange{
-			{Name: "state", Val: types.HttpNfcLeaseStateError},
-			{Name: "error", Val: &types.LocalizedMethodFault{Fault: &types.Timedout{}, LocalizedMessage: "Lease timed out"}},
-		})
+	ctx.Update(l, []types.PropertyChange{
+		{Name: "state", Val: types.HttpNfcLeaseStateError},
+		{Name: "error", Val: &types.LocalizedMethodFault{Fault: &types.Timedout{}, LocalizedMessage: "Lease timed out"}},
 	})
 }
 
 // HttpNfcLeaseProgress keeps the lease alive.
-func (l *lease) HttpNfcLeaseProgress(_ *simulator.Context, req *types.HttpNfcLeaseProgress) soap.HasFault {
+func (l *lease) HttpNfcLeaseProgress(ctx *simulator.Context, req *types.HttpNfcLeaseProgress) soap.HasFault {
 	if l.State != types.HttpNfcLeaseStateReady || !l.timer.Reset(l.server.options.LeaseTimeout) {
+		l.timedOut(ctx)
 		return refuse("the lease has timed out", &types.Timedout{})
 	}
 	l.TransferProgress = req.Percent
