@@ -67,7 +67,6 @@ var unreached = map[string]string{
 	"code":              "whoever gets it over a network could be anybody",
 	"usb-write":         "the stick is in the machine that it runs on",
 	"seed":              "it is made before there is an appliance",
-	"update confirm":    "a version on trial ends that itself, when it is healthy",
 	"first-boot":        "it is what the appliance begins with",
 	"update confirm":    "it is what a version does itself that is on trial",
 	"dashboard":         "it is the screen of the machine that it runs on, and asks that machine's agent",
