@@ -50,7 +50,7 @@ migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) 
 	if [ -z "$$disk" ]; then disk=$$(go run ./build/guest $(GUEST) | sed -n '/\.vmx$$/p'); rm -rf '$(TO)/$(GUEST)'; fi; \
 	set -x; mkdir -p '$(TO)'; bin/hyper2kvm migrate --to '$(TO)' "$$disk"
 
-export KEYS
+export KEYS LOCK
 image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE; with KEYS signed, and as an update
 	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $(if $(KEYS),--keys '$(KEYS)') $$raw/hyper2kvm.raw '$(IMAGE)'
 
