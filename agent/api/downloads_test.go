@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/fleet/fleettest"
+	"hyper2kvm/fixers/guest"
 )
 
 // smallOVA puts an OVA into a storage that has what a download needs, and a text as disk.
@@ -112,7 +114,8 @@ func TestADownloadsSecretsAreInItAlone(t *testing.T) {
 
 // TestADownloadJoinsOnce: its invitation is its own, and ends it.
 func TestADownloadJoinsOnce(t *testing.T) {
-	h := newHarness(t, done, func(c *Config) { c.Fleet = fleettest.New(t, t.TempDir(), "k3v7q2mzt5aw").Registry })
+	hub := fleettest.New(t, t.TempDir(), "k3v7q2mzt5aw")
+	h := newHarness(t, done, func(c *Config) { c.Fleet = hub.Registry })
 	d := downloadOf(t, h, `{"form":"ova","join":true,"addresses":["192.0.2.7:8443"],"settings":{"hostname":"mover2"},"seconds":3600,"base":{"storage":"vmware","path":"small.ova"}}`)
 	path := strings.TrimPrefix(d.Href, base)
 	image := h.want(t, "socket", "GET", path, nil, 200, "")
@@ -132,4 +135,11 @@ func TestADownloadJoinsOnce(t *testing.T) {
 	}
 	h.want(t, "socket", "DELETE", "/appliances/invitations/"+d.Invitation, nil, 204, "")
 	h.want(t, "socket", "GET", path, nil, 410, "over")
+	used := downloadOf(t, h, `{"form":"ova","join":true,"base":{"storage":"vmware","path":"small.ova"}}`)
+	path = strings.TrimPrefix(used.Href, base)
+	token := regexp.MustCompile(`h2kjoin_[\w.-]+`).Find(h.want(t, "socket", "GET", path, nil, 200, "").body)
+	hub.JoinedWith(t, t.TempDir(), "b7d2mq9xk4tz", guest.Secret(token))
+	if over := h.want(t, "socket", "GET", path, nil, 410, "over"); !strings.Contains(string(over.body), "has joined with its token") {
+		t.Errorf("it is over: %s", over.body)
+	}
 }

@@ -102,7 +102,13 @@ func (f *Fleet) Token(t *testing.T, role fleet.Role) guest.Secret {
 // Joined has the appliance join whose state is in a folder.
 func (f *Fleet) Joined(t *testing.T, state, id string, role fleet.Role) *fleet.Member {
 	t.Helper()
-	m, err := fleet.Join(t.Context(), state, id, "", Sealer(t, state), f.Token(t, role))
+	return f.JoinedWith(t, state, id, f.Token(t, role))
+}
+
+// JoinedWith has it join with a token.
+func (f *Fleet) JoinedWith(t *testing.T, state, id string, token guest.Secret) *fleet.Member {
+	t.Helper()
+	m, err := fleet.Join(t.Context(), state, id, "", Sealer(t, state), token)
 	if err != nil {
 		t.Fatal(err)
 	}
