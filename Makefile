@@ -34,7 +34,7 @@ NOCGO_PACKAGES = $(WITH_IMPORTS) | grep -E 'fixers/guest/libguestfs|testers/libv
 # cannot build runs them without the detector.
 STAGES := fmt-check generate-check vet staticcheck test-nocgo test-race test-vms
 
-.PHONY: help setup build migrate image guest guest-binaries vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix test-appliance fuzz bench bench-virt-v2v clean
+.PHONY: help setup build migrate image guest guest-binaries direct-parts vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix test-appliance fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -57,9 +57,11 @@ image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE; 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
 	@go run ./build/guest $(GUEST)
 
-guest-binaries: setup ## the small static programs that run inside guests
+guest-binaries: setup direct-parts ## the small static programs that run inside guests
 	$(GUEST_BUILD) -o testers/probe/bin/probe-amd64 ./testers/probe/guest
 	$(GUEST_BUILD) -o pipeline/accel/bin/init-amd64 ./pipeline/accel/init
+
+direct-parts: ## the program of the direct engine's processes, which is embedded
 	$(GUEST_BUILD) -tags parts -o fixers/guest/direct/bin/parts-amd64 ./fixers/guest/direct/parts
 
 vddk-plugin: setup ## nbdkit's vddk plugin, and what stands for VMware's library in tests
@@ -93,15 +95,15 @@ staticcheck: ## staticcheck, at the version of build/tools/go.mod, of both build
 test: ## set up, build and pass every test, machines included
 	@build/phases setup build $(STAGES)
 
-test-unit: ## tests that need no root, no network, no KVM
+test-unit: direct-parts ## tests that need no root, no network, no KVM
 	$(UNIT) go test ./...
 	$(UNIT) go test -C initramfs ./...
 
-test-nocgo: ## build all without a C compiler, and test what is another then
+test-nocgo: direct-parts ## build all without a C compiler, and test what is another then
 	CGO_ENABLED=0 go build ./...
 	$(UNIT) CGO_ENABLED=0 go test $$($(NOCGO_PACKAGES))
 
-test-race: ## the same with the race detector
+test-race: direct-parts ## the same with the race detector
 	$(UNIT) go test -race $$($(RACE_PACKAGES))
 	$(UNIT) go test $$($(OTHER_PACKAGES))
 	$(UNIT) go test -C initramfs -race ./...
