@@ -13,6 +13,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/google/uuid"
 
+	"hyper2kvm/agent/update"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
 )
@@ -38,8 +39,8 @@ const seedPartition = "hyper2kvm-seed"
 const (
 	typeESP    = gpt.EFISystemPartition
 	typeBIOS   = gpt.BIOSBoot
-	typeRoot   = gpt.Type("4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709")
-	typeHashes = gpt.Type("2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5")
+	typeRoot   = gpt.Type(update.TypeRoot)
+	typeHashes = gpt.Type(update.TypeVerity)
 )
 
 // bootTypes are those that the firmware starts from: a running appliance may write them,

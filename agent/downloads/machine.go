@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"hyper2kvm/agent/update"
 )
 
 // Machine is where the kernel tells of disks, and has them.
@@ -34,7 +36,8 @@ func (m Machine) home() (h home, err error) {
 	if h.hash, err = m.rootHash(); err != nil {
 		return h, err
 	}
-	disk, nodes, err := m.disk(half(h.hash, 0))
+	root, verity := update.Halves(h.hash)
+	disk, nodes, err := m.disk(root)
 	if err != nil {
 		return h, fmt.Errorf("%w: the disk that this appliance was started from is not there: plug it in again, or name an image in a storage as base: %w", ErrBase, err)
 	}
@@ -53,7 +56,7 @@ func (m Machine) home() (h home, err error) {
 	}
 	return h, h.keep(func(p *gpt.Partition) bool {
 		id := strings.ToLower(p.GUID)
-		return slices.Contains(bootTypes, p.Type) || id == half(h.hash, 0) || id == half(h.hash, 1)
+		return slices.Contains(bootTypes, p.Type) || id == root || id == verity
 	})
 }
 
@@ -65,23 +68,11 @@ func (m Machine) rootHash() (string, error) {
 	}
 	for word := range strings.FieldsSeq(string(line)) {
 		hash, is := strings.CutPrefix(word, "roothash=")
-		if _, err := hex.DecodeString(hash); is && err == nil && len(hash) >= 64 {
+		if _, err := hex.DecodeString(hash); is && err == nil && len(hash) == 64 {
 			return hash, nil
 		}
 	}
 	return "", fmt.Errorf("%w: the agent does not run on an appliance, whose disk could be taken: name an image in a storage as base", ErrBase)
-}
-
-// half is the UUID that a partition of a root has: the root's is the first half of its
-// hash, that of the hashes the second.
-//
-// Source: UAPI group, Discoverable Partitions Specification.
-func half(hash string, part int) string {
-	h := hash[:32]
-	if part == 1 {
-		h = hash[len(hash)-32:]
-	}
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
 // disk is the one with a partition, and the devices of all its partitions by number.
@@ -122,7 +113,7 @@ func (m Machine) partition(id string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id != half(hash, 0) && id != half(hash, 1) {
+	if root, verity := update.Halves(hash); id != root && id != verity {
 		return nil, fmt.Errorf("the partition %s is not in use: %w", id, fs.ErrNotExist)
 	}
 	node, err := m.node(id)

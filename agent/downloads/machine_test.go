@@ -17,6 +17,7 @@ import (
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/seal"
 	"hyper2kvm/agent/storage"
+	"hyper2kvm/agent/update"
 )
 
 const (
@@ -34,10 +35,11 @@ func made(t *testing.T, path string) (parts []*gpt.Partition) {
 		}
 		parts = append(parts, &gpt.Partition{Index: len(parts) + 1, Start: at, End: at + sizeMiB*mib/sector - 1, Size: sizeMiB * mib, Type: kind, Name: name, GUID: id, Attributes: uint64(len(parts)%2) << 60})
 	}
+	root, verity := update.Halves(rootHash)
 	add(typeESP, "esp", "11111111-2222-4333-8444-555555555501", 3)
 	add(typeBIOS, "bios", "11111111-2222-4333-8444-555555555502", 1)
-	add(typeRoot, "hyper2kvm-root", half(rootHash, 0), 4)
-	add(typeHashes, "hyper2kvm-root-verity", half(rootHash, 1), 1)
+	add(typeRoot, "hyper2kvm-root", root, 4)
+	add(typeHashes, "hyper2kvm-root-verity", verity, 1)
 	add(typeRoot, "another version", "11111111-2222-4333-8444-555555555505", 4)
 	add(typeData, "hyper2kvm-state", "11111111-2222-4333-8444-555555555506", 2)
 	f, err := os.Create(path)

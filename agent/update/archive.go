@@ -207,15 +207,14 @@ func (a *archive) end() error {
 	return fmt.Errorf("%w: %q is more than it may hold", ErrArchive, h.Name)
 }
 
-// half is the UUID that a partition has by the hash of its root: the root's is of the first
-// half, that of the hashes of the second.
-func half(hash string, second bool) string {
+// Halves are the UUIDs that partitions have by the hash of their root: the root's is of the
+// first half, that of the hashes of the second.
+//
+// Source: UAPI group, Discoverable Partitions Specification.
+func Halves(hash string) (root, verity string) {
 	if len(hash) != 64 {
-		return ""
+		return "", ""
 	}
-	h := hash[:32]
-	if second {
-		h = hash[32:]
-	}
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+	text := func(h string) string { return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-") }
+	return text(hash[:32]), text(hash[32:])
 }

@@ -134,15 +134,15 @@ func (b *bench) sysfs(running ...string) {
 }
 
 func (b *bench) partitions() {
-	h := rootHash(oldVersion)
+	root, verity := Halves(rootHash(oldVersion))
 	script := fmt.Sprintf("label: gpt\nsize=1MiB, type=%s\nsize=1MiB, type=21686148-6449-6E6F-744E-656564454649\nsize=4MiB, type=%s, name=hyper2kvm-root, uuid=%s\nsize=1MiB, type=%s, name=hyper2kvm-root-verity, uuid=%s\nsize=4MiB, type=%s, name=_empty\nsize=1MiB, type=%s, name=_empty\nsize=1MiB, name=hyper2kvm-state\n",
-		typeESP, typeRoot, half(h, false), typeVerity, half(h, true), typeRoot, typeVerity)
+		typeESP, TypeRoot, root, TypeVerity, verity, TypeRoot, TypeVerity)
 	b.put("dev/vda", nil)
 	must(b.t, os.Truncate(filepath.Join(b.dir, "dev/vda"), 20<<20))
 	_, err := proc.Command{Name: "sfdisk", Args: []string{"--quiet", filepath.Join(b.dir, "dev/vda")}, Stdin: strings.NewReader(script)}.Run(b.t.Context())
 	must(b.t, err)
-	root, verity := contents(oldVersion)
-	for n, content := range map[int][]byte{3: root, 4: verity, 5: nil, 6: nil} {
+	rootText, verityText := contents(oldVersion)
+	for n, content := range map[int][]byte{3: rootText, 4: verityText, 5: nil, 6: nil} {
 		b.put(fmt.Sprintf("dev/vda%d", n), content)
 	}
 }

@@ -93,9 +93,10 @@ func (b *bench) starts(version, commandLine string) error {
 		return err
 	}
 	root, verity := contents(version)
+	rootID, verityID := Halves(hash)
 	found := 0
 	for _, p := range table {
-		want, named := map[string][]byte{half(hash, false): root, half(hash, true): verity}[strings.ToLower(p.UUID)]
+		want, named := map[string][]byte{rootID: root, verityID: verity}[strings.ToLower(p.UUID)]
 		if !named || hash != rootHash(version) {
 			continue
 		}

@@ -18,8 +18,8 @@ import (
 // Source: UAPI group, Discoverable Partitions Specification.
 const (
 	typeESP    = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-	typeRoot   = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
-	typeVerity = "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5"
+	TypeRoot   = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
+	TypeVerity = "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5"
 )
 
 // Labels of slots. One that holds no version that could start is empty.
@@ -104,9 +104,9 @@ func (h *home) sort(table []partition, numbers []int) error {
 		switch {
 		case strings.EqualFold(p.Type, typeESP) && h.esp.Node == "":
 			h.esp = p
-		case strings.EqualFold(p.Type, typeRoot):
+		case strings.EqualFold(p.Type, TypeRoot):
 			roots = append(roots, p)
-		case strings.EqualFold(p.Type, typeVerity):
+		case strings.EqualFold(p.Type, TypeVerity):
 			verities = append(verities, p)
 		}
 	}

@@ -110,7 +110,7 @@ func (m *Machine) takeKernel(a *archive, e esp) error {
 	if err := k.close(); err != nil {
 		return err
 	}
-	if k.version != a.version || half(k.rootHash, false) != a.root || half(k.rootHash, true) != a.verity {
+	if root, verity := Halves(k.rootHash); k.version != a.version || root != a.root || verity != a.verity {
 		return fmt.Errorf("%w: its kernel image is not that of its root", ErrArchive)
 	}
 	return m.did("take the kernel image")
@@ -151,9 +151,5 @@ func (m *Machine) vacate(ctx context.Context, h home, e esp) error {
 	if err := e.menu(); err != nil {
 		return err
 	}
-	empty, err := h.spare.empty()
-	if err != nil {
-		return err
-	}
-	return m.name(ctx, h, empty)
+	return m.name(ctx, h, h.spare.empty())
 }

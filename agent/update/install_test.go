@@ -186,7 +186,9 @@ func (b *bench) failedBefore() {
 	table, err := readTable(b.t.Context(), h.disk)
 	must(b.t, err)
 	s := slot{table[4], table[5]}
-	must(b.t, b.name(b.t.Context(), h, s.of(&archive{root: half(rootHash(failedVersion), false), verity: half(rootHash(failedVersion), true)})))
+	failed := &archive{}
+	failed.root, failed.verity = Halves(rootHash(failedVersion))
+	must(b.t, b.name(b.t.Context(), h, s.of(failed)))
 	must(b.t, Menu(b.esp.folder))
 }
 
@@ -232,6 +234,28 @@ func (b *bench) other(t *testing.T) {
 	release, err := second.alone(false)
 	must(t, err)
 	t.Cleanup(func() { must(t, release()) })
+}
+
+// TestADiskThatForgetsIsTold: what was written to a slot is another thing when all of it is
+// there. The version that runs is what starts then.
+func TestADiskThatForgetsIsTold(t *testing.T) {
+	ours, _ := keys()
+	b, forgot := newBench(t), 0
+	_, err := b.Install(t.Context(), bytes.NewReader(packed(t, newVersion, ours)), func(int64) {
+		slot := filepath.Join(b.dir, "dev/vda5")
+		if info, err := os.Stat(slot); err != nil || info.Size() == 0 {
+			return
+		}
+		f, err := os.OpenFile(slot, os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteAt([]byte("x"), 0)
+		must(t, errors.Join(err, f.Close()))
+		forgot++
+	})
+	if err == nil || !strings.Contains(err.Error(), "the disk is failing") || forgot == 0 {
+		t.Errorf("it forgot %d times: %v", forgot, err)
+	}
+	b.start(oldVersion)
 }
 
 // TestWhatIsWrittenIsReadBack: a disk that does not keep what it is given is told of.

@@ -33,13 +33,14 @@ func Pack(to io.Writer, p Parts) (version string, err error) {
 		return "", err
 	}
 	name := "hyper2kvm_" + k.version
+	root, verity := Halves(k.rootHash)
 	files := []struct {
 		name string
 		make func(io.Writer) error
 	}{
 		{name + ".efi", copied(p.Kernel)},
-		{name + ".root." + half(k.rootHash, false) + ".zst", compressed(p.Root)},
-		{name + ".verity." + half(k.rootHash, true) + ".zst", compressed(p.Verity)},
+		{name + ".root." + root + ".zst", compressed(p.Root)},
+		{name + ".verity." + verity + ".zst", compressed(p.Verity)},
 	}
 	var sums []byte
 	for _, f := range files {

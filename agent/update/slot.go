@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/google/uuid"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
@@ -19,15 +19,11 @@ import (
 const mostWindow = 32 << 20
 
 // empty is the slot with names that no image leads to.
-func (s slot) empty() (slot, error) {
+func (s slot) empty() slot {
 	for _, p := range []*partition{&s.root, &s.verity} {
-		id := make([]byte, 16)
-		if _, err := rand.Read(id); err != nil {
-			return s, err
-		}
-		p.Label, p.UUID = labelEmpty, half(fmt.Sprintf("%x%032x", id, 0), false)
+		p.Label, p.UUID = labelEmpty, uuid.NewString()
 	}
-	return s, nil
+	return s
 }
 
 // of is the slot with the names of a version's root.
