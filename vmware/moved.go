@@ -3,6 +3,7 @@ package vmware
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/vmware/govmomi/vim25/mo"
@@ -44,8 +45,8 @@ func (s *Session) Unmoved(ctx context.Context, vm, snapshot string, before Where
 	if err != nil {
 		return err
 	}
-	for key, files := range before.Disks {
-		found := now.Disks[key]
+	for _, key := range slices.Sorted(maps.Keys(before.Disks)) {
+		files, found := before.Disks[key], now.Disks[key]
 		if more := len(found) - len(files); snapshot == "" && more > 0 {
 			found = found[more:]
 		}
