@@ -232,16 +232,17 @@ func (m *Machine) answers(t *testing.T, ctx context.Context) map[string]string {
 const look = `sleep 20; \
 echo "failed: <$(systemctl --failed --plain --no-legend)>"; \
 echo "ssh: <$(systemctl list-units --plain --no-legend --all "ssh*" | grep -v "not-found\|inactive")>"; \
+echo "esp: <$(systemctl list-units --plain --no-legend --all "boot.*" "efi.*" | grep -v "not-found")>"; \
 modprobe vsock_loopback; \
 print=$(journalctl -u hyper2kvm -o cat | sed -n "s/.*SHA-256 is \\([0-9A-F:]*\\).*/\\1/p" | head -1); \
 echo "vsock: <$(hyper2kvm storages --appliance vsock:1:443 --fingerprint "$print" 2>&1)>"; \
 echo "memory: <$(cat /proc/meminfo)>"`
 
-// TestItsSystemIsInOrder within: nothing has failed, nothing listens that should not, vsock
-// leads to the API, and little memory is used.
+// TestItsSystemIsInOrder within: nothing has failed, nothing listens that should not, nothing
+// mounts its ESP but updates, vsock leads to the API, and little memory is used.
 func TestItsSystemIsInOrder(t *testing.T) {
 	said := inside(t, Spec{}, look)
-	for _, name := range []string{"failed", "ssh"} {
+	for _, name := range []string{"failed", "ssh", "esp"} {
 		if units, there := said[name]; units != "" || !there {
 			t.Errorf("%s: %q, said %v; there are to be none", name, units, there)
 		}
