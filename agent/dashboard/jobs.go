@@ -89,7 +89,7 @@ func ownID(ctx context.Context, conn *client.Conn) (string, error) {
 
 func jobsOf(list []model.Migration, own string) (jobs []Job) {
 	for _, m := range list {
-		j := Job{ID: m.ID, Name: cmp.Or(m.Name, m.ID), State: m.State, Verdict: m.Verdict, Done: m.Progress.Virtual, Total: m.Progress.Total, At: m.Updated, Why: m.Problem.Detail, Here: m.Appliance == own}
+		j := Job{ID: m.ID, Name: cmp.Or(m.Name, m.ID), State: m.State, Verdict: m.Verdict, Done: m.Progress.Virtual, Total: m.Progress.Total, At: m.Updated.Local(), Why: m.Problem.Detail, Here: m.Appliance == own}
 		for _, s := range m.Stages {
 			if s.State == model.StageStateRunning {
 				j.Stage = string(s.Name)

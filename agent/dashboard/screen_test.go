@@ -23,11 +23,6 @@ var update = flag.Bool("update", false, "write the screens as they are drawn now
 // at is the time of all that these tests show.
 var at = time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
 
-func TestMain(m *testing.M) {
-	time.Local = time.UTC
-	os.Exit(m.Run())
-}
-
 const print = "45:8A:D7:E4:8D:AD:4D:50:2B:EA:4F:D9:7A:96:C2:53:61:A8:E3:F5:85:53:66:4C:C6:86:D7:53:44:64:7D:72"
 
 func links(t *testing.T) []Link {

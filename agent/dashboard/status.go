@@ -64,11 +64,11 @@ type Job struct {
 	State    model.State
 	Verdict  model.Verdict
 	Stage    string
-	Done     int64 // bytes of its disks that were dealt with, holes included
-	Total    int64 // bytes of its disks; 0: not known
-	At       time.Time
-	Why      string // it failed
-	Here     bool   // this appliance runs it, and not a fellow
+	Done     int64     // bytes of its disks that were dealt with, holes included
+	Total    int64     // bytes of its disks; 0: not known
+	At       time.Time // in the zone in which it is shown
+	Why      string    // it failed
+	Here     bool      // this appliance runs it, and not a fellow
 }
 
 // Disk is the file system that the agent's state is on.

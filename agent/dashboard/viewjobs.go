@@ -76,6 +76,6 @@ func (p *page) ended(j Jobs) {
 		if job.Verdict == model.VerdictProved {
 			s = good
 		}
-		p.row(s, fmt.Sprintf("%-*s %s  %s", p.width/3, fit(plain(job.Name), p.width/3), job.At.Local().Format(time.DateTime[:16]), what))
+		p.row(s, fmt.Sprintf("%-*s %s  %s", p.width/3, fit(plain(job.Name), p.width/3), job.At.Format(time.DateTime[:16]), what))
 	}
 }
