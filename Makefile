@@ -20,21 +20,25 @@ GUEST_BUILD := CGO_ENABLED=0 $(GO_BUILD) -ldflags '-s -w'
 GOFILES      = find . -name '*.go' -type f -not -path '*/node_modules/*'
 # Unit tests stay quick whatever the caller's environment asks for.
 UNIT        := env -u NEED_TOOLS -u NEED_VMS
+WITH_IMPORTS = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./...
 # govmomi is too large to build with the race detector in bearable time.
-WITH_IMPORTS    = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./...
-RACE_PACKAGES   = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1
-OTHER_PACKAGES  = $(WITH_IMPORTS) | grep govmomi | cut -d' ' -f1
+RACED        = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1
+UNRACED      = $(WITH_IMPORTS) | grep govmomi | cut -d' ' -f1
+# Packages whose tests start machines, of which one at a time is tested.
+MACHINES     = grep -rl NEED_VMS --include='*_test.go' --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -u
+WITH         = grep -xFf <($(MACHINES))
+WITHOUT      = grep -vxFf <($(MACHINES))
 
 GENERATED := $(wildcard agent/api/config.yaml agent/api/*/config.yaml)
 
 # What stands on a package that has another form without C.
 NOCGO_PACKAGES = $(WITH_IMPORTS) | grep -E 'fixers/guest/libguestfs|testers/libvirt' | cut -d' ' -f1
 
-# test-unit is not among them: test-race runs the same tests, and of packages that it
-# cannot build runs them without the detector.
-STAGES := fmt-check generate-check vet staticcheck test-nocgo test-race test-vms
+# test-unit is not among them: the same tests are run with the tools, and with the race
+# detector where that can be built.
+STAGES := fmt-check generate-check vet staticcheck test-nocgo test-tools test-vms
 
-.PHONY: help setup build migrate image guest guest-binaries direct-parts vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-race test-tools test-vms test-matrix test-appliance fuzz bench bench-virt-v2v clean
+.PHONY: help setup build migrate image guest guest-binaries direct-parts vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-tools test-vms test-matrix test-appliance fuzz bench bench-virt-v2v clean
 
 help: ## print this table
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -103,19 +107,17 @@ test-nocgo: direct-parts ## build all without a C compiler, and test what is ano
 	CGO_ENABLED=0 go build ./...
 	$(UNIT) CGO_ENABLED=0 go test $$($(NOCGO_PACKAGES))
 
-test-race: direct-parts ## the same with the race detector
-	$(UNIT) go test -race $$($(RACE_PACKAGES))
-	$(UNIT) go test $$($(OTHER_PACKAGES))
-	$(UNIT) go test -C initramfs -race ./...
-
 test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
-	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) ./...
+	NEED_TOOLS=1 go test -race -count=1 -tags $(TAGS) $$($(RACED) | $(WITHOUT))
+	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) $$($(UNRACED) | $(WITHOUT))
+	NEED_TOOLS=1 go test -C initramfs -race -count=1 ./...
 
-test-vms: guest-binaries vddk-plugin ## also tests that start machines; one package at a time
-	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) ./...
+test-vms: guest-binaries vddk-plugin ## the packages whose tests start machines, one at a time
+	NEED_TOOLS=1 NEED_VMS=1 go test -race -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(RACED) | $(WITH))
+	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(UNRACED) | $(WITH))
 
-test-matrix: guest-binaries vddk-plugin ## also every variant of tests of which test-vms starts a chosen few; some hours
-	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) ./...
+test-matrix: guest-binaries vddk-plugin ## the same with every variant, of which test-vms starts a chosen few; some hours
+	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) $$($(MACHINES))
 
 test-appliance: image ## build the appliance, boot it from all that it may be on, and have it migrate
 	@build/setup --bench
