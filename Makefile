@@ -24,8 +24,11 @@ WITH_IMPORTS = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestIm
 # govmomi is too large to build with the race detector in bearable time.
 RACED        = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1
 UNRACED      = $(WITH_IMPORTS) | grep govmomi | cut -d' ' -f1
-# Packages whose tests start machines, of which one at a time is tested.
-MACHINES     = grep -rl NEED_VMS --include='*_test.go' --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -u
+# Packages whose tests start machines, of which one at a time is tested; and those that
+# have variants besides.
+OF           = --include='*_test.go' --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -u
+MACHINES     = grep -rlF 'Getenv("NEED_VMS") == ""' $(OF)
+VARIANTS     = grep -rlF NEED_VMS $(OF)
 WITH         = grep -xFf <($(MACHINES))
 WITHOUT      = grep -vxFf <($(MACHINES))
 
@@ -107,8 +110,8 @@ test-nocgo: direct-parts ## build all without a C compiler, and test what is ano
 	$(UNIT) CGO_ENABLED=0 go test $$($(NOCGO_PACKAGES))
 
 test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
-	NEED_TOOLS=1 go test -race -count=1 -tags $(TAGS) $$($(RACED) | $(WITHOUT))
-	NEED_TOOLS=1 go test -count=1 -tags $(TAGS) $$($(UNRACED) | $(WITHOUT))
+	NEED_TOOLS=1 NEED_VMS=1 go test -race -count=1 -tags $(TAGS) $$($(RACED) | $(WITHOUT))
+	NEED_TOOLS=1 NEED_VMS=1 go test -count=1 -tags $(TAGS) $$($(UNRACED) | $(WITHOUT))
 	NEED_TOOLS=1 go test -C initramfs -race -count=1 ./...
 
 test-vms: guest-binaries vddk-plugin ## the packages whose tests start machines, one at a time
@@ -116,7 +119,7 @@ test-vms: guest-binaries vddk-plugin ## the packages whose tests start machines,
 	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(UNRACED) | $(WITH))
 
 test-matrix: guest-binaries vddk-plugin ## the same with every variant, of which test-vms starts a chosen few; some hours
-	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) $$($(MACHINES))
+	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) $$($(VARIANTS))
 
 test-appliance: image ## build the appliance, boot it from all that it may be on, and have it migrate
 	@build/setup --bench
