@@ -36,6 +36,24 @@ func (r *Run) checkDevices() error {
 	return nil
 }
 
+// checkFiles refuses file systems that cannot hold a disk, before it is read.
+func (r *Run) checkFiles() error {
+	if r.Stage("convert").State == Skipped {
+		return nil
+	}
+	for i := range r.Machine.Disks {
+		to := r.target(i)
+		to.Size, _ = r.larger(i, to.Size)
+		if to.Device {
+			continue
+		}
+		if err := to.Fits(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sameDevice tells whether two names are of one block device.
 func sameDevice(a, b string) (bool, error) {
 	x, err := os.Stat(a)

@@ -12,8 +12,12 @@ import (
 const ends = 1 << 20
 
 // Fits is ErrTarget for a device that is too small, that is used, or that holds
-// something, unless that may be overwritten.
+// something, unless that may be overwritten; and for a file that its file system may be
+// unable to hold.
 func (t Target) Fits() error {
+	if !t.Device {
+		return t.storable()
+	}
 	f, err := t.openDevice()
 	if err != nil {
 		return err

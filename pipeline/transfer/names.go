@@ -43,12 +43,13 @@ func (t Target) work() string {
 // manifest's, or a device holds something. The manifest of the copy which is called
 // id is in nobody's way.
 func (t Target) vacant(id string) error {
-	if t.Device {
-		if err := t.Fits(); err != nil {
+	if err := t.Fits(); err != nil {
+		return err
+	}
+	if !t.Device {
+		if err := absent(t.Path); err != nil {
 			return err
 		}
-	} else if err := absent(t.Path); err != nil {
-		return err
 	}
 	m, err := openManifest(t.Manifest(), os.O_RDONLY)
 	if err == nil {

@@ -3,8 +3,12 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/disk/nbd"
@@ -64,6 +68,26 @@ func (s *served) Sync(ctx context.Context) error {
 }
 
 func (s *served) Close() error { return errors.Join(s.export.Close(), s.disk.Close()) }
+
+// mostOnFAT is the largest disk that FAT, whose files are smaller than 4 GiB, holds in any
+// format, in bytes: formats add to it.
+const mostOnFAT = 4<<30 - 256<<20
+
+// storable is ErrTarget for a file that FAT may be unable to hold. One that leaves out
+// what is zero may stay small, but nobody knows that before its end.
+func (t Target) storable() error {
+	if t.Size <= mostOnFAT {
+		return nil
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(t.Path), &s); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrTarget, filepath.Dir(t.Path), err)
+	}
+	if s.Type == unix.MSDOS_SUPER_MAGIC {
+		return fmt.Errorf("%w: %s is on FAT, which holds no file of 4 GiB or more, and the disk has %d bytes: choose a folder on exFAT or any other file system", ErrTarget, filepath.Dir(t.Path), t.Size)
+	}
+	return nil
+}
 
 // create makes an empty target.
 func (t Target) create(ctx context.Context) error {
