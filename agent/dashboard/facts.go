@@ -100,6 +100,7 @@ func (w *Watcher) seldom(ctx context.Context) {
 		conn := w.conn
 		w.all.Go(func() { w.events(ctx, conn) })
 		w.all.Go(func() { repeat(ctx, seldom, nil, func() { w.host(ctx, conn) }) })
+		w.all.Go(func() { repeat(ctx, seldom, nil, func() { w.update(ctx, conn) }) })
 	}
 }
 
@@ -138,4 +139,22 @@ func (w *Watcher) host(ctx context.Context, conn *client.Conn) {
 			s.Host = &model.Host{Reason: err.Error()}
 		}
 	})
+}
+
+// update asks how the last update went.
+func (w *Watcher) update(ctx context.Context, conn *client.Conn) {
+	m, err := conn.Update(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	u := Update{Text: m.Note, Failed: m.State == model.UpdateStateFailed || m.State == model.UpdateStateBrokenOff}
+	switch {
+	case err != nil:
+		u = Update{Text: err.Error(), Failed: true}
+	case m.Problem.Detail != "":
+		u = Update{Text: m.Problem.Detail, Failed: true}
+	case m.Installing.From != "":
+		u = Update{Text: "one is installed, from " + m.Installing.From}
+	}
+	w.set(func(s *Status) { s.Update = u })
 }

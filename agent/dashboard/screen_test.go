@@ -49,6 +49,7 @@ func busy(t *testing.T) Status {
 	s.Code = Code{State: CodeNone}
 	s.Links = s.Links[:1]
 	s.Host = &model.Host{Accelerator: model.HostAcceleratorTcg, Reason: "this host has no /dev/kvm: hardware virtualization is off or not passed on (in vSphere: Expose hardware assisted virtualization to the guest OS)"}
+	s.Update = Update{Text: "version 0.9.1 was installed at 2026-11-26 09:00 UTC, started 3 times and was not healthy; 0.9.0 runs", Failed: true}
 	s.Problems = []string{"the seed volume: gateway: \"192.0.3.1\" is in none of the networks: write the address of a router in 192.0.2.0/24"}
 	s.Jobs = Jobs{
 		Running: []Job{

@@ -17,6 +17,7 @@ type Status struct {
 	Agent       Health
 	Code        Code
 	Host        *model.Host // nil: not known yet
+	Update      Update
 	Jobs        Jobs
 	Problems    []string // of first boot and of the settings
 	Disk        Disk
@@ -48,6 +49,12 @@ const (
 	CodeMade                // here, and nobody has used it
 	CodeElsewhere           // another one was made, which makes those before worthless
 )
+
+// Update is what there is to know of an update.
+type Update struct {
+	Text   string // "": nothing
+	Failed bool
+}
 
 // Jobs are the migrations of the appliance and its fellows.
 type Jobs struct {

@@ -194,6 +194,7 @@ func (p *page) health(s Status) {
 	p.head("This appliance")
 	p.agent(s.Agent)
 	p.host(s.Host)
+	p.update(s.Update)
 	p.disk(s.Disk)
 }
 
@@ -227,6 +228,16 @@ func (p *page) host(h *model.Host) {
 	}
 	for _, m := range h.Missing {
 		p.say(bad, indent, "Missing: "+short(m))
+	}
+}
+
+func (p *page) update(u Update) {
+	switch {
+	case u.Text == "":
+	case u.Failed:
+		p.say(bad, indent, "Update: "+short(u.Text))
+	default:
+		p.say(warn, indent, "Update: "+short(u.Text))
 	}
 }
 

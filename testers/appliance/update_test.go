@@ -53,6 +53,7 @@ const (
 	install = plugged + `cat /sys/class/block/vda5/start | sed "s/.*/slot: <&>/"; echo "installed: <$(hyper2kvm update stick:good 2>&1 | tail -n 3)>"; systemctl reboot`
 	cut     = plugged + `hyper2kvm update stick:good & until hyper2kvm update --output json | grep "written.*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]"; do sleep 1; done; echo "it is being written"; wait`
 	seen    = `for n in $(seq 90); do hyper2kvm update | grep -q "on trial$" || break; sleep 2; done; echo "seen: <$(hyper2kvm update 2>&1)>"; echo "failed: <$(systemctl --failed --plain --no-legend)>"`
+	drawn   = `; echo "shown: <$(timeout 60 hyper2kvm dashboard 2>&1 | grep -m 1 -A 2 Update:)>"`
 )
 
 // TestAnUpdate by UEFI with Secure Boot, and by BIOS: the power goes while it is written, one that is not signed
@@ -150,9 +151,12 @@ func givenUp(t *testing.T, s Spec, version string, slot int64) {
 	if told == 0 {
 		t.Error("why it does not start was never told")
 	}
-	said := inside(t, s, seen)
+	said := inside(t, s, seen+drawn)
 	if !strings.Contains(said["seen"], version+" was installed at ") || !strings.Contains(said["seen"], "started 3 times and was not healthy") {
 		t.Errorf("it says %q", said["seen"])
+	}
+	if words := strings.Join(strings.Fields(said["shown"]), " "); !strings.Contains(words, version+" was installed at ") || !strings.Contains(words, "was not healthy") {
+		t.Errorf("the dashboard says %q", said["shown"])
 	}
 	t.Logf("after %.0f s and three tries the version before runs, and says: %s", time.Since(began).Seconds(), said["seen"])
 }
