@@ -70,12 +70,12 @@ func (f *sshFile) ReadAt(ctx context.Context, p []byte, at int64) (n int, err er
 	return n, nil
 }
 
-// piece reads a beginning of p: a server may send less than it is asked for. It reads
+// piece reads a beginning of p: a server may send less than it is asked for. Each try reads
 // into a buffer of its own, since an answer may come when nobody waits for it any more.
 func (f *sshFile) piece(ctx context.Context, p []byte, at int64) (n int, err error) {
-	buf := make([]byte, len(p))
 	err = f.do(ctx, func(s *sshSession, h *sftp.File) error {
 		var got int
+		buf := make([]byte, len(p))
 		err := s.do(ctx, func() (err error) {
 			got, err = h.ReadAt(buf, at)
 			return err
