@@ -31,6 +31,7 @@ type updates struct {
 	storages storage.Reached
 	running  func() []string // migrations, here
 	restart  func(context.Context) error
+	grace    time.Duration // before that
 	log      *slog.Logger
 
 	mu     sync.Mutex
@@ -41,8 +42,12 @@ type updates struct {
 
 func (a *agent) updates(ctx context.Context) (*updates, error) {
 	m, err := update.ThisMachine()
-	return &updates{ctx: ctx, machine: m, storages: a.storages, running: a.engine.Running, restart: restart, log: a.log}, err
+	return &updates{ctx: ctx, machine: m, storages: a.storages, running: a.engine.Running, restart: restart, grace: grace, log: a.log}, err
 }
+
+// grace is long enough for who has asked for an update, and asks again and again how it
+// goes, to be told that this appliance restarts.
+const grace = 15 * time.Second
 
 // restart has systemd restart this machine, which stops the agent first.
 func restart(ctx context.Context) error {
@@ -162,10 +167,20 @@ func (u *updates) install(ctx context.Context, from io.Reader, again bool) error
 		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n), nil)
 	default:
 		u.end(fmt.Sprintf("version %s is installed, and this appliance restarts", version), nil)
-		if err := u.restart(u.ctx); err != nil {
-			u.log.Error("this appliance could not be restarted", "err", err)
-			u.end(fmt.Sprintf("version %s is installed and is started next; this appliance could not be restarted: %v", version, err), nil)
-		}
+		go u.restarts(version)
 	}
 	return nil
+}
+
+// restarts restarts this appliance soon.
+func (u *updates) restarts(version string) {
+	select {
+	case <-u.ctx.Done():
+		return
+	case <-time.After(u.grace):
+	}
+	if err := u.restart(u.ctx); err != nil {
+		u.log.Error("this appliance could not be restarted", "err", err)
+		u.end(fmt.Sprintf("version %s is installed and is started next; this appliance could not be restarted: %v", version, err), nil)
+	}
 }

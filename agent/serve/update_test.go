@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func (p playedVersions) Install(_ context.Context, from io.Reader, done func(int
 }
 
 // updating is what is tested, with a storage that has a good update and a bad one.
-func updating(t *testing.T, running ...string) (u *updates, restarted *int) {
+func updating(t *testing.T, running ...string) (u *updates, restarted *atomic.Int32) {
 	t.Helper()
 	folder := t.TempDir()
 	for name, text := range map[string]string{"good": "1.1", "bad": "bad"} {
@@ -47,9 +48,9 @@ func updating(t *testing.T, running ...string) (u *updates, restarted *int) {
 			t.Fatal(err)
 		}
 	}
-	n := 0
+	var n atomic.Int32
 	return &updates{ctx: t.Context(), machine: playedVersions{}, storages: storage.List{{Name: "local", Path: folder}}, running: func() []string { return running },
-		restart: func(context.Context) error { n++; return nil }, log: slog.New(slog.DiscardHandler)}, &n
+		restart: func(context.Context) error { n.Add(1); return nil }, log: slog.New(slog.DiscardHandler)}, &n
 }
 
 func (u *updates) ended(t *testing.T) (model.Update, error) {
@@ -73,7 +74,7 @@ func TestAnUpdateIsInstalledFromAStorage(t *testing.T) {
 		restart   bool
 		running   []string
 		note      string
-		restarted int
+		restarted int32
 	}{
 		{"good", false, nil, "version 1.1 was installed at", 0}, // what is on the disk is told
 		{"good", true, nil, "version 1.1 is installed, and this appliance restarts", 1},
@@ -85,8 +86,10 @@ func TestAnUpdateIsInstalledFromAStorage(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, failed := u.ended(t)
-		if !strings.Contains(m.Note, c.note) || *restarted != c.restarted || errors.Is(failed, update.ErrArchive) != (c.path == "bad") {
-			t.Errorf("%s: %q, %v, restarted %d times; want %q", c.path, m.Note, failed, *restarted, c.note)
+		for limit := time.Now().Add(10 * time.Second); restarted.Load() != c.restarted && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		}
+		if !strings.Contains(m.Note, c.note) || restarted.Load() != c.restarted || errors.Is(failed, update.ErrArchive) != (c.path == "bad") {
+			t.Errorf("%s: %q, %v, restarted %d times; want %q", c.path, m.Note, failed, restarted.Load(), c.note)
 		}
 	}
 }

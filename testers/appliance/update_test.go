@@ -50,7 +50,7 @@ func stick(t *testing.T, update string) []string {
 const (
 	plugged = `hyper2kvm disks use virtio-STICK --as storage --name stick >/dev/null; `
 	refused = plugged + `echo "bad: <$(hyper2kvm update stick:bad 2>&1)>"; `
-	install = plugged + `cat /sys/class/block/vda5/start | sed "s/.*/slot: <&>/"; echo "installed: <$(hyper2kvm update stick:good 2>&1 | tail -n 3)>"; systemctl reboot`
+	install = plugged + `cat /sys/class/block/vda5/start | sed "s/.*/slot: <&>/"; echo "installed: <$(hyper2kvm update stick:good --restart 2>&1 | tail -n 3)>"`
 	cut     = plugged + `hyper2kvm update stick:good & until hyper2kvm update --output json | grep "written.*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]"; do sleep 1; done; echo "it is being written"; wait`
 	seen    = `for n in $(seq 90); do hyper2kvm update | grep -q "on trial$" || break; sleep 2; done; echo "seen: <$(hyper2kvm update 2>&1)>"; echo "failed: <$(systemctl --failed --plain --no-legend)>"`
 	drawn   = `; echo "shown: <$(timeout 60 hyper2kvm dashboard 2>&1 | grep -m 1 -A 2 Update:)>"`
@@ -105,7 +105,7 @@ func installed(t *testing.T, s Spec, version string) (slot int64, shown string) 
 	if !strings.Contains(said["bad"], "not signed with a key that this appliance trusts") {
 		t.Errorf("one that is not signed: %q", said["bad"])
 	}
-	if !strings.Contains(said["installed"], version+", on trial") {
+	if !strings.Contains(said["installed"], version+", on trial") || !strings.Contains(said["installed"], "this appliance restarts") {
 		t.Errorf("it is not installed: %q", said["installed"])
 	}
 	if err := m.Ended(ctx); err != nil {
