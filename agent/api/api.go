@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -71,9 +72,12 @@ const (
 	maxWithPlan = 8 << 20
 )
 
+// description is what Description says, for all to read.
+var description = sync.OnceValues(func() (*openapi3.T, error) { return openapi3.NewLoader().LoadFromData(Description) })
+
 // New is the handler of the whole API.
 func New(c Config) (http.Handler, error) {
-	doc, err := openapi3.NewLoader().LoadFromData(Description)
+	doc, err := description()
 	if err != nil {
 		return nil, fmt.Errorf("the API's description: %w", err)
 	}

@@ -60,7 +60,7 @@ func TestEveryOperationIsDoneAsItsExamplesSay(t *testing.T) {
 
 func described(t testing.TB) *openapi3.T {
 	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(Description)
+	doc, err := description()
 	if err != nil {
 		t.Fatal(err)
 	}

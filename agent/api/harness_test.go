@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
@@ -138,7 +137,9 @@ func newHarness(t testing.TB, w workerFunc, change ...func(*Config)) *harness {
 	h.socket.Start()
 	t.Cleanup(h.socket.Close)
 	h.people(t)
-	h.describe(t)
+	if h.router, err = routes(); err != nil {
+		t.Fatal(err)
+	}
 	return h
 }
 
@@ -161,16 +162,14 @@ func (h *harness) people(t testing.TB) {
 	}
 }
 
-func (h *harness) describe(t testing.TB) {
-	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(Description)
+// routes finds what the description says of a request.
+var routes = sync.OnceValues(func() (routers.Router, error) {
+	doc, err := description()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if err := doc.Validate(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := doc.Validate(context.Background()); err != nil {
+		return nil, err
 	}
-	if h.router, err = gorillamux.NewRouter(doc); err != nil {
-		t.Fatal(err)
-	}
-}
+	return gorillamux.NewRouter(doc)
+})

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
 
 	"hyper2kvm/agent/api/model"
 )
@@ -41,11 +40,7 @@ func TestRolesHold(t *testing.T) {
 
 // TestTheDescriptionTellsTheRole: what is said of an operation is what is held.
 func TestTheDescriptionTellsTheRole(t *testing.T) {
-	doc, err := openapi3.NewLoader().LoadFromData(Description)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, item := range doc.Paths.Map() {
+	for path, item := range described(t).Paths.Map() {
 		for method, op := range item.Operations() {
 			role, _ := op.Extensions["x-role"].(string)
 			if said := strings.Contains(op.Description, "role "+role) || strings.Contains(op.Description, role+" for all else") || role == "none"; !said {
