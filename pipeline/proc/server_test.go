@@ -151,6 +151,9 @@ func TestAServerIsReadyWhenItsSocketAnswers(t *testing.T) {
 	} else {
 		conn.Close()
 	}
+	for limit := time.Now().Add(10 * time.Second); s.Stderr() == "" && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		// what it says comes another way than its answers
+	}
 	if s.Err() != nil || s.Pid() <= 0 || s.Stderr() != "serving\n" {
 		t.Errorf("it runs with error %v, process %d and words %q", s.Err(), s.Pid(), s.Stderr())
 	}
