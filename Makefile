@@ -38,7 +38,7 @@ GENERATED := $(wildcard agent/api/config.yaml agent/api/*/config.yaml)
 NOCGO_PACKAGES = go list -f '{{.ImportPath}} {{.Imports}} {{.TestImports}} {{.XTestImports}}' ./... | grep -E 'fixers/guest/libguestfs|testers/libvirt' | cut -d' ' -f1
 
 # test-unit is not among them: the same tests are run with the tools, and with the race
-# detector where that can be built.
+# detector where that can be built. It is too large for small machines that tests start.
 STAGES := fmt-check generate-check vet staticcheck test-nocgo test-tools test-vms
 
 .PHONY: help setup build migrate image guest guest-binaries direct-parts vddk-plugin generate generate-check fmt-check vet staticcheck test test-unit test-nocgo test-tools test-vms test-matrix test-appliance fuzz bench bench-virt-v2v clean
@@ -112,11 +112,11 @@ test-nocgo: direct-parts ## build all without a C compiler, and test what is ano
 test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
 	NEED_TOOLS=1 NEED_VMS=1 go test -race -count=1 -tags $(TAGS) $$($(RACED) | $(WITHOUT))
 	NEED_TOOLS=1 NEED_VMS=1 go test -count=1 -tags $(TAGS) $$($(UNRACED) | $(WITHOUT))
+	$(UNIT) go test -race -tags $(TAGS) $$($(RACED) | $(WITH))
 	NEED_TOOLS=1 go test -C initramfs -race -count=1 ./...
 
 test-vms: guest-binaries vddk-plugin ## the packages whose tests start machines, one at a time
-	NEED_TOOLS=1 NEED_VMS=1 go test -race -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(RACED) | $(WITH))
-	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(UNRACED) | $(WITH))
+	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(MACHINES))
 
 test-matrix: guest-binaries vddk-plugin ## the same with every variant, of which test-vms starts a chosen few; some hours
 	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) $$($(VARIANTS))
