@@ -24,9 +24,9 @@ WITH_IMPORTS = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestIm
 # govmomi is too large to build with the race detector in bearable time.
 RACED        = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1
 UNRACED      = $(WITH_IMPORTS) | grep govmomi | cut -d' ' -f1
-# Packages whose tests start machines, of which one at a time is tested; and those that
-# have variants besides.
-OF           = --include='*_test.go' --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -u
+# Packages whose tests start machines, those that take longest first; and those that have
+# variants besides.
+OF           = --include='*_test.go' --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -ur
 MACHINES     = grep -rlF 'Getenv("NEED_VMS") == ""' $(OF)
 VARIANTS     = grep -rlF NEED_VMS $(OF)
 WITH         = grep -xFf <($(MACHINES))
@@ -115,8 +115,8 @@ test-tools: guest-binaries vddk-plugin ## also tests that need root and programs
 	$(UNIT) go test -race -tags $(TAGS) $$($(RACED) | $(WITH))
 	NEED_TOOLS=1 go test -C initramfs -race -count=1 ./...
 
-test-vms: guest-binaries vddk-plugin ## the packages whose tests start machines, one at a time
-	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 1 -timeout 70m -tags $(TAGS) $$($(MACHINES))
+test-vms: guest-binaries vddk-plugin ## the packages whose tests start machines, two at a time: an emulated one keeps one core busy
+	NEED_TOOLS=1 NEED_VMS=1 go test -v -count=1 -p 2 -timeout 70m -tags $(TAGS) $$($(MACHINES))
 
 test-matrix: guest-binaries vddk-plugin ## the same with every variant, of which test-vms starts a chosen few; some hours
 	NEED_TOOLS=1 NEED_VMS=matrix go test -v -count=1 -p 1 -timeout 8h -tags $(TAGS) $$($(VARIANTS))
