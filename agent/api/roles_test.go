@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-
 	"hyper2kvm/agent/api/model"
 )
 
