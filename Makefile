@@ -110,7 +110,7 @@ test-nocgo: direct-parts ## build all without a C compiler, and test what is ano
 	CGO_ENABLED=0 go build ./...
 	$(UNIT) CGO_ENABLED=0 go test $(NOCGO_PACKAGES)
 
-test-tools: guest-binaries vddk-plugin ## also tests that need root and programs; a missing one fails
+test-tools: guest-binaries vddk-plugin ## all tests that start no machine, with root and programs; a missing one fails
 	NEED_TOOLS=1 NEED_VMS=1 go test -race -count=1 -tags $(TAGS) $$($(RACED) | $(WITHOUT))
 	NEED_TOOLS=1 NEED_VMS=1 go test -count=1 -tags $(TAGS) $$($(UNRACED) | $(WITHOUT))
 	$(UNIT) go test -race -tags $(TAGS) $$($(RACED) | $(WITH))
