@@ -13,9 +13,7 @@ func (r *Run) checkDevices() error {
 		if i < 0 || i >= len(r.Machine.Disks) {
 			return fmt.Errorf("disk %d is to go to %s: the machine has %d disks, counted from 0", i, path, len(r.Machine.Disks))
 		}
-		to := r.target(i)
-		to.Size, _ = r.larger(i, to.Size)
-		if err := to.Fits(); err != nil {
+		if err := r.fits(i); err != nil {
 			return err
 		}
 		for j, d := range r.Machine.Disks {
@@ -42,16 +40,21 @@ func (r *Run) checkFiles() error {
 		return nil
 	}
 	for i := range r.Machine.Disks {
-		to := r.target(i)
-		to.Size, _ = r.larger(i, to.Size)
-		if to.Device {
+		if r.Options.Devices[i] != "" {
 			continue
 		}
-		if err := to.Fits(); err != nil {
+		if err := r.fits(i); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fits tells whether disk i, as large as it becomes, can go to its target.
+func (r *Run) fits(i int) error {
+	to := r.target(i)
+	to.Size, _ = r.larger(i, to.Size)
+	return to.Fits()
 }
 
 // sameDevice tells whether two names are of one block device.

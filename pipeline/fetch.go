@@ -25,7 +25,10 @@ func (r *Run) fetch(ctx context.Context) error {
 	if err := r.checkDevices(); err != nil {
 		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}
-	if err := errors.Join(r.makeFolders(), r.checkFiles()); err != nil {
+	if err := r.makeFolders(); err != nil {
+		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
+	}
+	if err := r.checkFiles(); err != nil {
 		return fmt.Errorf("%w: %w", source.ErrBadInput, err)
 	}
 	if r.sources, r.Sources, err = r.origin.Open(ctx, m); err != nil {
