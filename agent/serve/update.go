@@ -179,6 +179,12 @@ func (u *updates) restarts(version string) {
 		return
 	case <-time.After(u.grace):
 	}
+	u.mu.Lock()
+	another := u.now != nil
+	u.mu.Unlock()
+	if another { // is installed, which a restart would cut off
+		return
+	}
 	if err := u.restart(u.ctx); err != nil {
 		u.log.Error("this appliance could not be restarted", "err", err)
 		u.end(fmt.Sprintf("version %s is installed and is started next; this appliance could not be restarted: %v", version, err), nil)

@@ -114,6 +114,26 @@ func TestOneUpdateIsInstalledAtATime(t *testing.T) {
 	}
 }
 
+// TestARestartCutsOffNoOtherUpdate that somebody has begun in its time of grace.
+func TestARestartCutsOffNoOtherUpdate(t *testing.T) {
+	u, restarted := updating(t)
+	u.grace = 200 * time.Millisecond
+	if err := u.Put(t.Context(), strings.NewReader("1.1"), true); err != nil {
+		t.Fatal(err)
+	}
+	more := make(chan struct{})
+	u.machine = playedVersions{more}
+	if err := u.Start(t.Context(), model.UpdateRequest{Storage: "local", Path: "good"}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * u.grace)
+	close(more)
+	u.ended(t)
+	if n := restarted.Load(); n != 0 {
+		t.Errorf("it restarted %d times", n)
+	}
+}
+
 func TestAnUpdateThatIsNotThereIsRefusedAtOnce(t *testing.T) {
 	u, _ := updating(t)
 	for _, r := range []model.UpdateRequest{{}, {Storage: "none", Path: "x"}, {Storage: "local", Path: "none"}, {Storage: "local", Path: "good", URL: "https://mirror.example.org/x"}, {URL: "https://127.0.0.1:1/x"}} {
