@@ -157,7 +157,6 @@ func TestAHalfExportIsBegunAgain(t *testing.T) {
 // A server that does not know the export any more has ended it; another one is begun.
 func TestALeaseThatTimedOutIsTakenAgain(t *testing.T) {
 	quick(t)
-	usual.stall = time.Minute // only the server's word ends the first one
 	s := newServer(t)
 	raw := content()
 	d := s.exported(raw)

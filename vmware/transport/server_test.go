@@ -215,14 +215,22 @@ func content() []byte {
 	return raw
 }
 
-// quick makes waits short.
+// quick makes the pauses between tries short, and giving up. A host still has a minute for an
+// answer, however busy this machine is: see impatient.
 func quick(t *testing.T) {
 	t.Helper()
 	was, again, beats, alive := usual, reopening, heartbeat, sshKeepAlive
-	usual = pace{most: 2 * time.Second, first: time.Millisecond, last: 20 * time.Millisecond, stall: 400 * time.Millisecond}
+	usual = pace{most: 2 * time.Second, first: time.Millisecond, last: 20 * time.Millisecond, stall: time.Minute}
 	reopening = pace{most: 2 * time.Second, first: time.Millisecond, last: 20 * time.Millisecond}
 	heartbeat = 10 * time.Millisecond
 	t.Cleanup(func() { usual, reopening, heartbeat, sshKeepAlive = was, again, beats, alive })
+}
+
+// impatient is quick, and gives a connection up that brings nothing for so long.
+func impatient(t *testing.T, stall time.Duration) {
+	t.Helper()
+	quick(t)
+	usual.stall, usual.most = stall, time.Minute
 }
 
 // must is a value that there has to be.
