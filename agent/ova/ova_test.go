@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/xml"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +40,11 @@ var sample = Appliance{Name: "hyper2kvm", Version: "1.0 <beta> & more", CPUs: 4,
 // written is the sample, and the raw disk in it.
 func written(t *testing.T) (path string, raw []byte) {
 	t.Helper()
+	return writtenAs(t, sample)
+}
+
+func writtenAs(t *testing.T, a Appliance) (path string, raw []byte) {
+	t.Helper()
 	if _, err := proc.Look("qemu-img"); err != nil {
 		if os.Getenv("NEED_TOOLS") != "" {
 			t.Fatal(err)
@@ -53,7 +61,7 @@ func written(t *testing.T) (path string, raw []byte) {
 		t.Fatal(err)
 	}
 	path = filepath.Join(folder, "hyper2kvm.ova")
-	if err := Write(t.Context(), sample, image, path); err != nil {
+	if err := Write(t.Context(), a, image, path); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := filepath.Glob(filepath.Join(folder, ".*")); err != nil || len(left) > 0 {
@@ -132,7 +140,7 @@ func TestWhatIsThereIsNotWrittenOver(t *testing.T) {
 func TestVSphereImportsIt(t *testing.T) {
 	path, _ := written(t)
 	simulator.Test(func(ctx context.Context, c *vim25.Client) {
-		vm := imported(t, ctx, c, path)
+		vm := imported(t, ctx, c, path, map[string]string{"hostname": "h1"})
 		var devices []string
 		for _, d := range vm.Config.Hardware.Device {
 			switch d := d.(type) {
@@ -156,7 +164,65 @@ func TestVSphereImportsIt(t *testing.T) {
 	})
 }
 
-func imported(t *testing.T, ctx context.Context, c *vim25.Client, path string) (vm mo.VirtualMachine) {
+// TestFirstBootReadsWhatWasAskedAtTheImport: values that are given to the importer come
+// to the machine's vApp properties, and first boot takes them from the OVF environment
+// that is made of those. The environment is in the form in which govc makes one, since
+// the simulator makes none: what an ESXi host writes is not proved.
+func TestFirstBootReadsWhatWasAskedAtTheImport(t *testing.T) {
+	a := sample
+	a.Properties = firstboot.Properties()
+	path, _ := writtenAs(t, a)
+	asked := map[string]string{"hostname": "mover7.example.org", "address": "192.0.2.17/24", "gateway": "192.0.2.1",
+		"dns": "192.0.2.53", "ntp": "ntp.example.org", "settings": `{log: {level: "debug"}} # <&>`}
+	env := ovf.Env{Platform: &ovf.PlatformSection{}, Property: &ovf.PropertySection{}}
+	simulator.Test(func(ctx context.Context, c *vim25.Client) {
+		for _, p := range imported(t, ctx, c, path, asked).Config.VAppConfig.GetVmConfigInfo().Property {
+			value := new(strings.Builder)
+			if p.Value == "" {
+				p.Value = p.DefaultValue
+			}
+			if err := xml.EscapeText(value, []byte(p.Value)); err != nil {
+				t.Fatal(err)
+			}
+			env.Property.Properties = append(env.Property.Properties, ovf.EnvProperty{Key: p.Id, Value: value.String()})
+		}
+	})
+	if len(env.Property.Properties) != len(a.Properties) {
+		t.Errorf("the machine has %d properties, and the appliance %d", len(env.Property.Properties), len(a.Properties))
+	}
+	root := t.TempDir()
+	card := filepath.Join(root, "sys/class/net/eth0")
+	if err := os.MkdirAll(filepath.Join(card, "device"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"type": "1", "address": "00:50:56:01:02:03", "addr_assign_type": "0", "device/vendor": "0x15ad"} {
+		if err := os.WriteFile(filepath.Join(card, name), []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := firstboot.Boot{Root: root, GuestInfo: func(_ context.Context, name string) (string, error) {
+		if name == "guestinfo.ovfEnv" {
+			return env.MarshalManual(), nil
+		}
+		return "", nil
+	}}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var applied []string
+	for _, a := range r.Applied {
+		applied = append(applied, a.Key)
+		if a.Value != "" && a.Value != asked[a.Key] {
+			t.Errorf("%s is %q, and %q was asked for", a.Key, a.Value, asked[a.Key])
+		}
+	}
+	slices.Sort(applied)
+	if want := slices.Sorted(maps.Keys(asked)); !slices.Equal(applied, want) || len(r.Problems) > 0 || r.Network != "192.0.2.17/24 on eth0 (00:50:56:01:02:03)" {
+		t.Errorf("it took %q of %q; %q; %q", applied, want, r.Network, r.Problems)
+	}
+}
+
+func imported(t *testing.T, ctx context.Context, c *vim25.Client, path string, values map[string]string) (vm mo.VirtualMachine) {
 	t.Helper()
 	f := find.NewFinder(c)
 	dc, err := f.DefaultDatacenter(ctx)
@@ -173,8 +239,10 @@ func imported(t *testing.T, ctx context.Context, c *vim25.Client, path string) (
 	}
 	i := importer.Importer{Name: "appliance", Client: c, Finder: f, Datacenter: dc, Datastore: store, ResourcePool: pool, Host: host, Folder: folders.VmFolder,
 		Archive: &importer.TapeArchive{Path: path}, Log: func(s string) (int, error) { return len(s), nil }}
-	o := importer.Options{DiskProvisioning: "thin", NetworkMapping: []importer.Network{{Name: "Management", Network: "VM Network"}},
-		PropertyMapping: []importer.Property{{KeyValue: importer.KeyValue{Key: "hostname", Value: "h1"}}}}
+	o := importer.Options{DiskProvisioning: "thin", NetworkMapping: []importer.Network{{Name: "Management", Network: "VM Network"}}}
+	for k, v := range values {
+		o.PropertyMapping = append(o.PropertyMapping, importer.Property{KeyValue: importer.KeyValue{Key: k, Value: v}})
+	}
 	ref, err := i.Import(ctx, "*.ovf", o)
 	if err != nil {
 		t.Fatal(err)
