@@ -5,23 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"hyper2kvm/pipeline/vsphere/waystest"
 	"hyper2kvm/vmware/vmwaretest"
 )
-
-// ways are the transports, each with what it needs to be there.
-var ways = []struct {
-	name  string
-	needs func(*testing.T, *lab)
-}{
-	{"https", func(*testing.T, *lab) {}},
-	{"nfc", func(*testing.T, *lab) {}},
-	{"ssh", func(t *testing.T, l *lab) { l.overSSH(t) }},
-	{"vddk", func(t *testing.T, l *lab) { l.byVDDK(t) }},
-	{"hotadd", func(t *testing.T, l *lab) {
-		a := l.byHotadd(t)
-		t.Cleanup(func() { a.none(t) })
-	}},
-}
 
 // together lets a test run beside others, unless it is of what the environment configures.
 func together(t *testing.T, way string) {
@@ -43,12 +29,12 @@ func (l *lab) layered(t *testing.T) {
 }
 
 func TestEveryTransportBringsAVMThatIsOff(t *testing.T) {
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
-			together(t, way.name)
+	for _, way := range waystest.All {
+		t.Run(way.Name, func(t *testing.T) {
+			together(t, way.Name)
 			l := newLab(t, nil)
-			way.needs(t, l)
-			l.by = []string{way.name}
+			way.Needs(t, l.Ways)
+			l.by = []string{way.Name}
 			l.layered(t)
 			r := l.run(t)
 			if err := r.Go(t.Context()); err != nil {
@@ -56,7 +42,7 @@ func TestEveryTransportBringsAVMThatIsOff(t *testing.T) {
 			}
 			l.wants(t, off)
 			l.arrived(t, r)
-			if got := strings.Join(carriers(r), ", "); got != way.name {
+			if got := strings.Join(carriers(r), ", "); got != way.Name {
 				t.Errorf("the disks came by %s", got)
 			}
 			l.verified(t, r)
@@ -71,12 +57,12 @@ func TestEveryTransportBringsAVMThatIsOff(t *testing.T) {
 
 // TestEveryTransportBringsAVMAsItWasInItsSnapshot: what its guest writes meanwhile is not seen.
 func TestEveryTransportBringsAVMAsItWasInItsSnapshot(t *testing.T) {
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
-			together(t, way.name)
+	for _, way := range waystest.All {
+		t.Run(way.Name, func(t *testing.T) {
+			together(t, way.Name)
 			l := newLab(t, nil)
-			way.needs(t, l)
-			l.by = []string{way.name}
+			way.Needs(t, l.Ways)
+			l.by = []string{way.Name}
 			l.layered(t)
 			r := l.run(t, live, before("flatten", func() error {
 				l.scribble(t, 0, 64<<10, []byte("later"))
@@ -98,7 +84,7 @@ func TestEveryTransportBringsAVMAsItWasInItsSnapshot(t *testing.T) {
 func TestAVMComesFromAHostAlone(t *testing.T) {
 	l := newLabAt(t, vmwaretest.Options{ESX: true}, nil)
 	l.layered(t)
-	l.overSSH(t)
+	l.OverSSH(t)
 	for _, way := range []string{"https", "nfc", "ssh"} {
 		t.Run(way, func(t *testing.T) {
 			l.by, l.folder = []string{way}, filepath.Join(t.TempDir(), "small")

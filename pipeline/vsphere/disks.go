@@ -124,7 +124,7 @@ func (o *Origin) open(ctx context.Context, d vmware.Disk) (disk.Remote, error) {
 // transports are those that may be used, in their order. What only looks at a VM reads
 // a few blocks, for which NFC would send whole disks.
 func (o *Origin) transports() (list []transport.Transport) {
-	all := o.known
+	all := o.Known
 	if all == nil {
 		all = transport.Transports()
 	}

@@ -12,6 +12,7 @@ import (
 
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/vsphere/waystest"
 	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
 )
@@ -74,7 +75,7 @@ func (c counted) Read(ctx context.Context, p []byte, off int64) error {
 func (l *lab) breaks(name string, bytes int64, how func()) change {
 	var left atomic.Int64
 	left.Store(1 << 60)
-	l.change(name, func(open opener) opener {
+	l.Change(name, func(open waystest.Opener) waystest.Opener {
 		return func(ctx context.Context, a transport.Access, d transport.Disk) (disk.Remote, error) {
 			r, err := open(ctx, a, d)
 			if err != nil {
@@ -104,14 +105,14 @@ func TestATransportThatBreaksInTheMiddleIsReplaced(t *testing.T) {
 			return func() { l.Storm(vmwaretest.Weather{Prefix: "/folder", Status: http.StatusForbidden}) }
 		}},
 		{"ssh", "https", "refuses the user, the key or the password", func(t *testing.T, l *lab) func() {
-			host := l.overSSH(t)
-			return func() { l.ssh.Password = func() string { return "changed" }; host.Cut() }
+			host := l.OverSSH(t)
+			return func() { l.SSH.Password = func() string { return "changed" }; host.Cut() }
 		}},
 		{"vddk", "https", "refused the connection on its port 902", func(t *testing.T, l *lab) func() {
-			fails := l.byVDDK(t)
+			fails := l.ByVDDK(t)
 			return func() { _ = os.WriteFile(fails, nil, 0o600) } // a disk that is read on fails the test
 		}},
-		{"hotadd", "https", "input/output error", func(t *testing.T, l *lab) func() { return l.byHotadd(t).pulled }},
+		{"hotadd", "https", "input/output error", func(t *testing.T, l *lab) func() { return l.ByHotadd(t).Pull }},
 	} {
 		t.Run(c.from+" to "+c.to, func(t *testing.T) {
 			together(t, c.from)

@@ -70,7 +70,7 @@ var overcome = []fault{
 	{name: "the guest has no tools, and may be powered off", vm: func(vm *vmwaretest.VM) { vm.NoTools = true },
 		change: shutdown(time.Minute, true)},
 	{name: "the host goes into maintenance, and hotadd gives way", begin: func(t *testing.T, l *lab) {
-		l.byHotadd(t)
+		l.ByHotadd(t)
 		l.by = []string{"hotadd", "https"}
 		l.Maintenance("DC0_C0_H0", true)
 	}},

@@ -15,6 +15,7 @@ import (
 
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/vsphere/waystest"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/transport"
 )
@@ -33,7 +34,7 @@ type order struct {
 
 func (o order) config() Config {
 	return Config{Server: vmware.Config{Server: o.Server, User: o.User, Password: vmware.Secret(o.Password), Thumbprint: o.Thumbprint},
-		VM: o.VM, Folder: o.Folder, Own: o.Own, Transports: o.By, Live: o.Live, Log: slog.New(slog.DiscardHandler), known: with(transport.Hotadd(o.Sys, o.Dev))}
+		VM: o.VM, Folder: o.Folder, Own: o.Own, Transports: o.By, Live: o.Live, Log: slog.New(slog.DiscardHandler), Known: with(transport.Hotadd(o.Sys, o.Dev))}
 }
 
 // command is a migration as its command line gives it: cold, or a rehearsal.
@@ -148,7 +149,7 @@ func (k *killer) killed(t *testing.T, o order, at int, lost bool) (before bool) 
 type doomed struct {
 	*lab
 	killer
-	appliance *appliance
+	appliance *waystest.Appliance
 	live      bool
 }
 
@@ -157,14 +158,14 @@ func newDoomed(t *testing.T, live bool) *doomed {
 	t.Helper()
 	d := &doomed{lab: newLab(t, nil), live: live}
 	d.OnRequest = d.hears
-	d.appliance = d.byHotadd(t)
+	d.appliance = d.ByHotadd(t)
 	d.by = []string{"hotadd"}
 	return d
 }
 
 func (d *doomed) order() order {
 	return order{Server: d.URL.Host, Thumbprint: d.ThumbprintSHA256, User: d.User, Password: d.Password, VM: d.vm.Ref.Value, Folder: d.folder,
-		Own: d.own, By: d.by, Live: d.live, Sys: d.appliance.sys, Dev: d.appliance.dev}
+		Own: d.Own, By: d.by, Live: d.live, Sys: d.appliance.Sys, Dev: d.appliance.Dev}
 }
 
 // everyRequest has migrations killed at every request, in each way; else it is at some
@@ -236,7 +237,7 @@ func (d *doomed) givenBack(t *testing.T, at int, lost bool) {
 		t.Errorf("killed at request %d, lost %v, and taken back: %v", at, lost, err)
 	}
 	d.wants(t, on)
-	d.appliance.none(t)
+	d.appliance.None(t)
 	if t.Failed() {
 		t.Fatalf("killed at request %d, lost %v", at, lost)
 	}

@@ -17,8 +17,8 @@ import (
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/vsphere/waystest"
 	"hyper2kvm/vmware"
-	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
 )
 
@@ -69,15 +69,11 @@ func needTools(t *testing.T, programs ...string) {
 
 // lab is a server with a VM that runs, and the folder of its migration.
 type lab struct {
-	*vmwaretest.Server
+	*waystest.Ways
 	vm     vmwaretest.VM
 	folder string
-	holds  []string              // files with what the VM's disks hold
-	by     []string              // names of the transports that are used
-	known  []transport.Transport // nil: the usual ones
-	ssh    *transport.SSH
-	vddk   string
-	own    string
+	holds  []string // files with what the VM's disks hold
+	by     []string // names of the transports that are used
 
 	user, password string // that the migration logs in with
 }
@@ -98,7 +94,7 @@ func newLabAt(t *testing.T, o vmwaretest.Options, change func(*vmwaretest.VM)) *
 	t.Helper()
 	raw := smallGuest(t)
 	o.Datastores = []string{oddFast, "lün"}
-	l := &lab{Server: vmwaretest.Start(t, o), folder: filepath.Join(t.TempDir(), "small"), by: []string{"https"}}
+	l := &lab{Ways: &waystest.Ways{Server: vmwaretest.Start(t, o)}, folder: filepath.Join(t.TempDir(), "small"), by: []string{"https"}}
 	l.user, l.password = l.User, l.Password
 	vm := vmwaretest.VM{Name: oddVM, Folder: "Prod/Web", On: true, CBT: true, Disks: []vmwaretest.Disk{{Raw: raw}, {Size: 8 << 20, Datastore: "lün"}},
 		NICs: []vmwaretest.NIC{{MAC: "00:50:56:01:02:03"}}}
@@ -156,7 +152,7 @@ func (l *lab) scribble(t *testing.T, i int, off int64, p []byte) {
 func (l *lab) config() Config {
 	return Config{Server: vmware.Config{Server: l.URL.Host, User: l.user, Password: vmware.Secret(l.password), Thumbprint: l.ThumbprintSHA256,
 		Resolve: map[string]string{"DC0_C0_H0": "127.0.0.1", "localhost.localdomain": "127.0.0.1"}},
-		VM: l.vm.Ref.Value, Folder: l.folder, Log: slog.New(slog.DiscardHandler), Transports: l.by, known: l.known, SSH: l.ssh, VDDK: l.vddk, Own: l.own}
+		VM: l.vm.Ref.Value, Folder: l.folder, Log: slog.New(slog.DiscardHandler), Transports: l.by, Known: l.Known, SSH: l.SSH, VDDK: l.VDDK, Own: l.Own}
 }
 
 type change func(*Config, *pipeline.Options, *pipeline.Config)

@@ -50,7 +50,7 @@ type Config struct {
 	Log  *slog.Logger
 	Tell func(text string) // of what takes long; may be nil
 
-	known []transport.Transport // in place of all; for tests alone
+	Known []transport.Transport // in place of all; for tests alone
 }
 
 // Parse takes a source apart: the server with its user, and the VM.

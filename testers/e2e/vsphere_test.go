@@ -16,6 +16,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/vsphere"
+	"hyper2kvm/pipeline/vsphere/waystest"
 	"hyper2kvm/testers/guests"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/vmwaretest"
@@ -23,7 +24,7 @@ import (
 
 // inVSphere is a server that has a guest as a VM that runs, with the hardware of its
 // VMX file. Its disks are the guest's.
-func inVSphere(t *testing.T, g guests.Guest) (*vmwaretest.Server, vmwaretest.VM) {
+func inVSphere(t *testing.T, g guests.Guest) (*waystest.Ways, vmwaretest.VM) {
 	t.Helper()
 	m, err := source.Read(t.Context(), g.VMX, nil)
 	if err != nil {
@@ -44,15 +45,17 @@ func inVSphere(t *testing.T, g guests.Guest) (*vmwaretest.Server, vmwaretest.VM)
 		extra = append(extra, &types.OptionValue{Key: fmt.Sprintf("ethernet%d.pciSlotNumber", i), Value: strconv.Itoa(n.Slot)})
 	}
 	vm.Also = func(v *mo.VirtualMachine) { v.Config.ExtraConfig = append(v.Config.ExtraConfig, extra...) }
-	return s, s.AddVM(t, vm)
+	return &waystest.Ways{Server: s}, s.AddVM(t, vm)
 }
 
 // origin is the VM as a migration's.
-func origin(t *testing.T, s *vmwaretest.Server, vm vmwaretest.VM, folder string, live bool, transports ...string) *vsphere.Origin {
+func origin(t *testing.T, s *waystest.Ways, vm vmwaretest.VM, folder string, live bool, transports ...string) *vsphere.Origin {
 	t.Helper()
 	o, err := vsphere.New(vsphere.Config{VM: vm.Name, Folder: folder, Live: live, Transports: transports, Log: testLog(t), Power: vmware.PowerPolicy{Force: true},
-		Marks:  vmware.Marks{Rename: "{name}-migrated", DisconnectNICs: true},
-		Server: vmware.Config{Server: s.URL.Host, User: s.User, Password: vmware.Secret(s.Password), Thumbprint: s.ThumbprintSHA1}})
+		Marks: vmware.Marks{Rename: "{name}-migrated", DisconnectNICs: true},
+		Known: s.Known, SSH: s.SSH, VDDK: s.VDDK, Own: s.Own,
+		Server: vmware.Config{Server: s.URL.Host, User: s.User, Password: vmware.Secret(s.Password), Thumbprint: s.ThumbprintSHA1,
+			Resolve: map[string]string{"DC0_C0_H0": "127.0.0.1"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +69,17 @@ func TestAGuestIsMigratedFromVSphereAndProved(t *testing.T) {
 		t.Skip("the sample guest is rehearsed from vSphere: set NEED_VMS=matrix")
 	}
 	g := guestUnderTest(t)
-	for _, transport := range []string{"https", "nfc"} {
-		t.Run(transport, func(t *testing.T) {
+	for _, way := range waystest.All {
+		t.Run(way.Name, func(t *testing.T) {
 			s, vm := inVSphere(t, g)
+			way.Needs(t, s)
 			folder := filepath.Join(t.TempDir(), g.Name)
-			r, err := runFrom(t, folder, pipeline.Options{Source: "vsphere://vc/" + g.Name}, origin(t, s, vm, folder, false, transport))
+			r, err := runFrom(t, folder, pipeline.Options{Source: "vsphere://vc/" + g.Name}, origin(t, s, vm, folder, false, way.Name))
 			if err != nil {
 				t.Fatal(err)
 			}
 			answered(t, r, g)
-			if r.Carried[0].By != transport {
+			if r.Carried[0].By != way.Name {
 				t.Errorf("it came by %+v", r.Carried)
 			}
 			list := namesOf(t, s)
@@ -90,7 +94,7 @@ func TestAGuestIsMigratedFromVSphereAndProved(t *testing.T) {
 }
 
 // namesOf are the VMs' names and whether they run.
-func namesOf(t *testing.T, s *vmwaretest.Server) string {
+func namesOf(t *testing.T, s *waystest.Ways) string {
 	t.Helper()
 	session, err := vmware.Connect(t.Context(), vmware.Config{Server: s.URL.Host, User: s.User, Password: vmware.Secret(s.Password), Thumbprint: s.ThumbprintSHA1})
 	if err != nil {
