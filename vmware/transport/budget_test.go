@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,16 +55,53 @@ func TestAHostsBudgetIsKeptAndShared(t *testing.T) {
 	}
 }
 
-// waiting is returned when so many reads wait for a host.
-func (b *budgets) waiting(host string, n int) {
-	for {
+// waiting returns when so many reads wait for a host.
+func (b *budgets) waiting(t *testing.T, host string, n int) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		b.mu.Lock()
-		now := len(b.hosts[host].queue)
+		now := 0
+		if h := b.hosts[host]; h != nil {
+			now = len(h.queue)
+		}
 		b.mu.Unlock()
 		if now == n {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		if time.Now().After(limit) {
+			t.Fatalf("%d reads wait for %s, want %d", now, host, n)
+		}
+	}
+}
+
+// None waits while others have turn after turn: of reads that take the whole budget, one
+// begins at a time, in the order in which they came.
+func TestADiskThatAsksOftenHasNoMoreTurns(t *testing.T) {
+	b := budgets{hosts: map[string]*budget{}}
+	first := must(b.take(t.Context(), "esx1", 0, mostBytes))(t)
+	var group sync.WaitGroup
+	var came, began []int
+	for n := range 20 {
+		disk := 0 // each other time
+		if n%2 == 1 {
+			disk = n
+		}
+		came = append(came, disk)
+		group.Go(func() {
+			give, err := b.take(t.Context(), "esx1", disk, mostBytes)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			began = append(began, disk)
+			give()
+		})
+		b.waiting(t, "esx1", n+1)
+	}
+	first()
+	group.Wait()
+	if !slices.Equal(began, came) {
+		t.Errorf("disks began in the order %v, want %v", began, came)
 	}
 }
 
@@ -98,9 +136,9 @@ func TestTheNinthDiskWaitsAndIsNext(t *testing.T) {
 		})
 	}
 	wait(9, &ninth)
-	b.waiting("esx1", 1)
+	b.waiting(t, "esx1", 1)
 	wait(0, &behind) // would fit, and waits all the same
-	b.waiting("esx1", 2)
+	b.waiting(t, "esx1", 2)
 	if order.Load() != 0 {
 		t.Error("somebody did not wait")
 	}
@@ -130,9 +168,9 @@ func TestWhoLeavesTheQueueHoldsNobodyUp(t *testing.T) {
 			t.Error("more than there is")
 		}
 	})
-	b.waiting("esx1", 1)
+	b.waiting(t, "esx1", 1)
 	group.Go(func() { must(b.take(t.Context(), "esx1", 3, 1))(t)() })
-	b.waiting("esx1", 2)
+	b.waiting(t, "esx1", 2)
 	cancel()
 	group.Wait()
 	half()

@@ -214,10 +214,13 @@ func TestFaultsInTheMiddle(t *testing.T) {
 		s := newServer(t)
 		r := opened(t, s, s.flat("ds", "web", "web", raw))
 		s.times(c.n, c.f)
-		p := make([]byte, 65536)
+		p, began := make([]byte, 65536), time.Now()
 		err := r.Read(t.Context(), p, 65536)
 		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) || err == nil && !bytes.Equal(p, raw[65536:131072]) {
 			t.Errorf("%s: %v, want %q, or other bytes", name, err, c.says)
+		}
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("%s took %v", name, took)
 		}
 		s.CloseClientConnections()
 	}
