@@ -144,7 +144,7 @@ const (
 )
 
 // inForm migrates the twin, its disk in a form, with both engines, and compares that
-// with virt-v2v's kept run.
+// with virt-v2v's kept run, and with a bare copy, which no migration can do without.
 func (b bench) inForm(ctx context.Context, form string) error {
 	g, err := b.form(ctx, form)
 	if err != nil {
@@ -154,6 +154,11 @@ func (b bench) inForm(ctx context.Context, form string) error {
 	if err != nil {
 		return err
 	}
+	alone, err := b.copyAlone(ctx, g)
+	if err != nil {
+		return err
+	}
+	alone.print(b.out, "### qemu-img, the copy of the disk alone, as "+form)
 	var failed error
 	for _, engine := range []string{"direct", "libguestfs"} {
 		c, err := b.migrate(ctx, g, engine)
@@ -161,6 +166,7 @@ func (b bench) inForm(ctx context.Context, form string) error {
 			return err
 		}
 		c.print(b.out, "### hyper2kvm, engine "+engine+", disk as "+form)
+		fmt.Fprintf(b.out, "That is %.1f times the wall time and %.1f times the CPU time of qemu-img's copy alone.\n\n", ratio(c.Wall, alone.Wall), ratio(c.CPU, alone.CPU))
 		failed = errors.Join(failed, c.modest("engine "+engine))
 		if known {
 			failed = errors.Join(failed, c.against(b.out, "engine "+engine, kept.Cost, least[engine]))

@@ -34,6 +34,18 @@ func (b bench) migrate(ctx context.Context, g guests.Guest, engine string) (Cost
 	return cost, os.RemoveAll(to)
 }
 
+// copyAlone copies a guest's disk with qemu-img, as fast as it can, and changes nothing.
+func (b bench) copyAlone(ctx context.Context, g guests.Guest) (Cost, error) {
+	target := filepath.Join(b.scratch, "copy.qcow2")
+	cost, readings, _, err := measure(ctx, proc.Command{Name: "qemu-img",
+		Args: []string{"convert", "-W", "-m", "16", "-O", "qcow2", "--", g.VMDK, target}})
+	if err != nil {
+		return cost, err
+	}
+	cost.Phases = phases([]mark{{"convert", 0}}, cost.Wall, readings)
+	return cost, os.Remove(target)
+}
+
 // stageMarks are the stages that were run; what comes before the first is the
 // program's start.
 func stageMarks(stages []pipeline.Record, began time.Time) []mark {
