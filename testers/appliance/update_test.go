@@ -1,11 +1,17 @@
 package appliance
 
 import (
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,24 +56,28 @@ func stick(t *testing.T, update string) []string {
 const (
 	plugged = `hyper2kvm disks use virtio-STICK --as storage --name stick >/dev/null; `
 	refused = plugged + `echo "bad: <$(hyper2kvm update stick:bad 2>&1)>"; `
-	install = plugged + `cat /sys/class/block/vda5/start | sed "s/.*/slot: <&>/"; echo "installed: <$(hyper2kvm update stick:good --restart 2>&1 | tail -n 3)>"`
-	cut     = plugged + `hyper2kvm update stick:good & until hyper2kvm update --output json | grep "written.*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]"; do sleep 1; done; echo "it is being written"; wait`
+	install = `cat /sys/class/block/vda5/start | sed "s/.*/slot: <&>/"; echo "installed: <$(hyper2kvm update %s --restart 2>&1 | tail -n 3)>"`
+	cut     = `mkdir /run/stick; mount -r /dev/disk/by-id/virtio-STICK /run/stick; hyper2kvm update /run/stick/good & until hyper2kvm update --output json | grep "written.*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]"; do sleep 1; done; echo "it is being written"; wait`
 	seen    = `for n in $(seq 90); do hyper2kvm update | grep -q "on trial$" || break; sleep 2; done; echo "seen: <$(hyper2kvm update 2>&1)>"; echo "failed: <$(systemctl --failed --plain --no-legend)>"`
 	drawn   = `; echo "shown: <$(timeout 60 hyper2kvm dashboard 2>&1 | grep -m 1 -A 2 Update:)>"`
 )
 
-// TestAnUpdate by UEFI with Secure Boot, and by BIOS: the power goes while it is written, one that is not signed
-// is refused, it is installed, it runs and is confirmed, and what the appliance has kept is
-// there; if it cannot start, the version before starts again, and says so.
+// TestAnUpdate by UEFI with Secure Boot, from a stick, and by BIOS, from a web server: the
+// power goes while it is written, one that is not signed is refused, it is installed, it
+// runs and is confirmed, and what the appliance has kept is there; if it cannot start, the
+// version before starts again, and says so.
 func TestAnUpdate(t *testing.T) {
 	for name, bios := range map[string]bool{"by UEFI": false, "by BIOS": true} {
 		t.Run(name, func(t *testing.T) {
 			s, version := updatable(t, bios)
+			script := fmt.Sprintf(install, "stick:good")
 			if !bios {
 				enrolled(t, s)
 				cutWhileWriting(t, s)
+			} else {
+				script = fromWeb(t)
 			}
-			slot, shown := installed(t, s, version)
+			slot, shown := installed(t, s, version, script)
 			failing := s
 			failing.Home = t.TempDir()
 			for _, file := range []string{"root.qcow2", "vars.fd"} {
@@ -77,6 +87,46 @@ func TestAnUpdate(t *testing.T) {
 			t.Run("is given up", func(t *testing.T) { givenUp(t, failing, version, slot) })
 		})
 	}
+}
+
+// fromWeb is the script that installs the update from a server of this machine's, whose
+// connection breaks off in the middle of the file.
+func fromWeb(t *testing.T) string {
+	t.Helper()
+	update := os.Getenv("UPDATE")
+	var broken, wentOn atomic.Bool
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"next"`)
+		if !broken.Swap(true) {
+			w = &breaking{ResponseWriter: w, left: 100 << 20}
+		} else if r.Header.Get("Range") != "" {
+			wentOn.Store(true)
+		}
+		http.ServeFile(w, r, update)
+	}))
+	t.Cleanup(func() {
+		s.Close()
+		if !wentOn.Load() {
+			t.Error("the download was not gone on with after it had broken off")
+		}
+	})
+	name := s.Certificate().DNSNames[0]
+	authority := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+	return fmt.Sprintf("echo 10.0.2.2 %s >>/etc/hosts; echo %s | base64 -d >/run/ca.pem; ", name, authority) + // QEMU's name for this machine
+		fmt.Sprintf(install, fmt.Sprintf("https://%s:%d/next.update --server-ca /run/ca.pem", name, s.Listener.Addr().(*net.TCPAddr).Port))
+}
+
+// breaking is an answer that ends early.
+type breaking struct {
+	http.ResponseWriter
+	left int
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return b.ResponseWriter.Write(p)
 }
 
 func cutWhileWriting(t *testing.T, s Spec) {
@@ -92,11 +142,12 @@ func cutWhileWriting(t *testing.T, s Spec) {
 	t.Logf("the power was cut after %.0f s", time.Since(began).Seconds())
 }
 
-// installed has the update installed, and returns where, and the appliance's certificate.
-func installed(t *testing.T, s Spec, version string) (slot int64, shown string) {
+// installed has a script install the update, and returns where, and the appliance's
+// certificate.
+func installed(t *testing.T, s Spec, version, script string) (slot int64, shown string) {
 	t.Helper()
 	began := time.Now()
-	m, ctx := started(t, s.running(refused+install))
+	m, ctx := started(t, s.running(refused+script))
 	if err := m.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
