@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -126,6 +127,37 @@ func TestAnAddressHasItsOwnGateway(t *testing.T) {
 	r := m.boot(nil)
 	if m.network() != byDefault || len(r.Problems) > 0 || !strings.Contains(m.etc()[agentPath], "level: warn") {
 		t.Errorf("%s, %+v", m.network(), r)
+	}
+}
+
+// TestWordsOfTheInitramfsAreNoSettings takes them from its source, which is another module's.
+func TestWordsOfTheInitramfsAreNoSettings(t *testing.T) {
+	files, err := filepath.Glob("../../initramfs/boot/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile(`"hyper2kvm\.([a-z-]+)"`).FindAllStringSubmatch(string(text), -1) {
+			words[found[1]] = true
+		}
+	}
+	if len(words) < 6 {
+		t.Fatalf("the initramfs reads %v alone", words)
+	}
+	m := newMachine(t)
+	for word := range words {
+		m.put("proc/cmdline", "quiet hyper2kvm."+word+"=1 root=x\n")
+		if r := m.boot(nil); len(r.Problems) != 0 {
+			t.Errorf("%s: %q", word, r.Problems)
+		}
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 const kernelPrefix = "hyper2kvm."
 
 // beforeUs are parameters of ours that the initramfs reads.
-var beforeUs = []string{"disk", "wait", "state", "toram", "factory-reset"}
+var beforeUs = []string{"disk", "wait", "state", "toram", "factory-reset", "trial"}
 
 // readKernel reads a kernel command line. Everybody on the appliance can read it, so no
 // secret is taken from there.
