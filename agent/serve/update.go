@@ -159,12 +159,10 @@ func (u *updates) install(ctx context.Context, from io.Reader, again bool) error
 		return err
 	}
 	u.log.Info("an update is installed, and is started next", "version", version)
-	n := len(u.running())
 	switch {
 	case !again:
 		u.end("", nil)
-	case n > 0:
-		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n), nil)
+	case u.busy(version):
 	default:
 		u.end(fmt.Sprintf("version %s is installed, and this appliance restarts", version), nil)
 		go u.restarts(version)
@@ -172,7 +170,17 @@ func (u *updates) install(ctx context.Context, from io.Reader, again bool) error
 	return nil
 }
 
-// restarts restarts this appliance soon.
+// busy tells whether migrations run, and says so: they are not cut off.
+func (u *updates) busy(version string) bool {
+	n := len(u.running())
+	if n > 0 {
+		u.end(fmt.Sprintf("version %s is installed and is started next; %d migrations run, so this appliance was not restarted: restart it when they have ended, or before, and they go on then", version, n), nil)
+	}
+	return n > 0
+}
+
+// restarts restarts this appliance soon, unless something that it would cut off has begun
+// meanwhile.
 func (u *updates) restarts(version string) {
 	select {
 	case <-u.ctx.Done():
@@ -182,7 +190,7 @@ func (u *updates) restarts(version string) {
 	u.mu.Lock()
 	another := u.now != nil
 	u.mu.Unlock()
-	if another { // is installed, which a restart would cut off
+	if another || u.busy(version) {
 		return
 	}
 	if err := u.restart(u.ctx); err != nil {

@@ -134,6 +134,42 @@ func TestARestartCutsOffNoOtherUpdate(t *testing.T) {
 	}
 }
 
+// TestARestartCutsOffNoMigration that somebody has begun in its time of grace.
+func TestARestartCutsOffNoMigration(t *testing.T) {
+	u, restarted := updating(t)
+	u.grace = 200 * time.Millisecond
+	var begun atomic.Bool
+	asked := make(chan struct{}, 2)
+	u.running = func() []string {
+		defer func() { asked <- struct{}{} }()
+		if begun.Load() {
+			return []string{"web01"}
+		}
+		return nil
+	}
+	if err := u.Put(t.Context(), strings.NewReader("1.1"), true); err != nil {
+		t.Fatal(err)
+	}
+	begun.Store(true)
+	<-asked
+	<-asked
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		m, _, err := u.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(m.Note, "1 migrations run") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("it says %q", m.Note)
+		}
+	}
+	if n := restarted.Load(); n != 0 {
+		t.Errorf("it restarted %d times", n)
+	}
+}
+
 func TestAnUpdateThatIsNotThereIsRefusedAtOnce(t *testing.T) {
 	u, _ := updating(t)
 	for _, r := range []model.UpdateRequest{{}, {Storage: "none", Path: "x"}, {Storage: "local", Path: "none"}, {Storage: "local", Path: "good", URL: "https://mirror.example.org/x"}, {URL: "https://127.0.0.1:1/x"}} {
