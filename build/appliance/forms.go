@@ -54,12 +54,17 @@ func (f forms) qcow2(ctx context.Context, path string) error {
 	return err
 }
 
+// unsecured is a firmware that starts what nobody has signed. libvirt's own choice may be one
+// that has Microsoft's keys, and starts nothing of ours.
+var unsecured = []libvirtxml.DomainOSFirmwareFeature{{Enabled: "no", Name: "secure-boot"}, {Enabled: "no", Name: "enrolled-keys"}}
+
 // domain is for the qcow2 beside it, once its path is put in.
 func (f forms) domain(_ context.Context, path string) error {
 	x := libvirtxml.Domain{Type: "kvm", Name: "hyper2kvm",
-		Memory:   &libvirtxml.DomainMemory{Value: ova.MemoryMiB, Unit: "MiB"},
-		VCPU:     &libvirtxml.DomainVCPU{Value: ova.CPUs},
-		OS:       &libvirtxml.DomainOS{Firmware: "efi", Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}},
+		Memory: &libvirtxml.DomainMemory{Value: ova.MemoryMiB, Unit: "MiB"},
+		VCPU:   &libvirtxml.DomainVCPU{Value: ova.CPUs},
+		OS: &libvirtxml.DomainOS{Firmware: "efi", FirmwareInfo: &libvirtxml.DomainOSFirmwareInfo{Features: unsecured},
+			Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}},
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
 		CPU:      &libvirtxml.DomainCPU{Mode: "host-passthrough"},
 		Devices: &libvirtxml.DomainDeviceList{
