@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,8 +16,8 @@ import (
 
 // A kernel knows the file systems of btrfs by UUID: of two clones of one template
 // it refuses the second (before Linux 6.7), or shows it under another UUID. So one
-// of a UUID is shown at a time, by all agents of a network namespace; agents in
-// others are refused by the kernel. When one is unmounted or refused the kernel
+// of a UUID is shown at a time, by all agents of a network namespace, and another
+// guest's waits for its turn; agents in others are refused by the kernel. When one is unmounted or refused the kernel
 // forgets its device: a test holds kernels to that.
 //
 // Source: Linux fs/btrfs/volumes.c, device_list_add, btrfs_close_devices.
@@ -26,12 +28,20 @@ type btrfsDevice struct {
 	claim *os.File
 }
 
+// turn is how long another guest's is waited for: one that is being migrated is shown for
+// seconds at a time.
+const turn = time.Minute
+
 // attachBtrfs makes a device of what a btrfs lies on.
 func (g *engine) attachBtrfs(f guest.Filesystem) (_ device, err error) {
 	if err := checkBtrfs(g.reader(f.Device)); err != nil {
 		return nil, err
 	}
-	claim, err := claimBtrfs(f.UUID)
+	wait := turn
+	if g.shows(f.UUID) {
+		wait = 0 // it would be waited for in vain
+	}
+	claim, err := claimBtrfs(f.UUID, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +50,14 @@ func (g *engine) attachBtrfs(f guest.Filesystem) (_ device, err error) {
 		return nil, errors.Join(err, claim.Close())
 	}
 	return btrfsDevice{d, claim}, nil
+}
+
+// shows tells whether another file system of this guest has the UUID, and is shown.
+func (g *engine) shows(uuid string) bool {
+	return slices.ContainsFunc(g.mounts.list, func(m mounted) bool {
+		d, ok := m.device.device.(btrfsDevice)
+		return ok && d.claim.Name() == uuid
+	})
 }
 
 // detach also lets others use the UUID.
@@ -66,17 +84,23 @@ func checkBtrfs(r io.ReaderAt) error {
 	return nil
 }
 
-// claimBtrfs takes a UUID for this process: by a socket's name, which the kernel
-// frees however the process ends. What others have mounted here is theirs.
-func claimBtrfs(uuid string) (*os.File, error) {
+// claimBtrfs takes a UUID for this process, and waits until no other guest has it: by a
+// socket's name, which the kernel frees however the process ends. What others have mounted
+// here is theirs.
+func claimBtrfs(uuid string, wait time.Duration) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	claim := os.NewFile(uintptr(fd), uuid)
-	err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@hyper2kvm-btrfs-" + uuid})
-	if errors.Is(err, unix.EADDRINUSE) {
-		err = fmt.Errorf("%w: another guest with a btrfs of its UUID is open", ErrUnsupported)
+	for deadline := time.Now().Add(wait); ; time.Sleep(50 * time.Millisecond) {
+		if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@hyper2kvm-btrfs-" + uuid}); !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+		if time.Now().After(deadline) {
+			err = fmt.Errorf("%w: another btrfs of its UUID is shown, and was for %v", ErrUnsupported, wait)
+			break
+		}
 	}
 	if _, mounted := os.Stat("/sys/fs/btrfs/" + uuid); err == nil && mounted == nil {
 		err = fmt.Errorf("%w: this machine has mounted a btrfs of its UUID", ErrUnsupported)

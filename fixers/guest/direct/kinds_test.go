@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,11 +103,15 @@ func TestClonesOfABtrfsAreShownOneAfterTheOther(t *testing.T) {
 	first, second := openDisks(t, disks[0]), openDisks(t, disks[1])
 	must(t, first.Mount("disk0", "/"))
 	must(t, first.WriteFile("/file", 0, []byte("first")))
-	if err := second.Mount("disk0", "/"); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "another guest with a btrfs of its UUID is open") {
-		t.Errorf("Mount of the clone = %v, want ErrUnsupported", err)
+	turn := make(chan error, 1)
+	go func() { turn <- second.Mount("disk0", "/") }()
+	select {
+	case err := <-turn:
+		t.Fatalf("Mount of the clone = %v, while the first is shown", err)
+	case <-time.After(2 * time.Second):
 	}
 	must(t, first.Close())
-	must(t, second.Mount("disk0", "/"))
+	must(t, <-turn)
 	if _, err := second.ReadFile("/file", 10); err == nil {
 		t.Error("the clone shows a file of the first")
 	}
@@ -118,6 +123,38 @@ func TestClonesOfABtrfsAreShownOneAfterTheOther(t *testing.T) {
 		t.Errorf("ReadFile of the first = %q, %v", data, err)
 	}
 	must(t, again.Close())
+	requireNothingLeft(t, disks)
+}
+
+func TestATurnThatDoesNotComeIsSaid(t *testing.T) {
+	const uuid = "0d9a73e6-0000-48cb-b2d0-5a7e86c1932f"
+	claim, err := claimBtrfs(uuid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := claimBtrfs(uuid, 100*time.Millisecond); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "another btrfs of its UUID is shown, and was for 100ms") {
+		t.Errorf("the second claim = %v", err)
+	}
+	must(t, claim.Close())
+	claim, err = claimBtrfs(uuid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, claim.Close())
+}
+
+// TestABtrfsOfTheSameGuestIsNotWaitedFor: nobody else lets go of it.
+func TestABtrfsOfTheSameGuestIsNotWaitedFor(t *testing.T) {
+	needKind(t, "btrfs")
+	template := made(t, "btrfs", guesttest.BlankSize)
+	disks := []string{template, clone(t, template)}
+	g := openDisks(t, disks...)
+	must(t, g.Mount("disk0", "/"))
+	began := time.Now()
+	if err := g.Mount("disk1", "/mnt"); !errors.Is(err, ErrUnsupported) || time.Since(began) > turn/2 {
+		t.Errorf("Mount of the second = %v after %v", err, time.Since(began))
+	}
+	must(t, g.Close())
 	requireNothingLeft(t, disks)
 }
 

@@ -121,11 +121,11 @@ func (m *mounts) mount(ctx context.Context, d *shared, fstype, option, at string
 	if err != nil {
 		return "", false, err
 	}
-	log := openKernelLog()
 	if fstype == "ntfs" {
 		id, err = m.mountNTFS(ctx, d, target)
 		return id, false, err
 	}
+	log := openKernelLog()
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
 	err = unix.Mount(d.node(), target, fstype, flags, options[fstype]+option)
 	said := log.about(d.node())
