@@ -240,7 +240,11 @@ func (a *app) origin(ctx context.Context, f flags, text, folder string, live boo
 	if !vsphere.Is(text) {
 		return nil, nil
 	}
-	return f.vsphere.origin(a, text, folder, live)
+	limits, err := f.speed()
+	if err != nil {
+		return nil, err
+	}
+	return f.vsphere.origin(a, text, folder, live, limits)
 }
 
 // existing is the absolute path of a source that is there.

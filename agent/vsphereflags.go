@@ -10,6 +10,7 @@ import (
 
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/source"
+	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/pipeline/vsphere"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/transport"
@@ -123,12 +124,12 @@ func (f *vsphereFlags) readPassword(a *app, who string) (vmware.Secret, error) {
 }
 
 // origin is the VM that a source names. Live leaves it running.
-func (f *vsphereFlags) origin(a *app, text, folder string, live bool) (*vsphere.Origin, error) {
+func (f *vsphereFlags) origin(a *app, text, folder string, live bool, limits []transfer.Limit) (*vsphere.Origin, error) {
 	c, err := f.config(a, text)
 	if err != nil {
 		return nil, err
 	}
-	c.Live, c.Folder = live, folder
+	c.Live, c.Folder, c.Limits = live, folder, limits
 	return vsphere.New(c)
 }
 

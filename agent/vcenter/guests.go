@@ -55,7 +55,7 @@ type Guests struct{}
 // Origin implements worker.VSphere.
 func (Guests) Origin(v worker.VM, id, folder string, log *slog.Logger, tell func(string)) (pipeline.Origin, error) {
 	c := settled(v.Server, folder, log)
-	c.VM, c.ID, c.Live, c.Quiesce, c.Tell = v.VM, id, v.Live, v.Quiesce, tell
+	c.VM, c.ID, c.Live, c.Quiesce, c.Limits, c.Tell = v.VM, id, v.Live, v.Quiesce, v.Limits, tell
 	c.Power = vmware.PowerPolicy{Wait: v.ShutdownWait, Force: v.PowerOff}
 	c.Marks = vmware.Marks{Note: v.Marks.Note, Rename: v.Marks.Rename, Folder: v.Marks.Folder, DisconnectNICs: v.Marks.Disconnect}
 	if category, name, ok := strings.Cut(v.Marks.Tag, "/"); ok {

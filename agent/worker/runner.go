@@ -203,7 +203,9 @@ func (o order) from(c *pipeline.Config, v VSphere, tell func(engine.Update)) (er
 	case v == nil:
 		return errNoVSphere
 	}
-	c.Origin, err = v.Origin(*o.VM, o.ID, o.Folder, c.Log, func(text string) { tell(engine.Update{Text: text}) })
+	vm := *o.VM
+	vm.Limits = c.Limits
+	c.Origin, err = v.Origin(vm, o.ID, o.Folder, c.Log, func(text string) { tell(engine.Update{Text: text}) })
 	return err
 }
 

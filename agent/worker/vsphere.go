@@ -14,6 +14,7 @@ import (
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/spec"
 	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/transfer"
 )
 
 // Server is how a vCenter or an ESXi host is reached, and how disks are read from it.
@@ -41,6 +42,7 @@ type VM struct {
 	PowerOff     bool
 	ShutdownWait time.Duration
 	Marks        model.Marks
+	Limits       []transfer.Limit `json:"-"` // the order's
 }
 
 // VSphere brings guests from vSphere. It is an interface so that this package, and all

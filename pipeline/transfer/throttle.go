@@ -69,6 +69,10 @@ func ParseSize(text string) (int64, error) {
 	return n * unit, nil
 }
 
+// Pace is what holds all that ask it back to limits, together: it returns when so many
+// bytes more may be read.
+func Pace(limits []Limit) func(ctx context.Context, n int64) error { return newThrottle(limits).wait }
+
 // throttle holds back what reads a source, all disks together.
 type throttle struct {
 	limits []Limit

@@ -144,7 +144,7 @@ func (o *Origin) transports() (list []transport.Transport) {
 // access is how transports reach the server.
 func (o *Origin) access() transport.Access {
 	return transport.Access{Server: o.session.URL(), Thumbprint: o.session.Thumbprint(), HTTP: o.session.HTTPClient(),
-		Cookie: o.session.Cookie, Login: o.session.Login, VDDK: o.VDDK, VDDKModes: o.VDDKModes, VDDKPlugin: o.VDDKPlugin, SSH: o.SSH}
+		Cookie: o.session.Cookie, Login: o.session.Login, VDDK: o.VDDK, VDDKModes: o.VDDKModes, VDDKPlugin: o.VDDKPlugin, SSH: o.SSH, Pace: o.pace}
 }
 
 // disk is what transports are told of a disk.

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/pipeline/vsphere/waystest"
 	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
@@ -39,6 +41,28 @@ func TestATransportThatCannotBeUsedSaysWhyAndTheNextIsTaken(t *testing.T) {
 	}
 	if report := l.report(t, r); !strings.Contains(report, "| 0 | https | ") || !strings.Contains(report, "hotadd: cannot be used by hot-add") {
 		t.Error("the report does not tell of transports")
+	}
+}
+
+// TestTransportsAreHeldToTheLimit where they take what the server sends.
+func TestTransportsAreHeldToTheLimit(t *testing.T) {
+	for _, limits := range [][]transfer.Limit{nil, {{Rate: 1}}} {
+		l := newLab(t, nil)
+		l.by = []string{"nfc"}
+		var held error
+		l.Known = []transport.Transport{{Name: "nfc", Open: func(ctx context.Context, a transport.Access, _ transport.Disk) (disk.Remote, error) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			held = a.Pace(ctx, 16<<20) // more than is let through at first
+			return nil, transport.ErrUnusable
+		}}}
+		r := l.run(t, func(c *Config, _ *pipeline.Options, _ *pipeline.Config) { c.Limits = limits })
+		if err := r.Go(t.Context()); !errors.Is(err, transport.ErrUnusable) {
+			t.Errorf("Go = %v", err)
+		}
+		if (held != nil) != (limits != nil) {
+			t.Errorf("held to %v: %v", limits, held)
+		}
 	}
 }
 

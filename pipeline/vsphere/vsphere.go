@@ -20,6 +20,7 @@ import (
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/source"
+	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/transport"
 )
@@ -43,8 +44,9 @@ type Config struct {
 	// VDDKModes and VDDKPlugin are transport.Access's.
 	VDDKModes, VDDKPlugin string
 	SSH                   *transport.SSH
-	Own                   string // the VM that this program runs in, as VM; found out if empty
-	Folder                string // of the migration
+	Limits                []transfer.Limit // of the speed at which whole disks are taken in FETCH
+	Own                   string           // the VM that this program runs in, as VM; found out if empty
+	Folder                string           // of the migration
 	// ID tells what is made in vSphere from others'; made up if empty.
 	ID   string
 	Log  *slog.Logger
@@ -83,7 +85,8 @@ type Origin struct {
 	around  vmware.Around
 	own     string // MoRef; "" if this program runs in no VM of the server's
 	carried []*carried
-	guard   *guard // while disks are open; nil if none ever were
+	pace    func(ctx context.Context, n int64) error // of all disks together
+	guard   *guard                                   // while disks are open; nil if none ever were
 }
 
 // New prepares to bring a VM. Nothing is asked of the server yet.
@@ -96,7 +99,7 @@ func New(c Config) (*Origin, error) {
 			return nil, fmt.Errorf("%w: there is no transport %q", source.ErrBadInput, name)
 		}
 	}
-	return &Origin{Config: c}, nil
+	return &Origin{Config: c, pace: transfer.Pace(c.Limits)}, nil
 }
 
 // connect logs in, and takes up what an earlier process noted.

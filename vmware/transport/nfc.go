@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -151,7 +152,7 @@ func receive(ctx context.Context, a Access, e Export, size int64, read *atomic.I
 		if r.StatusCode != http.StatusOK {
 			return verdict{refusedStream(r)}
 		}
-		err := disk.ReadStream(r.Body, size, func(p []byte, off int64) error {
+		err := disk.ReadStream(paced{r.Body, ctx, a.Pace}, size, func(p []byte, off int64) error {
 			read.Store(max(read.Load(), off+int64(len(p))))
 			if err := put(p, off); err != nil {
 				return notKept{err}
@@ -168,6 +169,26 @@ func receive(ctx context.Context, a Access, e Export, size int64, read *atomic.I
 	}
 	return err
 }
+
+// paced is a stream that is taken as fast as it may be.
+type paced struct {
+	io.Reader
+	ctx  context.Context
+	pace func(ctx context.Context, n int64) error
+}
+
+func (p paced) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b[:min(len(b), mostAtOnce)])
+	if p.pace != nil && n > 0 {
+		if held := p.pace(p.ctx, int64(n)); held != nil {
+			return n, held
+		}
+	}
+	return n, err
+}
+
+// mostAtOnce is so little that a slow pace is not taken for a server that is silent.
+const mostAtOnce = 16 << 10
 
 func refusedStream(r *http.Response) error {
 	return fmt.Errorf("%w: %s answers %s to an export", ErrUnusable, r.Request.URL.Host, r.Status)

@@ -229,6 +229,39 @@ func TestAnExportIsKeptAlive(t *testing.T) {
 	}
 }
 
+// TestAnExportIsTakenAsFastAsItMayBe: every byte that comes is asked for, and one that may
+// not come ends it.
+func TestAnExportIsTakenAsFastAsItMayBe(t *testing.T) {
+	quick(t)
+	s := newServer(t)
+	raw := content()
+	d := s.exported(raw)
+	s.valid = "vmware_soap_session=0"
+	var asked int64
+	a := s.access()
+	a.Pace = func(_ context.Context, n int64) error {
+		if n > mostAtOnce {
+			t.Errorf("%d bytes at once", n)
+		}
+		asked += n
+		return nil
+	}
+	must(0, must(nfc.Open(t.Context(), a, d))(t).Close())(t)
+	if asked < int64(len(s.stream))*9/10 || asked > int64(len(s.stream)) {
+		t.Errorf("%d bytes were asked for, and %d came", asked, len(s.stream))
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	over, other := errors.New("it is over"), d
+	other.Folder = t.TempDir()
+	a.Pace = func(ctx context.Context, _ int64) error {
+		cancel(over)
+		return context.Cause(ctx)
+	}
+	if _, err := nfc.Open(ctx, a, other); !errors.Is(err, over) {
+		t.Errorf("Open = %v, want %v", err, over)
+	}
+}
+
 func TestAnExportIsCancelled(t *testing.T) {
 	s := newServer(t)
 	d := s.exported(content())

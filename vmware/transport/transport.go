@@ -55,6 +55,9 @@ type Access struct {
 	// library's modes of transport, in order, such as san:nbdssl; empty: its own choice.
 	VDDKPlugin, VDDKModes string
 	SSH                   *SSH
+	// Pace returns when so many bytes more may be taken of what is sent unasked: whole
+	// disks. Nil: at once.
+	Pace func(ctx context.Context, n int64) error
 }
 
 // SSH is how the ESXi hosts are reached over SSH.
