@@ -60,7 +60,7 @@ migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) 
 
 export KEYS LOCK
 image: setup ## the appliance, for USB sticks, vSphere and libvirt, into IMAGE; with KEYS signed, and as an update
-	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $(if $(KEYS),--keys '$(KEYS)') $$raw/hyper2kvm.raw '$(IMAGE)'
+	@raw=$$(build/image); go run ./build/appliance --version '$(VERSION)' $(if $(KEYS),--keys '$(KEYS)') $$raw/hyper2kvm.raw '$(IMAGE)'; cp "$$raw/packages.lock" '$(IMAGE)'
 
 guest: setup guest-binaries ## build the sample GUEST, or take it from the cache, and print its files
 	@go run ./build/guest $(GUEST)

@@ -82,7 +82,11 @@ func fetched(p Partition, d Disk) (device string, err error) {
 		return "", err
 	}
 	defer to.Close()
-	if _, err := io.Copy(&meter{Writer: to, total: p.Size, told: time.Now()}, from); err != nil {
+	n, err := io.Copy(&meter{Writer: to, total: p.Size, told: time.Now()}, from)
+	if err == nil && n != p.Size {
+		err = fmt.Errorf("it ends after %d of %d bytes", n, p.Size)
+	}
+	if err != nil {
 		return "", sentence("%s cannot be read into memory: %v", "leave it plugged in until it says otherwise; if it was, try another one", d, err)
 	}
 	return loop(to)

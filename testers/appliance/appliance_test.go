@@ -273,7 +273,7 @@ func memory(t *testing.T, meminfo string) (used, reserved int) {
 	if kib["MemTotal"] == 0 || kib["MemAvailable"] == 0 {
 		t.Fatalf("%q is no account of memory", meminfo)
 	}
-	used = kib["MemTotal"] - kib["MemFree"] - kib["Buffers"] - kib["Cached"] - kib["SReclaimable"]
+	used = kib["MemTotal"] - kib["MemFree"] - kib["Buffers"] - (kib["Cached"] - kib["Shmem"]) - kib["SReclaimable"]
 	return used >> 10, (kib["MemTotal"] - kib["MemAvailable"] - used) >> 10
 }
 

@@ -33,6 +33,19 @@ func TestTheDiskInTheOVAStarts(t *testing.T) {
 	}
 }
 
+// TestTheOVAIsSmall enough to be sent to a site.
+func TestTheOVAIsSmall(t *testing.T) {
+	const most = 450_000_000
+	info, err := os.Stat(form(t, "hyper2kvm.ova"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > most {
+		t.Errorf("it has %d bytes, at most %d are to be", info.Size(), most)
+	}
+	t.Logf("%d bytes", info.Size())
+}
+
 // TestTheQCOW2Starts as its domain has it.
 func TestTheQCOW2Starts(t *testing.T) {
 	m, ctx := started(t, Spec{Image: form(t, "hyper2kvm.qcow2")})
