@@ -339,10 +339,15 @@ func TestAKilledCopyGoesOn(t *testing.T) {
 	s := source(t, data)
 	whole := int64(0)
 	for _, format := range []string{disk.Raw, disk.QCOW2} {
+		before := int64(-1)
 		for _, at := range []int64{0, 5, 100, 350} { // MiB dealt with
 			dir := t.TempDir()
 			job := jobOf(s, dir, disk.Shape{Format: format})
 			wire := killAt(t, job, at<<20)
+			if wire <= before || at > 0 && wire >= whole {
+				t.Errorf("%s was killed when %d bytes of %d were read, and %d the time before: not in its middle, or not elsewhere", format, wire, whole, before)
+			}
+			before = wire
 			r, err := Parallel{}.Copy(t.Context(), []Job{job}, silent)
 			if err != nil {
 				t.Fatal(err)
@@ -410,7 +415,7 @@ func copyUntilKilled(t *testing.T, dir string) {
 	}
 	format := os.Getenv("FORMAT")
 	job := Job{ID: "the copy", From: disk.Export{Socket: os.Getenv("SOCKET"), Name: "disk"}, To: Target{Path: filepath.Join(dir, "out."+format), Shape: disk.Shape{Format: format}, Size: size}}
-	slow := Parallel{Limits: []Limit{{Rate: 200 << 20}}}
+	slow := Parallel{Limits: []Limit{{Rate: 20 << 20}}} // some reports come before its end
 	_, err = slow.Copy(t.Context(), []Job{job}, func(p Progress) { fmt.Printf("at %d %d\n", p.Virtual, p.Wire) })
 	t.Fatalf("the copy was not killed: %v", err)
 }

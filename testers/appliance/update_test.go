@@ -173,7 +173,13 @@ func installed(t *testing.T, s Spec, version, script string) (slot int64, shown 
 func confirmed(t *testing.T, s Spec, version, shown string) {
 	began := time.Now()
 	m, ctx := started(t, s.running(seen))
-	if err := m.Ready(ctx); err != nil {
+	err := m.Ready(ctx)
+	for try := 1; err != nil && try < 3 && m.stumbled(); try++ { // the machine would start again by itself, which is another try
+		t.Logf("try %d: the emulated kernel stumbled", try)
+		m, ctx = started(t, s.running(seen))
+		err = m.Ready(ctx)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if certificate(t, m) != shown {
@@ -187,6 +193,13 @@ func confirmed(t *testing.T, s Spec, version, shown string) {
 		t.Errorf("failed: %s", said["failed"])
 	}
 	t.Logf("it runs, and is confirmed, after %.0f s", time.Since(began).Seconds())
+}
+
+// stumbled tells whether the kernel died of its own breakpoint, with which it changes its
+// code while it runs. QEMU's emulation of several processors sees one now and then that is
+// not there any more.
+func (m *Machine) stumbled() bool {
+	return strings.Contains(m.Serial(), "Oops: int3: 0000") && strings.Contains(m.Serial(), "Kernel panic")
 }
 
 func givenUp(t *testing.T, s Spec, version string, slot int64) {
