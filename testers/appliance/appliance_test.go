@@ -74,6 +74,27 @@ func TestItStartsFromWhateverItIsPutOn(t *testing.T) {
 	}
 }
 
+// TestItHasThePackageOfEveryProgram that is run on it, by the manifest beside the image.
+func TestItHasThePackageOfEveryProgram(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(image(t)), "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest struct{ Packages []struct{ Name string } }
+	if err := json.Unmarshal(text, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	var has []string
+	for _, p := range manifest.Packages {
+		has = append(has, p.Name)
+	}
+	for _, p := range proc.Programs {
+		if p.Package != "" && !p.Build && !p.Bench && !p.Hook && !slices.Contains(has, p.Package) {
+			t.Errorf("%s is not there: the image has no %s", p.Name, p.Package)
+		}
+	}
+}
+
 // TestWhyItDoesNotStartIsOnTheConsole in one sentence, with what to try.
 func TestWhyItDoesNotStartIsOnTheConsole(t *testing.T) {
 	parts := table(t)
