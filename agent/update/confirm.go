@@ -9,7 +9,7 @@ import (
 // Confirm ends the trial of the version that runs: it is healthy, and from now on what is
 // started. It is no mistake if it is on no trial.
 func (m *Machine) Confirm(ctx context.Context) (err error) {
-	release, err := m.alone(true)
+	release, err := m.alone(ctx, forever)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (m *Machine) Confirm(ctx context.Context) (err error) {
 // Copied lets somebody copy the ESP into a file while nobody changes it, and leaves in the
 // copy what an appliance of the version that runs starts from, and nothing of another one.
 func (m *Machine) Copied(ctx context.Context, file string, copy func() error) (err error) {
-	release, err := m.alone(true)
+	release, err := m.alone(ctx, forever)
 	if err != nil {
 		return err
 	}

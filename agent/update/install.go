@@ -18,7 +18,7 @@ const margin = 4 << 20
 // told how many bytes more were written. What runs is not touched: if that ends at any
 // moment, in any way, the version that runs is what starts, or the new one, whole.
 func (m *Machine) Install(ctx context.Context, from io.Reader, done func(int64)) (version string, err error) {
-	release, err := m.alone(false)
+	release, err := m.alone(ctx, m.turn)
 	if err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // firmwares are the ways in which the machine finds out what to start.
@@ -230,10 +231,32 @@ func (b *bench) delete(numbers ...string) {
 
 // other is another program that updates the machine.
 func (b *bench) other(t *testing.T) {
-	second := &Machine{Run: b.Run}
-	release, err := second.alone(false)
-	must(t, err)
+	release := b.looking(t)
 	t.Cleanup(func() { must(t, release()) })
+}
+
+func (b *bench) looking(t *testing.T) (release func() error) {
+	t.Helper()
+	release, err := (&Machine{Run: b.Run}).alone(t.Context(), 0)
+	must(t, err)
+	return release
+}
+
+// TestWhoOnlyLooksIsWaitedFor: how an update goes is asked for again and again.
+func TestWhoOnlyLooksIsWaitedFor(t *testing.T) {
+	ours, _ := keys()
+	b := newBench(t)
+	b.turn = time.Minute
+	release := b.looking(t)
+	done := make(chan error, 1)
+	go func() { done <- b.install(packed(t, newVersion, ours)) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	must(t, release())
+	must(t, <-done)
 }
 
 // TestADiskThatForgetsIsTold: what was written to a slot is another thing when all of it is

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,7 @@ type Machine struct {
 
 	step func(name string) error // tests end here
 	busy sync.Mutex
+	turn time.Duration
 }
 
 // ThisMachine is the one that this program runs on.
@@ -38,7 +40,7 @@ func ThisMachine() (*Machine, error) {
 		return nil, err
 	}
 	return &Machine{Sys: "/sys", Proc: "/proc", Dev: "/dev", Root: fmt.Sprintf("%d:%d", unix.Major(s.Dev), unix.Minor(s.Dev)),
-		Release: "/usr/lib/os-release", Trust: "/usr/lib/hyper2kvm/update.crt", Run: "/run/hyper2kvm", Mount: mountESP, Unmount: unmountESP}, nil
+		Release: "/usr/lib/os-release", Trust: "/usr/lib/hyper2kvm/update.crt", Run: "/run/hyper2kvm", Mount: mountESP, Unmount: unmountESP, turn: turn}, nil
 }
 
 // mountESP mounts the partition that the machine started from, or a copy of it in a file, as
@@ -84,14 +86,31 @@ func (m *Machine) Version() (string, error) {
 	return value(string(release), "IMAGE_VERSION"), nil
 }
 
-// alone keeps others from the machine's versions, in this process and in others. Who does
-// not wait for them is told ErrBusy.
-func (m *Machine) alone(wait bool) (release func() error, err error) {
-	if !wait && !m.busy.TryLock() {
-		return nil, ErrBusy
+// alone keeps others from the machine's versions, in this process and in others. Who has
+// waited so long for them is told ErrBusy; forever is no limit.
+func (m *Machine) alone(ctx context.Context, wait time.Duration) (release func() error, err error) {
+	for deadline := time.Now().Add(wait); ; {
+		release, err := m.tryAlone()
+		if !errors.Is(err, ErrBusy) || wait != forever && !time.Now().Before(deadline) {
+			return release, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	if wait {
-		m.busy.Lock()
+}
+
+const forever = -1
+
+// turn is how long an update waits for those that only look at the versions: seconds, on a
+// busy machine.
+const turn = 30 * time.Second
+
+func (m *Machine) tryAlone() (release func() error, err error) {
+	if !m.busy.TryLock() {
+		return nil, ErrBusy
 	}
 	defer func() {
 		if err != nil {
@@ -105,11 +124,7 @@ func (m *Machine) alone(wait bool) (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	how := unix.LOCK_EX
-	if !wait {
-		how |= unix.LOCK_NB
-	}
-	if err := unix.Flock(int(f.Fd()), how); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w, by another program", ErrBusy), f.Close())
 	}
 	return func() error {

@@ -54,7 +54,7 @@ func (m *Machine) Look(ctx context.Context) (s Status, err error) {
 	if s.Running == "" {
 		return s, fmt.Errorf("%w: it is none, but this program on another system", ErrCannot)
 	}
-	release, err := m.alone(true)
+	release, err := m.alone(ctx, forever)
 	if err != nil {
 		return s, err
 	}
