@@ -6,11 +6,10 @@ import (
 	"strings"
 )
 
-// fixedGuests are those that are made ready for KVM, by how their IDs begin, in lower
-// case; windows means all of them from Vista and Server 2008 on.
+// fixedGuests are those that are made ready for KVM, by how their IDs begin, in lower case.
 var fixedGuests = []string{
 	"rhel", "centos", "oraclelinux", "rockylinux", "almalinux", "fedora", "sles", "opensuse", "suse", "debian", "ubuntu",
-	"amazonlinux", "vmwarephoton", "windows", "winlonghorn", "winvista", "other", // whose disks are looked at
+	"amazonlinux", "vmwarephoton", "other", // whose disks are looked at
 }
 
 // unfixedGuests are what fixedGuests would let pass.
@@ -26,7 +25,7 @@ const tight = 100 << 20
 var guestChecks = []check{
 	{"vsphere/unsupported-guest", Warning, func(vm VM, _ Around) []string {
 		return when(vm.GuestID != "" && !fixed(vm.GuestID), fmt.Sprintf("the guest is set to be %s (%s), which nothing here makes ready for KVM", vm.GuestID, vm.GuestName))
-	}, "look at its disks first; it can be copied as it is, with disks on SATA and an e1000e card"},
+	}, "hyper2kvm inspect tells before the VM is shut down whether PLAN would refuse it"},
 	{"vsphere/no-tools", Warning, func(vm VM, _ Around) []string {
 		return when(vm.ToolsKind == "guestToolsNotInstalled", "VMware Tools are not installed")
 	}, "the guest cannot be shut down or have its files quiesced by vSphere: install the tools, or shut it down from inside"},

@@ -100,10 +100,20 @@ func TestNothingStandsAgainstASoundVM(t *testing.T) {
 		t.Errorf("Concerns = %+v", list)
 	}
 	vm.Partitions = append(vm.Partitions, Partition{Path: "/proc", Capacity: 1}, Partition{Path: "/mnt/iso", Capacity: 600 << 20})
-	vm.GuestID, vm.Power, vm.Tools = "windows2019srv_64Guest", Off, "guestToolsNotRunning"
+	vm.GuestID, vm.Power, vm.Tools = "rhel8_64Guest", Off, "guestToolsNotRunning"
 	vm.Disks[0].ChangeID, vm.Addresses, vm.HostName = "", nil, ""
 	if list := Concerns(vm, a); len(list) > 0 {
 		t.Errorf("off: %+v", list)
+	}
+}
+
+func TestAGuestThatPlanRefusesIsNoSoundVM(t *testing.T) {
+	for _, id := range []string{"windows2019srv_64Guest", "winLonghorn64Guest", "solaris11_64Guest", "freebsd13_64Guest"} {
+		vm := sound()
+		vm.GuestID = id
+		if got := codesOf(Concerns(vm, Around{})); !slices.Contains(got, "vsphere/unsupported-guest") {
+			t.Errorf("%s: %q", id, got)
+		}
 	}
 }
 

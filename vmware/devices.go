@@ -42,7 +42,7 @@ func (vm *VM) devices(m mo.VirtualMachine, extra map[string]string, p *places) {
 		switch d := d.(type) {
 		case *types.VirtualDisk:
 			disk := diskOf(d, controllers[d.ControllerKey], p)
-			disk.LinkedClone = borrowed(disk.Files, own)
+			disk.LinkedClone = disk.LinkedClone || borrowed(disk.Files, own)
 			vm.Disks = append(vm.Disks, disk)
 		case types.BaseVirtualEthernetCard:
 			vm.NICs = append(vm.NICs, nicOf(d, extra[slotKey(cards)], p, m.Guest))
