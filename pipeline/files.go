@@ -104,6 +104,9 @@ func (files) Same(_ context.Context, was []Identity) error {
 	return nil
 }
 
+// Doubt implements Origin: nothing is told of files but by themselves.
+func (files) Doubt() {}
+
 // Concerns implements Origin.
 func (files) Concerns() []fixer.Concern { return nil }
 

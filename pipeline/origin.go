@@ -18,6 +18,9 @@ type Origin interface {
 	// Open opens the disks of a machine that was fetched, for reading alone. The run
 	// closes them before Release.
 	Open(ctx context.Context, m machine.Machine) ([]*disk.Source, []Identity, error)
+	// Doubt has disks that are opened from now on read whole, whatever is told of blocks
+	// that were never written: to find out whether that was true.
+	Doubt()
 	// Same is ErrSourceChanged if the disks are no more those that were opened first.
 	Same(ctx context.Context, was []Identity) error
 	// Concerns are what stands against the migration that the machine's record does

@@ -53,6 +53,8 @@ func (h *host) Same(context.Context, []Identity) error {
 	return nil
 }
 
+func (h *host) Doubt() { h.said = append(h.said, "doubt") }
+
 func (h *host) Concerns() []fixer.Concern { return h.concerns }
 
 func (h *host) Carried() []Carried {

@@ -57,6 +57,7 @@ func (r *Run) verifySources(ctx context.Context) (list []Verified, err error) {
 		err = errors.Join(err, released)
 		_ = os.Remove(r.work("")) // unless a run needs what is in it
 	}()
+	r.origin.Doubt()
 	if err := r.openSources(ctx); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package vsphere
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"slices"
 	"testing"
@@ -61,4 +62,22 @@ func carriers(r *pipeline.Run) (names []string) {
 		names = append(names, c.By)
 	}
 	return slices.Compact(names)
+}
+
+// TestAWriteThatChangeTrackingForgotIsFound, not by the copy, which believes it, but by who
+// compares the result with the source.
+func TestAWriteThatChangeTrackingForgotIsFound(t *testing.T) {
+	l := newLab(t, nil)
+	l.by = []string{"https"}
+	l.ForgottenWrite(t, l.vm.Ref, l.vm.Disks[1].Key, 4<<20, slices.Repeat([]byte{7}, 1<<20))
+	r := l.run(t)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(read(t, r.Disks[1].Path), []byte{7, 7, 7, 7}) {
+		t.Fatal("the write is in the copy: this shows nothing")
+	}
+	if _, err := r.Verify(t.Context(), true); !errors.Is(err, transfer.ErrDiffers) {
+		t.Errorf("Verify = %v, want %v", err, transfer.ErrDiffers)
+	}
 }

@@ -89,6 +89,9 @@ func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.S
 	return sources, ids, nil
 }
 
+// Doubt implements pipeline.Origin: change tracking has forgotten writes in some versions.
+func (o *Origin) Doubt() { o.doubted = true }
+
 // findOwn finds the VM that this program runs in, if it runs in one of this server's.
 func (o *Origin) findOwn(ctx context.Context) error {
 	if o.Own != "" {
@@ -153,7 +156,7 @@ func (o *Origin) disk(d vmware.Disk) transport.Disk {
 	t := transport.Disk{VM: o.vm.Ref, Snapshot: k.Snapshot, Key: d.Key, Files: k.Where.Disks[d.Key], Datacenter: o.vm.Datacenter,
 		Host: o.session.Address(o.vm.Host), UUID: d.UUID, Size: d.Size, Folder: filepath.Join(o.Folder, "work"),
 		Export: func(ctx context.Context) (transport.Export, error) { return o.export(ctx, d.Key) }}
-	if o.vm.CBT {
+	if o.vm.CBT && !o.doubted {
 		t.Allocated = o.session.Allocated(o.vm.Ref, k.Snapshot, d.Key, d.Size).Extents
 	}
 	if o.own != "" {

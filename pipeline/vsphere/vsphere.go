@@ -85,6 +85,7 @@ type Origin struct {
 	around  vmware.Around
 	own     string // MoRef; "" if this program runs in no VM of the server's
 	carried []*carried
+	doubted bool                                     // what change tracking tells
 	pace    func(ctx context.Context, n int64) error // of all disks together
 	guard   *guard                                   // while disks are open; nil if none ever were
 }

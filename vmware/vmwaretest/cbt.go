@@ -27,12 +27,14 @@ type tracked struct {
 	// snapshot, by its MoRef.
 	written map[int64]int
 	at      map[string]int
+	// forgotten are blocks of which nothing is told.
+	forgotten map[int64]bool
 }
 
 // tracking is what is known of a disk. s.mu is held.
 func (s *Server) tracking(id diskID) *tracked {
 	if s.tracked[id] == nil {
-		s.tracked[id] = &tracked{at: map[string]int{}}
+		s.tracked[id] = &tracked{at: map[string]int{}, forgotten: map[int64]bool{}}
 		s.resetTracking(id)
 	}
 	return s.tracked[id]

@@ -13,6 +13,18 @@ import (
 // GuestWrite writes to a disk of a VM as its guest would: snapshots do not see it.
 func (s *Server) GuestWrite(t testing.TB, vm types.ManagedObjectReference, key int32, off int64, p []byte) {
 	t.Helper()
+	s.guestWrite(t, vm, key, off, p, true)
+}
+
+// ForgottenWrite is one of which change tracking never tells, as some versions of vSphere
+// have forgotten.
+func (s *Server) ForgottenWrite(t testing.TB, vm types.ManagedObjectReference, key int32, off int64, p []byte) {
+	t.Helper()
+	s.guestWrite(t, vm, key, off, p, false)
+}
+
+func (s *Server) guestWrite(t testing.TB, vm types.ManagedObjectReference, key int32, off int64, p []byte, told bool) {
+	t.Helper()
 	machine := vmOf(s.context(), vm)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +37,9 @@ func (s *Server) GuestWrite(t testing.TB, vm types.ManagedObjectReference, key i
 	}
 	tracked := s.tracking(diskID{vm, key})
 	for b := off / block; b*block < off+int64(len(p)); b++ {
-		tracked.written[b] = tracked.seq
+		if tracked.forgotten[b] = !told; told {
+			tracked.written[b] = tracked.seq
+		}
 	}
 }
 

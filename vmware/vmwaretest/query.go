@@ -96,7 +96,7 @@ func (q *question) allocated() (func(n int64) bool, error) {
 	blocks := map[int64]bool{}
 	err = data(f, q.layer.size, func(off, n int64) error {
 		for b := off / block; b*block < off+n; b++ {
-			blocks[b] = true
+			blocks[b] = !q.tracked.forgotten[b]
 		}
 		return nil
 	})
