@@ -129,7 +129,13 @@ func (s *Session) worthwhile(method string, err error) bool {
 	case unsent(err):
 		return !connecting
 	}
-	return repeatable[method] && temporary(err)
+	return repeatable[method] && temporary(err) || looking[method] && declined(err)
+}
+
+// declined is whether the server, or what stands before it, has not taken a call.
+func declined(err error) bool {
+	var code status
+	return errors.As(err, &code) && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests)
 }
 
 // foreign is an answer that came and has no end, or no beginning: of a VMware server it

@@ -135,6 +135,29 @@ func TestReadsOutlastFaultsThatPass(t *testing.T) {
 	}
 }
 
+// TestWhatABusyServerDoesNotTakeIsSaidAgain also where it could not be carried out twice.
+func TestWhatABusyServerDoesNotTakeIsSaidAgain(t *testing.T) {
+	impatient(t)
+	for _, call := range []string{"Login", "CreateContainerView"} {
+		s, still := newSite(t, simulator.VPX()), times(3)
+		s.set(func() {
+			s.spoil = func(method string, w http.ResponseWriter) bool {
+				if method != call || !still() {
+					return false
+				}
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
+		})
+		if _, err := s.connect(t).One(t.Context(), "DC0_H0_VM0"); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+		if n := s.count(call); n < 4 {
+			t.Errorf("%s was said %d times", call, n)
+		}
+	}
+}
+
 func TestAServerThatStaysAwayIsGivenUp(t *testing.T) {
 	impatient(t)
 	untilLost = 50 * time.Millisecond

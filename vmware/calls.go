@@ -169,6 +169,15 @@ var repeatable = func() map[string]bool {
 	return may
 }()
 
+// looking are the methods that change nothing but what a session has of its own.
+var looking = func() map[string]bool {
+	may := map[string]bool{}
+	for _, c := range Calls() {
+		may[c.Method] = c.For == ForInventory
+	}
+	return may
+}()
+
 // Privileges are what a role needs for purposes, sorted; for all without any.
 func Privileges(purposes ...Purpose) []string {
 	needed := map[string]bool{}

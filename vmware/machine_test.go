@@ -35,7 +35,7 @@ func fitted(t *testing.T, l *lab, vm *simulator.VirtualMachine) {
 		&types.VirtualIDEController{VirtualController: types.VirtualController{VirtualDevice: types.VirtualDevice{Key: 200}}},
 		oneDisk(2010, 200, 1, &types.VirtualDiskSparseVer2BackingInfo{VirtualDeviceFileBackingInfo: file("web/ide.vmdk"), DiskMode: "nonpersistent", Parent: &types.VirtualDiskSparseVer2BackingInfo{VirtualDeviceFileBackingInfo: file("web/ide-base.vmdk")}}),
 		oneDisk(2009, 15000, 3, &types.VirtualDiskLocalPMemBackingInfo{VirtualDeviceFileBackingInfo: file("web/pmem.vmdk"), DiskMode: "persistent"}),
-		oneDisk(2008, 31000, 0, &types.VirtualDiskSeSparseBackingInfo{VirtualDeviceFileBackingInfo: file("web/se.vmdk"), DiskMode: "persistent"}),
+		native(oneDisk(2008, 31000, 0, &types.VirtualDiskSeSparseBackingInfo{VirtualDeviceFileBackingInfo: file("web/se.vmdk"), DiskMode: "persistent"})),
 		oneDisk(2007, 1001, 2, &types.VirtualDiskRawDiskVer2BackingInfo{VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "vml.2"}, DescriptorFileName: "[LocalDS_0] web/raw.vmdk"}),
 		oneDisk(2006, 1001, 1, &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: file("web/virtual-rdm.vmdk"), DeviceName: "vml.1", CompatibilityMode: "virtualMode", DiskMode: "persistent"}),
 		oneDisk(2005, 1001, 0, &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: file("web/rdm.vmdk"), DeviceName: "vml.0", CompatibilityMode: "physicalMode"}),
@@ -70,6 +70,12 @@ func scsi(c types.BaseVirtualSCSIController, key, bus int32, sharing types.Virtu
 
 func oneDisk(key, controller, unit int32, backing types.BaseVirtualDeviceBackingInfo) *types.VirtualDisk {
 	return &types.VirtualDisk{CapacityInKB: 1 << 20, CapacityInBytes: 1 << 30, VirtualDevice: types.VirtualDevice{Key: key, ControllerKey: controller, UnitNumber: &unit, Backing: backing, DeviceInfo: &types.Description{Label: "Hard disk"}}}
+}
+
+// native is a disk that the server itself calls a linked clone's.
+func native(d *types.VirtualDisk) *types.VirtualDisk {
+	d.NativeUnmanagedLinkedClone = types.NewBool(true)
+	return d
 }
 
 func TestAVMsHardwareIsTheMachines(t *testing.T) {
@@ -110,7 +116,7 @@ func TestAVMsHardwareIsTheMachines(t *testing.T) {
 		t.Errorf("the first disk (-want +got):\n%s", d)
 	}
 	for i, d := range vm.Disks {
-		if d.LinkedClone != (i == 1) {
+		if d.LinkedClone != (i == 1 || d.Key == 2008) {
 			t.Errorf("disk %v: linked clone %v", d.Files, d.LinkedClone)
 		}
 	}
