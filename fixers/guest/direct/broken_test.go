@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -100,6 +101,27 @@ func requireUsable(t *testing.T, disks []string) {
 	must(t, g.Close())
 }
 
+// halt stops a process, and returns when none of its threads runs any more: one of them has
+// to see the signal first, and the others go on until then.
+func halt(t *testing.T, pid int) {
+	t.Helper()
+	must(t, unix.Kill(pid, unix.SIGSTOP))
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		must(t, err)
+		runs := slices.ContainsFunc(states, func(name string) bool {
+			text, err := os.ReadFile(name)
+			return err == nil && !strings.Contains(string(text), ") T ")
+		})
+		if !runs && len(states) > 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("process %d is not stopped", pid)
+		}
+	}
+}
+
 func TestAProcessThatHangsIsOneClearError(t *testing.T) {
 	guesttest.Need(t, guesttest.Programs...)
 	for name, test := range map[string]struct {
@@ -114,7 +136,7 @@ func TestAProcessThatHangsIsOneClearError(t *testing.T) {
 			g := openDisks(t, disks...)
 			g.limits.mount, g.Limit = 300*time.Millisecond, 300*time.Millisecond
 			must(t, g.Mount("disk0", "/"))
-			must(t, unix.Kill(test.stop(t, g), unix.SIGSTOP))
+			halt(t, test.stop(t, g))
 			requireBroken(t, g, disks, test.call(g), "within 300ms")
 			requireUsable(t, disks)
 		})
