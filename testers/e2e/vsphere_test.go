@@ -82,6 +82,9 @@ func TestAGuestIsMigratedFromVSphereAndProved(t *testing.T) {
 			if r.Carried[0].By != way.Name {
 				t.Errorf("it came by %+v", r.Carried)
 			}
+			if list, err := r.Verify(t.Context(), true); err != nil || len(list) != 2 {
+				t.Errorf("the bytes are %+v, %v", list, err)
+			}
 			list := namesOf(t, s)
 			if !strings.Contains(list, g.Name+"-migrated off") {
 				t.Errorf("the server has %s", list)

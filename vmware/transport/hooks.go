@@ -34,7 +34,7 @@ var hooks = []struct {
 	get     string // how one comes by it
 }{
 	{"govc", "", "version", regexp.MustCompile(`(?m)^govc v?([0-9][0-9.]*[0-9])`), "put it into PATH: github.com/vmware/govmomi has it"},
-	{"ovftool", "/usr/lib/vmware-ovftool/ovftool", "--version", regexp.MustCompile(`(?m)^VMware ovftool ([0-9][0-9.]*[0-9])`), "install VMware's OVF Tool, or name its file in the settings"},
+	{"ovftool", "/usr/lib/vmware-ovftool/ovftool", "--version", regexp.MustCompile(`(?m)^VMware ovftool ([0-9][0-9.]*[0-9])`), "install VMware's OVF Tool, or put it into PATH"},
 }
 
 // Hooks tells which of the programs are here. at names the file of one by its name, in
