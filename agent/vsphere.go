@@ -179,6 +179,9 @@ func (a *app) takeBack(ctx context.Context, f *vsphereFlags, folder string) erro
 	if err != nil {
 		return err
 	}
+	if err := a.unplug(folder); err != nil {
+		return err
+	}
 	names, err := vsphere.Restore(ctx, vsphere.Config{Server: c, Folder: folder, Log: a.log()})
 	if err != nil {
 		return err
@@ -187,4 +190,17 @@ func (a *app) takeBack(ctx context.Context, f *vsphereFlags, folder string) erro
 		return a.print("nothing was to be taken back\n")
 	}
 	return a.print("as before: " + strings.Join(names, ", ") + "\n")
+}
+
+// unplug has a migration's result come up without its network, if there is one: what is
+// taken back may be that its source is off.
+func (a *app) unplug(folder string) error {
+	r, err := pipeline.Reopen(pipeline.Config{Folder: folder, Version: version, Log: a.log()})
+	if errors.Is(err, pipeline.ErrRecord) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Unplug(), r.Close())
 }

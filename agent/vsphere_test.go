@@ -247,6 +247,9 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	if state, _ := l.state(t, vm); state != types.VirtualMachinePowerStatePoweredOn {
 		t.Errorf("it is %s", state)
 	}
+	if after, err := os.ReadFile(filepath.Join(folder, "kvm-web01.example.com.xml")); err != nil || strings.Contains(string(xml), `state="down"`) || !strings.Contains(string(after), `<link state="down"`) {
+		t.Errorf("the result has its network beside a source that runs: %v\n%s", err, after)
+	}
 	if left := l.Leaks(); len(left) > 0 {
 		t.Errorf("left is %q", left)
 	}

@@ -35,6 +35,9 @@ func Reopen(c Config) (*Run, error) {
 	return r, nil
 }
 
+// Unplug has the result come up without its network, because its source is to run again.
+func (r *Run) Unplug() error { return errors.Join(r.unplug(), r.save(r.Folder)) }
+
 func (r *Run) reload() (err error) {
 	if err = r.load(); err != nil {
 		return err
