@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	vapi "github.com/vmware/govmomi/vapi/tags"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"hyper2kvm/vmware/vmwaretest"
@@ -113,6 +115,41 @@ func TestATagThatOthersUseStays(t *testing.T) {
 	}
 	if got := r.tags(t); !slices.Equal(got, []string{"category hyper2kvm", "tag migrated on [{VirtualMachine " + off.Ref.Value + "}]"}) {
 		t.Errorf("there are %q", got)
+	}
+}
+
+// TestATagThatSomebodyRemovedIsGone, and so is its category: there is nothing to take back.
+func TestATagThatSomebodyRemovedIsGone(t *testing.T) {
+	r, h, _, vm := markRig(t)
+	ctx := context.Background()
+	if err := h.Mark(ctx, vm, Marks{Tag: allMarks.Tag, CreateTag: true}); err != nil {
+		t.Fatal(err)
+	}
+	err := r.hand(t, new(pages)).tagging(ctx, func(tm *vapi.Manager) error {
+		list, err := tm.GetCategories(ctx)
+		for _, c := range list {
+			err = errors.Join(err, tm.DeleteCategory(ctx, &c))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Storm(vmwaretest.Weather{Prefix: "/rest/com/vmware/cis/tagging/tag/id:", Status: http.StatusNotFound}) // as a vCenter says
+	if err := h.Restore(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.tags(t); len(got) > 0 {
+		t.Errorf("there are %q", got)
+	}
+}
+
+func TestAnAnswerOfTheInterfaceForTagsIsRead(t *testing.T) {
+	if err := refused(&url.Error{Op: "Post", Err: status(http.StatusForbidden)}); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("a user who may not: %v", err)
+	}
+	if err := refused(&url.Error{Op: "Post", Err: status(http.StatusBadGateway)}); errors.Is(err, ErrPrivilege) {
+		t.Errorf("a server that is away: %v", err)
 	}
 }
 

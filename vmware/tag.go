@@ -126,9 +126,16 @@ func (h *Hand) category(ctx context.Context, tm *vapi.Manager, m Marks) (string,
 	})
 }
 
+// answered tells whether the interface for tags gave this status, which is an error of the
+// session's transport.
+func answered(err error, code int) bool {
+	var got status
+	return errors.As(err, &got) && int(got) == code
+}
+
 // refused gives an error of the interface for tags its meaning.
 func refused(err error) error {
-	if rest.IsStatusError(err, http.StatusUnauthorized) || rest.IsStatusError(err, http.StatusForbidden) {
+	if answered(err, http.StatusUnauthorized) || answered(err, http.StatusForbidden) {
 		return fmt.Errorf("%w: vSphere Tagging (InventoryService.Tagging.*): %w", ErrPrivilege, err)
 	}
 	return err
@@ -154,7 +161,7 @@ func (h *Hand) dropTag(ctx context.Context, t Trace) error {
 	return h.tagging(ctx, func(tm *vapi.Manager) error {
 		category := strings.TrimPrefix(t.Object, "Category:")
 		list, err := tm.GetTagsForCategory(ctx, category)
-		if rest.IsStatusError(err, http.StatusNotFound) {
+		if answered(err, http.StatusNotFound) {
 			return nil
 		}
 		if err != nil {
