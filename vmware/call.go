@@ -106,7 +106,7 @@ func methodOf(request soap.HasFault) string {
 
 // say says a call once.
 func (s *Session) say(ctx context.Context, method string, request, answer soap.HasFault) error {
-	if repeatable[method] && method != "WaitForUpdatesEx" { // which answers when something happens
+	if known[method].Repeat && method != "WaitForUpdatesEx" { // which answers when something happens
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, answerIn)
 		defer cancel()
@@ -129,13 +129,20 @@ func (s *Session) worthwhile(method string, err error) bool {
 	case unsent(err):
 		return !connecting
 	}
-	return repeatable[method] && temporary(err) || looking[method] && declined(err)
+	c := known[method]
+	looks := c.For == ForInventory // it changes nothing but what the session has of its own
+	return c.Repeat && temporary(err) || looks && declined(err)
 }
 
 // declined is whether the server, or what stands before it, has not taken a call.
 func declined(err error) bool {
-	var code status
-	return errors.As(err, &code) && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests)
+	return answered(err, http.StatusServiceUnavailable) || answered(err, http.StatusTooManyRequests)
+}
+
+// answered tells whether the server gave this status instead of an answer.
+func answered(err error, code int) bool {
+	var got status
+	return errors.As(err, &got) && int(got) == code
 }
 
 // foreign is an answer that came and has no end, or no beginning: of a VMware server it

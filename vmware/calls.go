@@ -160,22 +160,13 @@ var readingCalls = []Call{
 	{"Destroy_Task", "ManagedEntity", ForHotadd, "remove the clone", false, on(OnFolder, "VirtualMachine.Inventory.Delete")},
 }
 
-// repeatable are the methods that may be carried out twice.
-var repeatable = func() map[string]bool {
-	may := map[string]bool{}
+// known are the calls by their methods.
+var known = func() map[string]Call {
+	all := map[string]Call{}
 	for _, c := range Calls() {
-		may[c.Method] = c.Repeat
+		all[c.Method] = c
 	}
-	return may
-}()
-
-// looking are the methods that change nothing but what a session has of its own.
-var looking = func() map[string]bool {
-	may := map[string]bool{}
-	for _, c := range Calls() {
-		may[c.Method] = c.For == ForInventory
-	}
-	return may
+	return all
 }()
 
 // Privileges are what a role needs for purposes, sorted; for all without any.

@@ -25,7 +25,7 @@ const tight = 100 << 20
 var guestChecks = []check{
 	{"vsphere/unsupported-guest", Warning, func(vm VM, _ Around) []string {
 		return when(vm.GuestID != "" && !fixed(vm.GuestID), fmt.Sprintf("the guest is set to be %s (%s), which nothing here makes ready for KVM", vm.GuestID, vm.GuestName))
-	}, "hyper2kvm inspect tells before the VM is shut down whether PLAN would refuse it"},
+	}, "hyper2kvm plan tells before the VM is shut down whether its guest is refused"},
 	{"vsphere/no-tools", Warning, func(vm VM, _ Around) []string {
 		return when(vm.ToolsKind == "guestToolsNotInstalled", "VMware Tools are not installed")
 	}, "the guest cannot be shut down or have its files quiesced by vSphere: install the tools, or shut it down from inside"},

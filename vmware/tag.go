@@ -126,13 +126,6 @@ func (h *Hand) category(ctx context.Context, tm *vapi.Manager, m Marks) (string,
 	})
 }
 
-// answered tells whether the interface for tags gave this status, which is an error of the
-// session's transport.
-func answered(err error, code int) bool {
-	var got status
-	return errors.As(err, &got) && int(got) == code
-}
-
 // refused gives an error of the interface for tags its meaning.
 func refused(err error) error {
 	if answered(err, http.StatusUnauthorized) || answered(err, http.StatusForbidden) {
