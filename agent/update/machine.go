@@ -124,8 +124,12 @@ func (m *Machine) tryAlone() (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w, by another program", ErrBusy), f.Close())
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("%w, by another program", ErrBusy)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return func() error {
 		defer m.busy.Unlock()
