@@ -37,11 +37,10 @@ func (g *engine) attachBtrfs(f guest.Filesystem) (_ device, err error) {
 	if err := checkBtrfs(g.reader(f.Device)); err != nil {
 		return nil, err
 	}
-	wait := turn
-	if g.shows(f.UUID) {
-		wait = 0 // it would be waited for in vain
+	if g.shows(f.UUID) { // it would be waited for in vain
+		return nil, fmt.Errorf("%w: another btrfs of this guest has its UUID", ErrUnsupported)
 	}
-	claim, err := claimBtrfs(f.UUID, wait)
+	claim, err := claimBtrfs(f.UUID, turn)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +97,7 @@ func claimBtrfs(uuid string, wait time.Duration) (*os.File, error) {
 			break
 		}
 		if time.Now().After(deadline) {
-			err = fmt.Errorf("%w: another btrfs of its UUID is shown, and was for %v", ErrUnsupported, wait)
+			err = fmt.Errorf("%w: another guest has shown a btrfs of its UUID for %v", ErrUnsupported, wait)
 			break
 		}
 	}
