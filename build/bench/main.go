@@ -144,7 +144,7 @@ const (
 )
 
 // inForm migrates the twin, its disk in a form, with both engines, and compares that
-// with virt-v2v's kept run, and with a bare copy, which no migration can do without.
+// with virt-v2v's kept run, and with a bare copy.
 func (b bench) inForm(ctx context.Context, form string) error {
 	g, err := b.form(ctx, form)
 	if err != nil {
