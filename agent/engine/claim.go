@@ -10,7 +10,11 @@ import (
 // are set it looks again afterwards: of those that took one at the same time, the later
 // ones give it back.
 func (e *Engine) claim(ctx context.Context, r Record) error {
-	e.hold(r.ID, &task{cancel: func(error) {}})
+	if !e.hold(r.ID) {
+		return nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, e.leased()) // what is taken later may be another's
+	defer cancel()
 	claimed, err := e.change(ctx, r.ID, func(now *Record) error {
 		if now.Epoch != r.Epoch || now.State != r.State || !e.mayTakeHeld(*now) {
 			return errAsItIs
@@ -40,7 +44,21 @@ func (e *Engine) mayTakeHeld(r Record) bool {
 	return r.State == model.StateQueued && e.waits(r) == "" || r.State == model.StateRunning && (r.Owner == e.id || e.nodes.silent(r.Owner, e.silence()))
 }
 
-func (e *Engine) hold(id string, t *task) {
+// hold keeps a place for a record's task, until drop. Close waits for every place, and
+// after it none is given: not one is looked for, taken or worked on unseen.
+func (e *Engine) hold(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return false
+	}
+	e.working.Add(1)
+	e.running[id] = &task{cancel: func(error) {}}
+	return true
+}
+
+// occupy puts a task in the place that is held for it.
+func (e *Engine) occupy(id string, t *task) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running[id] = t
@@ -49,10 +67,12 @@ func (e *Engine) hold(id string, t *task) {
 	}
 }
 
+// drop gives a place back.
 func (e *Engine) drop(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.running, id)
+	e.working.Done()
 }
 
 // mine edits a record as its owner: ErrFenced if it is not the owner any more.

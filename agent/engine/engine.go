@@ -107,7 +107,7 @@ type Engine struct {
 	cancel  context.CancelCauseFunc
 	closing func() error
 	group   sync.WaitGroup // loops
-	working sync.WaitGroup // tasks
+	working sync.WaitGroup // places that are held for tasks
 
 	mu      sync.Mutex
 	running map[string]*task
@@ -184,7 +184,6 @@ func (e *Engine) close() error {
 	close(e.done)
 	e.cancel(ErrShutdown)
 	e.group.Wait()
-	e.working.Wait() // for what was taken at that very moment, and stopped at once
 	return errors.Join(e.bus.close(), e.lock.Close())
 }
 

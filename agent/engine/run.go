@@ -30,9 +30,9 @@ const pauseBetween = 2 * time.Second
 // begin runs a claimed record's task.
 func (e *Engine) begin(r Record) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	e.hold(r.ID, &task{epoch: r.Epoch, cancel: cancel})
+	e.occupy(r.ID, &task{epoch: r.Epoch, cancel: cancel})
 	e.config.Log.Info("task begun", "migration", r.ID, "task", r.Task, "epoch", r.Epoch)
-	e.working.Go(func() {
+	go func() {
 		defer cancel(nil)
 		t := newTeller(e, r, cancel)
 		stop := t.start(ctx)
@@ -46,7 +46,7 @@ func (e *Engine) begin(r Record) {
 		e.settle(r, t.pending, result, err)
 		e.drop(r.ID)
 		e.ring()
-	})
+	}()
 }
 
 // settle keeps how a task ended. It goes on until that is kept, or somebody else has

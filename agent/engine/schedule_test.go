@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,5 +169,29 @@ func TestWindowsAreKept(t *testing.T) {
 	change(open)
 	if ends(t, e, "web01", model.StateDone); w.count("web01") != 30 {
 		t.Errorf("%d steps", w.count("web01"))
+	}
+}
+
+// What a scheduler takes at the very moment of the end is waited for, and later it takes
+// nothing.
+func TestNothingIsTakenUnseenWhenItCloses(t *testing.T) {
+	t.Parallel()
+	e := opened(t, config(t, &stepper{folder: t.TempDir()}))
+	if !e.hold("web01") {
+		t.Fatal("an open engine gave no place")
+	}
+	var dropped atomic.Bool
+	time.AfterFunc(100*time.Millisecond, func() {
+		dropped.Store(true)
+		e.drop("web01")
+	})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !dropped.Load() {
+		t.Error("it closed while a migration was being taken")
+	}
+	if e.hold("db01") {
+		t.Error("a closed engine gave a place")
 	}
 }
