@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "serve":
 		fmt.Fprintln(os.Stderr, serve(argument))
+	case "claim":
+		fmt.Fprintln(os.Stderr, claimed(argument))
 	case "parent":
 		fmt.Fprintln(os.Stderr, parent(argument))
 	case "chroot":

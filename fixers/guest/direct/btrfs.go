@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,9 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/proc"
 )
 
 // A kernel knows the file systems of btrfs by UUID: of two clones of one template
@@ -25,6 +25,7 @@ import (
 // btrfsDevice is a device with a btrfs, whose UUID nobody else uses meanwhile.
 type btrfsDevice struct {
 	device
+	uuid  string
 	claim *os.File
 }
 
@@ -48,14 +49,14 @@ func (g *engine) attachBtrfs(f guest.Filesystem) (_ device, err error) {
 	if err != nil {
 		return nil, errors.Join(err, claim.Close())
 	}
-	return btrfsDevice{d, claim}, nil
+	return btrfsDevice{d, f.UUID, claim}, nil
 }
 
 // shows tells whether another file system of this guest has the UUID, and is shown.
 func (g *engine) shows(uuid string) bool {
 	return slices.ContainsFunc(g.mounts.list, func(m mounted) bool {
 		d, ok := m.device.device.(btrfsDevice)
-		return ok && d.claim.Name() == uuid
+		return ok && d.uuid == uuid
 	})
 }
 
@@ -83,29 +84,20 @@ func checkBtrfs(r io.ReaderAt) error {
 	return nil
 }
 
-// claimBtrfs takes a UUID for this process, and waits until no other guest has it: by a
-// socket's name, which the kernel frees however the process ends. What others have mounted
-// here is theirs.
+// claimBtrfs takes a UUID for this process, and waits until no other guest has it. What
+// others have mounted here is theirs.
 func claimBtrfs(uuid string, wait time.Duration) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	claim, err := proc.AwaitClaim(ctx, "btrfs-"+uuid)
+	switch {
+	case errors.Is(err, proc.ErrClaimed):
+		return nil, fmt.Errorf("%w: another guest has shown a btrfs of its UUID for %v", ErrUnsupported, wait)
+	case err != nil:
 		return nil, err
 	}
-	claim := os.NewFile(uintptr(fd), uuid)
-	for deadline := time.Now().Add(wait); ; time.Sleep(50 * time.Millisecond) {
-		if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@hyper2kvm-btrfs-" + uuid}); !errors.Is(err, unix.EADDRINUSE) {
-			break
-		}
-		if time.Now().After(deadline) {
-			err = fmt.Errorf("%w: another guest has shown a btrfs of its UUID for %v", ErrUnsupported, wait)
-			break
-		}
-	}
-	if _, mounted := os.Stat("/sys/fs/btrfs/" + uuid); err == nil && mounted == nil {
-		err = fmt.Errorf("%w: this machine has mounted a btrfs of its UUID", ErrUnsupported)
-	}
-	if err != nil {
-		return nil, errors.Join(err, claim.Close())
+	if _, err := os.Stat("/sys/fs/btrfs/" + uuid); err == nil {
+		return nil, errors.Join(fmt.Errorf("%w: this machine has mounted a btrfs of its UUID", ErrUnsupported), claim.Close())
 	}
 	return claim, nil
 }
