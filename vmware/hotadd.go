@@ -2,13 +2,15 @@ package vmware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // Attached is another VM's disk that is a disk of our own VM.
@@ -127,18 +129,19 @@ func (s *Session) diskOf(ctx context.Context, vm, snapshot string, key int32) (b
 	return backing{}, fmt.Errorf("disk %d of %s %w", key, vm, ErrGone)
 }
 
-// ownVM is held while a place on our own VM is chosen and taken: all migrations share it.
-var ownVM sync.Mutex
-
-// attach adds the clone's disk to our own VM.
-func (h *Hand) attach(ctx context.Context, own string, source frozenDisk, clone mo.VirtualMachine) (Attached, error) {
+// attach adds the clone's disk to our own VM. One migration of all on this machine at a
+// time chooses a place there and takes it.
+func (h *Hand) attach(ctx context.Context, own string, source frozenDisk, clone mo.VirtualMachine) (a Attached, err error) {
 	disk, err := childOf(clone, source)
 	if err != nil {
 		return Attached{}, err
 	}
 	file := backingOf(disk.Backing).files[0]
-	ownVM.Lock()
-	defer ownVM.Unlock()
+	claim, err := proc.AwaitClaim(ctx, "disks-of-"+h.Session.identity()+"-"+own)
+	if err != nil {
+		return Attached{}, fmt.Errorf("attach a disk to our own VM: %w", err)
+	}
+	defer func() { err = errors.Join(err, claim.Close()) }()
 	self, err := h.self(ctx, own)
 	if err != nil {
 		return Attached{}, err

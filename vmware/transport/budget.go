@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// What is read through one ESXi host at a time, by all migrations of this process: an
+// What is read through one ESXi host at a time, by all migrations of this machine: an
 // NFC server has 32 MiB for its buffers, and loses connections when they are full.
 //
 // Source: Azure Migrate's limits for agentless VMware replication, 8 disks of 4 MiB
@@ -17,26 +17,32 @@ const (
 )
 
 // hosts are the budgets of all hosts that this process reads through.
-var hosts = budgets{hosts: map[string]*budget{}}
+var hosts = newBudgets("")
 
 type budgets struct {
+	apart string // what sets tests apart from each other
 	mu    sync.Mutex
 	hosts map[string]*budget // by the hosts' addresses; those that somebody uses
 }
 
-// budget is one host's. Whoever waits longest is next, also if others would fit in
-// before: so a disk that is the ninth gets its turn too.
+func newBudgets(apart string) *budgets {
+	return &budgets{apart: apart, hosts: map[string]*budget{}}
+}
+
+// budget is what this process has of one host's. Whoever waits longest is next, also if
+// others would fit in before: so a disk that is the ninth gets its turn too.
 type budget struct {
-	reads map[any]int // under way, by disk
-	bytes int64
-	queue []*turn
+	reads  map[any]int // under way, by disk
+	bytes  int64
+	queue  []*turn
+	places places
 }
 
 // turn is a read that waits.
 type turn struct {
 	disk  any
 	bytes int64
-	begun chan struct{}
+	begun chan error // nil: it begins
 }
 
 // take waits until so many bytes of a disk may be read through a host, and returns
@@ -45,16 +51,19 @@ func (b *budgets) take(ctx context.Context, host string, disk any, bytes int64) 
 	if host == "" {
 		return func() {}, nil
 	}
-	t := &turn{disk, min(bytes, mostBytes), make(chan struct{})}
+	t := &turn{disk, min(bytes, mostBytes), make(chan error, 1)}
 	b.mu.Lock()
 	if b.hosts[host] == nil {
-		b.hosts[host] = &budget{reads: map[any]int{}}
+		b.hosts[host] = &budget{reads: map[any]int{}, places: places{host: b.apart + host}}
 	}
 	b.hosts[host].queue = append(b.hosts[host].queue, t)
 	b.next(host)
 	b.mu.Unlock()
 	select {
-	case <-t.begun:
+	case err := <-t.begun:
+		if err != nil {
+			return nil, err
+		}
 		return sync.OnceFunc(func() { b.give(host, t) }), nil
 	case <-ctx.Done():
 		b.leave(host, t)
@@ -62,23 +71,64 @@ func (b *budgets) take(ctx context.Context, host string, disk any, bytes int64) 
 	}
 }
 
-// next begins what is first in the queue as long as there is room; the mutex is held.
+// again is next, for a host that may be in use no more.
+func (b *budgets) again(host string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h := b.hosts[host]; h != nil {
+		h.places.alarm = nil
+		b.next(host)
+	}
+}
+
+// next begins what is first in the queue as long as there is room, here and beside other
+// processes; the mutex is held.
 func (b *budgets) next(host string) {
 	h := b.hosts[host]
-	for len(h.queue) > 0 && h.room(h.queue[0]) {
-		t := h.queue[0]
-		h.queue = h.queue[1:]
-		h.reads[t.disk]++
-		h.bytes += t.bytes
-		close(t.begun)
+	if h.places.wanted() { // what was freed is for who waits at the gate
+		h.places.keep(h.need(nil))
 	}
+	for len(h.queue) > 0 && h.begin(h.queue[0], func() { b.again(host) }) {
+		h.queue = h.queue[1:]
+	}
+	if len(h.queue) == 0 {
+		h.places.leave()
+	}
+	h.places.keep(h.need(nil))
 	if len(h.queue) == 0 && len(h.reads) == 0 {
 		delete(b.hosts, host)
 	}
 }
 
-func (h *budget) room(t *turn) bool {
-	return h.bytes+t.bytes <= mostBytes && (h.reads[t.disk] > 0 || len(h.reads) < mostDisks)
+// begin begins a read, or ends it with an error, if it need not wait.
+func (h *budget) begin(t *turn, again func()) bool {
+	need := h.need(t)
+	if need > mostDisks {
+		h.places.leave() // it waits for our own
+		return false
+	}
+	got, err := h.places.get(need, again)
+	if got {
+		h.reads[t.disk]++
+		h.bytes += t.bytes
+	}
+	if got || err != nil {
+		t.begun <- err
+	}
+	return got || err != nil
+}
+
+// need is how many places of a host are needed for the reads that are under way, and one
+// more: a place is for one disk, and has 4 MiB.
+func (h *budget) need(t *turn) int {
+	disks, bytes := len(h.reads), h.bytes
+	if t != nil {
+		bytes += t.bytes
+		if h.reads[t.disk] == 0 {
+			disks++
+		}
+	}
+	return max(disks, int((bytes+placeBytes-1)/placeBytes))
 }
 
 // give ends a read.
@@ -105,7 +155,7 @@ func (b *budgets) leave(host string, t *turn) {
 		}
 	}
 	b.mu.Unlock()
-	if i < 0 {
+	if i < 0 && <-t.begun == nil {
 		b.give(host, t)
 	}
 }

@@ -3,6 +3,8 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,7 +15,7 @@ import (
 // As many disks as like read through one host, each several pieces at a time: never more
 // than the budget at once.
 func TestAHostsBudgetIsKeptAndShared(t *testing.T) {
-	b := budgets{hosts: map[string]*budget{}}
+	b := newBudgets(alone(t))
 	const readers, reads = 3, 40
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -55,6 +57,9 @@ func TestAHostsBudgetIsKeptAndShared(t *testing.T) {
 	}
 }
 
+// alone is a machine's name that no other test has.
+func alone(t *testing.T) string { return fmt.Sprint(t.Name(), os.Getpid(), " ") }
+
 // waiting returns when so many reads wait for a host.
 func (b *budgets) waiting(t *testing.T, host string, n int) {
 	t.Helper()
@@ -77,7 +82,7 @@ func (b *budgets) waiting(t *testing.T, host string, n int) {
 // None waits while others have turn after turn: of reads that take the whole budget, one
 // begins at a time, in the order in which they came.
 func TestADiskThatAsksOftenHasNoMoreTurns(t *testing.T) {
-	b := budgets{hosts: map[string]*budget{}}
+	b := newBudgets(alone(t))
 	first := must(b.take(t.Context(), "esx1", 0, mostBytes))(t)
 	var group sync.WaitGroup
 	var came, began []int
@@ -107,7 +112,7 @@ func TestADiskThatAsksOftenHasNoMoreTurns(t *testing.T) {
 
 // Reads begin in the order in which they came, also if a later one would fit in before.
 func TestTheNinthDiskWaitsAndIsNext(t *testing.T) {
-	b := budgets{hosts: map[string]*budget{}}
+	b := newBudgets(alone(t))
 	take := func(ctx context.Context, host string, disk any, n int64) func() {
 		t.Helper()
 		return must(b.take(ctx, host, disk, n))(t)
@@ -159,7 +164,7 @@ func TestTheNinthDiskWaitsAndIsNext(t *testing.T) {
 
 // Who leaves the queue's head lets the next one in.
 func TestWhoLeavesTheQueueHoldsNobodyUp(t *testing.T) {
-	b := budgets{hosts: map[string]*budget{}}
+	b := newBudgets(alone(t))
 	half := must(b.take(t.Context(), "esx1", 1, mostBytes/2))(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -176,5 +181,51 @@ func TestWhoLeavesTheQueueHoldsNobodyUp(t *testing.T) {
 	half()
 	if len(b.hosts) > 0 {
 		t.Errorf("%d hosts are remembered", len(b.hosts))
+	}
+}
+
+// Two processes that read through one host have one budget, and both get on: also one that
+// needs all of it at once beside one that never stops.
+func TestProcessesShareAHostsBudget(t *testing.T) {
+	busy, other := newBudgets(alone(t)), newBudgets(alone(t))
+	var under, most atomic.Int64
+	read := func(b *budgets, disk int, bytes int64) {
+		give, err := b.take(t.Context(), "esx1", disk, bytes)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		now := under.Add(bytes)
+		for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+		}
+		time.Sleep(100 * time.Microsecond)
+		under.Add(-bytes)
+		give()
+	}
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	for disk := range 12 {
+		group.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					read(busy, disk, 3<<20)
+				}
+			}
+		})
+	}
+	for range 20 {
+		read(other, 100, mostBytes)
+		read(other, 100, 1<<20)
+	}
+	close(done)
+	group.Wait()
+	if got := most.Load(); got > mostBytes || got < mostBytes/2 {
+		t.Errorf("%d bytes at once", got)
+	}
+	if len(busy.hosts)+len(other.hosts) > 0 {
+		t.Errorf("%d and %d hosts are remembered", len(busy.hosts), len(other.hosts))
 	}
 }
