@@ -34,9 +34,11 @@ const (
 	OnVM        ObjectKind = "VM"
 	OnDatastore ObjectKind = "datastore"
 	OnFolder    ObjectKind = "folder"    // of the VM, and that it is moved to
-	OnPool      ObjectKind = "pool"      // resource pool of the appliance
 	OnAppliance ObjectKind = "appliance" // the VM that this program runs in
-	OnRoot      ObjectKind = "root"      // folder of the inventory
+	// OnOwnFolder and OnPool are the appliance's folder and resource pool.
+	OnOwnFolder ObjectKind = "appliance folder"
+	OnPool      ObjectKind = "pool"
+	OnRoot      ObjectKind = "root" // folder of the inventory
 )
 
 // Need is a privilege that a call needs on a kind of object.
@@ -149,15 +151,15 @@ var readingCalls = []Call{
 		onVM("VirtualMachine.Provisioning.DiskRandomRead", "VirtualMachine.Provisioning.GetVmFiles")},
 	{"CloneVM_Task", "VirtualMachine", ForHotadd, "make a temporary linked clone, whose disks can be attached", false, slices.Concat(
 		onVM("VirtualMachine.Provisioning.Clone"),
-		// The clone has no NICs, does not track changes, and is annotated: what is
-		// propagated from the folder holds for it.
-		on(OnFolder, "VirtualMachine.Inventory.CreateFromExisting", "VirtualMachine.Config.AddRemoveDevice",
+		// The clone lies beside the appliance. It has no NICs, does not track changes, and
+		// is annotated: what is propagated from its folder holds for it.
+		on(OnOwnFolder, "VirtualMachine.Inventory.CreateFromExisting", "VirtualMachine.Config.AddRemoveDevice",
 			"VirtualMachine.Config.Annotation", "VirtualMachine.Config.ChangeTracking"),
 		on(OnPool, "Resource.AssignVMToPool"),
 		on(OnDatastore, "Datastore.AllocateSpace"))},
 	{"ReconfigVM_Task", "VirtualMachine", ForHotadd, "attach the clone's disks to the appliance, and detach them", false,
 		on(OnAppliance, "VirtualMachine.Config.AddExistingDisk", "VirtualMachine.Config.RemoveDisk", "VirtualMachine.Config.EditDevice")},
-	{"Destroy_Task", "ManagedEntity", ForHotadd, "remove the clone", false, on(OnFolder, "VirtualMachine.Inventory.Delete")},
+	{"Destroy_Task", "ManagedEntity", ForHotadd, "remove the clone", false, on(OnOwnFolder, "VirtualMachine.Inventory.Delete")},
 }
 
 // known are the calls by their methods.

@@ -141,7 +141,8 @@ the program makes a call that the table does not have.
 
 Every role has System.Anonymous, System.View and System.Read; they are not listed. What is
 asked for on a VM is best given on a folder of VMs, propagated; "root" is the inventory's root
-folder. Unused purposes need no privileges: of https, nfc, vddk and hotadd one is enough.
+folder, "appliance folder" the one that the appliance's VM lies in, and "pool" that VM's
+resource pool. Unused purposes need no privileges: of https, nfc, vddk and hotadd one is enough.
 
 `)
 	for _, p := range Purposes() {

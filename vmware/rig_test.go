@@ -26,13 +26,16 @@ func newRig(t *testing.T, o vmwaretest.Options) *rig {
 	shortest = time.Millisecond
 	r := &rig{Server: vmwaretest.Start(t, o)}
 	r.own = r.AddVM(t, vmwaretest.VM{Name: "appliance", Disks: []vmwaretest.Disk{{Size: 1 << 20}},
-		Also: func(v *mo.VirtualMachine) { v.Config.Flags.DiskUuidEnabled = types.NewBool(true) }, On: true})
+		Also: withSerials, On: true})
 	r.source = r.AddVM(t, vmwaretest.VM{Name: "web 100%2f/a", On: true, Annotation: "owner: web team",
 		Disks: []vmwaretest.Disk{{Size: 4 << 20}, {Size: 8 << 20}}, NICs: []vmwaretest.NIC{{}, {}}})
 	r.vm(r.source).Guest.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 	r.AddVM(t, vmwaretest.VM{Name: "old", Folder: "Moved"})
 	return r
 }
+
+// withSerials is a VM whose disks show serial numbers.
+func withSerials(v *mo.VirtualMachine) { v.Config.Flags.DiskUuidEnabled = types.NewBool(true) }
 
 func (r *rig) vm(v vmwaretest.VM) *simulator.VirtualMachine {
 	return r.Model.Map().Get(v.Ref).(*simulator.VirtualMachine)

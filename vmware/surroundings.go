@@ -39,8 +39,8 @@ func (s *Session) surroundings(ctx context.Context, vms []VM, own string) (surro
 		around.on[OnVM] = append(around.on[OnVM], target{r.Self, "VM " + names[r.Self]})
 	}
 	var err error
-	if refs[OnPool], err = s.pool(ctx, own); err != nil {
-		found = append(found, unseen("vsphere/objects", "the pool of this program's own VM", err))
+	if refs[OnOwnFolder], refs[OnPool], err = s.home(ctx, own); err != nil {
+		found = append(found, unseen("vsphere/objects", "the folder and the pool of this program's own VM", err))
 	}
 	for kind, those := range refs {
 		objects, err := s.objectsOf(ctx, kind, those)
@@ -55,14 +55,14 @@ func (s *Session) surroundings(ctx context.Context, vms []VM, own string) (surro
 	return around, found
 }
 
-// pool is the resource pool of the VM that this program runs in, if it does.
-func (s *Session) pool(ctx context.Context, own string) ([]types.ManagedObjectReference, error) {
+// home is the folder and the resource pool of the VM that this program runs in, if it does.
+func (s *Session) home(ctx context.Context, own string) (folder, pool []types.ManagedObjectReference, err error) {
 	if own == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var vm mo.VirtualMachine
-	err := s.look(ctx, types.ManagedObjectReference{Type: "VirtualMachine", Value: own}, &vm, "resourcePool")
-	return some(vm.ResourcePool), err
+	err = s.look(ctx, vmRef(own), &vm, "parent", "resourcePool")
+	return some(vm.Parent), some(vm.ResourcePool), err
 }
 
 func some(ref *types.ManagedObjectReference) []types.ManagedObjectReference {
