@@ -116,7 +116,7 @@ func TestWhatMigratingTakesIsSummedUp(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &a); err != nil || a.Total.VMs != 2 || a.Total.Size != 4<<30 || a.Waves["/DC0/vm/Prod"].VMs != 2 {
 		t.Errorf("%v:\n%s", err, out)
 	}
-	if out, _ = l.told(t, 0, "vsphere", "assess", l.URL.Host); !strings.Contains(out, "total ") {
+	if out, _ = l.told(t, 0, "vsphere", "assess", l.URL.Host); !strings.Contains(out, "total ") || !strings.Contains(out, "  nfc     4 GiB  ") {
 		t.Errorf("for people:\n%s", out)
 	}
 	told(t, exitUsage, "vsphere", "assess")

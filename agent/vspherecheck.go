@@ -218,8 +218,8 @@ func (a *app) showAssessment(list vmware.Assessment, output string) error {
 	}
 	var b strings.Builder
 	line := func(name string, s vmware.Sum) {
-		fmt.Fprintf(&b, "%-40s %5d VMs %5d disks  size %9s  used %9s  target %9s  work %9s  %v to %v  %d with blockers, %d with warnings\n",
-			pipeline.Line(name), s.VMs, s.Disks, size(s.Size), size(s.Used), size(s.Target), size(s.Work), round(s.Time.Least), round(s.Time.Most), s.Blockers, s.Warnings)
+		fmt.Fprintf(&b, "%-40s %5d VMs %5d disks  size %9s  used %9s  target %9s  work %9s  nfc %9s  %v to %v  %d with blockers, %d with warnings\n",
+			pipeline.Line(name), s.VMs, s.Disks, size(s.Size), size(s.Used), size(s.Target), size(s.Work), size(s.NFC), round(s.Time.Least), round(s.Time.Most), s.Blockers, s.Warnings)
 	}
 	for _, vm := range list.VMs {
 		line(vm.Path, vm.Sum)
@@ -228,6 +228,7 @@ func (a *app) showAssessment(list vmware.Assessment, output string) error {
 		line("wave "+name, list.Waves[name])
 	}
 	line("total", list.Total)
+	b.WriteString("nfc: more space in the work folder, where disks are read by nfc\n")
 	fmt.Fprintf(&b, "times at %s/s of the network and %s/s of a disk, %d at a time\n", size(list.Rates.Link), size(list.Rates.Disk), list.Rates.Parallel)
 	return a.print(b.String())
 }

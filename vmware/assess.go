@@ -39,6 +39,7 @@ type Sum struct {
 	Unknown  int   `json:"unknown"`  // VMs whose use of the datastores is not known
 	Target   int64 `json:"target"`   // space on the target that must be there: all may be written in time
 	Work     int64 `json:"work"`     // space in the work folder, for what is changed
+	NFC      int64 `json:"nfc"`      // more of it where disks are read by NFC, which are kept there meanwhile
 	Time     Range `json:"time"`     // of reading it, once
 	Blockers int   `json:"blockers"` // VMs with any
 	Warnings int   `json:"warnings"` // VMs with any, and without blockers
@@ -106,6 +107,7 @@ func sum(rows []Row, r Rates) Sum {
 		}
 		s.Disks, s.Size, s.Used = s.Disks+len(row.Disks), s.Size+size, s.Used+used
 		for _, d := range row.Disks {
+			s.NFC += d.Holds()
 			most = append(most, d.Size)
 			least = append(least, min(d.Size, cmp.Or(d.Used, scaled(d.Size, used, size))))
 		}

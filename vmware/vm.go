@@ -1,6 +1,7 @@
 package vmware
 
 import (
+	"cmp"
 	"time"
 
 	"hyper2kvm/pipeline/machine"
@@ -124,6 +125,10 @@ type Disk struct {
 	Used        int64    `json:"used,omitempty"` // of the datastore, its whole chain
 	LinkedClone bool     `json:"linked_clone,omitempty"`
 }
+
+// Holds is how many bytes of a disk can be other than zeroes, as far as is known: what it
+// takes of its datastore, or all.
+func (d Disk) Holds() int64 { return min(d.Size, cmp.Or(d.Used, d.Size)) }
 
 // NIC is one network card of a VM.
 type NIC struct {
