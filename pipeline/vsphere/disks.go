@@ -154,7 +154,7 @@ func (o *Origin) access() transport.Access {
 func (o *Origin) disk(d vmware.Disk) transport.Disk {
 	k := o.ledger.kept
 	t := transport.Disk{VM: o.vm.Ref, Snapshot: k.Snapshot, Key: d.Key, Files: k.Where.Disks[d.Key], Datacenter: o.vm.Datacenter,
-		Host: o.session.Address(o.vm.Host), UUID: d.UUID, Size: d.Size, Folder: filepath.Join(o.Folder, "work"),
+		Host: o.session.Address(o.vm.Host), UUID: d.UUID, Size: d.Size, Folder: filepath.Join(o.Folder, "work"), Holds: d.Holds(), Next: o.next(d),
 		Export: func(ctx context.Context) (transport.Export, error) { return o.export(ctx, d.Key) }}
 	if o.vm.CBT && !o.doubted {
 		t.Allocated = o.session.Allocated(o.vm.Ref, k.Snapshot, d.Key, d.Size).Extents
@@ -163,6 +163,15 @@ func (o *Origin) disk(d vmware.Disk) transport.Disk {
 		t.Attach = func(ctx context.Context) (transport.Attached, error) { return o.attach(ctx, o.own, d.Key) }
 	}
 	return t
+}
+
+// next is what the disks after one hold together.
+func (o *Origin) next(d vmware.Disk) (n int64) {
+	at := slices.IndexFunc(o.vm.Disks, func(other vmware.Disk) bool { return other.Key == d.Key })
+	for _, after := range o.vm.Disks[at+1:] {
+		n += after.Holds()
+	}
+	return n
 }
 
 // export has the server send a disk.

@@ -66,6 +66,27 @@ func TestTransportsAreHeldToTheLimit(t *testing.T) {
 	}
 }
 
+// TestTransportsAreToldWhatIsStillToCome: before the first disk is fetched it is known
+// whether there is room for all.
+func TestTransportsAreToldWhatIsStillToCome(t *testing.T) {
+	l := newLab(t, nil)
+	l.by = []string{"nfc"}
+	var told [][2]int64
+	l.Change("nfc", func(open waystest.Opener) waystest.Opener {
+		return func(ctx context.Context, a transport.Access, d transport.Disk) (disk.Remote, error) {
+			told = append(told, [2]int64{d.Holds, d.Next})
+			return open(ctx, a, d)
+		}
+	})
+	if err := l.run(t).Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first, second := l.vm.Disks[0].Size, l.vm.Disks[1].Size
+	if want := [][2]int64{{first, second}, {second, 0}}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+}
+
 // report is what people are given.
 func (l *lab) report(t *testing.T, r *pipeline.Run) string {
 	t.Helper()

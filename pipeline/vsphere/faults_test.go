@@ -153,7 +153,7 @@ var refusals = []fault{
 		is: pipeline.ErrSourceChanged, says: []string{"is not there any more"}},
 	{name: "what is exported has no room", begin: func(t *testing.T, l *lab) {
 		l.by, l.folder = []string{"nfc"}, filepath.Join(tiny(t, 4<<20), "small")
-	}, says: []string{"is full", "make room, or use a transport that needs none"}, power: on},
+	}, says: []string{"take up to 41943040 bytes in ", " are free there: make room, ", "or use a transport that needs none"}, power: on},
 }
 
 var sessionEnds = []string{"127.0.0.1", "ended the log-in of", "somebody ends sessions there", "give the same command again"}

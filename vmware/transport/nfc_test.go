@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/disk"
 )
 
 // left are the files in a folder.
@@ -292,6 +294,60 @@ func TestAFullStorageIsSaid(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
+
+// Nothing is fetched for which there may be no room in the end: of this disk, or of one that
+// comes after it. A disk that is read already, and falls back to an export, counts alone.
+func TestWhatMayNotFitIsNotFetched(t *testing.T) {
+	quick(t)
+	const much = 1 << 60
+	for name, c := range map[string]struct {
+		holds, next int64
+		fails       bool // the transport that it was read by before
+		refused     string
+	}{
+		"it fits":                    {1 << 20, 1 << 20, false, ""},
+		"it is too large":            {much, 0, false, "take up to 1152921504606846976 bytes in"},
+		"one after it is too large":  {1, much, false, "take up to 1152921504606846977 bytes in"},
+		"those after it were opened": {1 << 20, much, true, ""},
+	} {
+		s := newServer(t)
+		raw := content()
+		d := s.exported(raw)
+		d.Holds, d.Next = c.holds, c.next
+		list := []Transport{nfc}
+		if c.fails {
+			list = []Transport{{Name: "frail", Open: func(context.Context, Access, Disk) (disk.Remote, error) { return frail{d.Size}, nil }}, nfc}
+		}
+		r, err := Open(t.Context(), list, s.access(), d, nil)
+		if err == nil {
+			err = errors.Join(r.Read(t.Context(), make([]byte, 4096), 0), r.Close())
+		}
+		if c.refused == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		for _, part := range []string{c.refused, d.Folder, "are free there: make room, choose a folder on other storage, or use a transport that needs none"} {
+			if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: %v, want %q", name, err, part)
+			}
+		}
+		if n := s.exports.Load(); n != 0 || len(left(t, d.Folder)) > 0 {
+			t.Errorf("%s: %d exports, and %q is left", name, n, left(t, d.Folder))
+		}
+	}
+}
+
+// frail is a disk that can be opened and not be read.
+type frail struct{ size int64 }
+
+func (f frail) Size() int64                             { return f.size }
+func (frail) Read(context.Context, []byte, int64) error { return errors.New("it broke") }
+func (frail) Extents(context.Context, int64, int64) ([]disk.Allocation, error) {
+	return nil, errors.New("it broke")
+}
+func (frail) Close() error { return nil }
 
 // Two who read a disk into the same folder do not write one file.
 func TestTwoExportsDoNotMix(t *testing.T) {

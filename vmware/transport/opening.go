@@ -81,7 +81,11 @@ func (c *carrier) again() (r *carried, err error) {
 
 // open opens a transport of the list.
 func (c *carrier) open(i int) (*carried, error) {
-	r, err := c.list[i].Open(c.life, c.access, c.disk)
+	d := c.disk
+	if c.last >= 0 {
+		d.Next = 0 // those are open by now, or about to be
+	}
+	r, err := c.list[i].Open(c.life, c.access, d)
 	if err == nil {
 		if err = c.agree(r.Size()); err != nil {
 			err = errors.Join(err, r.Close())

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,8 +19,9 @@ import (
 // spool is a file in which a disk is kept that can only be read from start to end. It
 // has its name only when it is whole and on the storage.
 type spool struct {
-	path string
-	size int64
+	path  string
+	size  int64
+	takes int64 // bytes, with the disks that come after it
 	// known tells that the name stands for these very bytes: those of a snapshot, which
 	// nothing changes. A VM that was off may have run in the meantime.
 	known bool
@@ -31,7 +33,7 @@ const part = ".part"
 func newSpool(d Disk) *spool {
 	id := fmt.Sprintf("%q %q %d %q %q %d", d.VM, d.Snapshot, d.Key, d.UUID, d.Files, d.Size)
 	name := fmt.Sprintf("nfc-%x.raw", sha256.Sum256([]byte(id)))
-	return &spool{filepath.Join(d.Folder, name), d.Size, d.Snapshot != ""}
+	return &spool{filepath.Join(d.Folder, name), d.Size, cmp.Or(d.Holds, d.Size) + d.Next, d.Snapshot != ""}
 }
 
 // reopen opens what is whole from before; nil if there is nothing.
@@ -61,13 +63,34 @@ func (s *spool) fill(from func(put func(p []byte, off int64) error) error) (err 
 		}
 		err = errors.Join(err, f.Close())
 	}()
-	if err := errors.Join(f.Truncate(0), f.Truncate(s.size)); err != nil {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if err := s.room(); err != nil {
+		return err
+	}
+	if err := f.Truncate(s.size); err != nil {
 		return s.full(err)
 	}
 	if err := from(func(p []byte, off int64) error { return s.full(put(f, p, off)) }); err != nil {
 		return err
 	}
 	return s.full(s.finish(f))
+}
+
+// room refuses what may not fit, before hours were spent on it.
+func (s *spool) room() error {
+	dir := filepath.Dir(s.path)
+	var there unix.Statfs_t
+	if err := unix.Statfs(dir, &there); err != nil {
+		return fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	free := int64(there.Bavail) * there.Bsize
+	if free >= s.takes {
+		return nil
+	}
+	return fmt.Errorf("%w: the disks that are still to be fetched take up to %d bytes in %s meanwhile, and %d are free there: make room, choose a folder on other storage, or use a transport that needs none",
+		ErrUnusable, s.takes, dir, free)
 }
 
 // claim opens the file that is not whole, for one writer alone: what somebody left who

@@ -94,6 +94,9 @@ type Disk struct {
 	// Folder is where a transport that can only read from start to end may keep the
 	// disk meanwhile.
 	Folder string
+	// Holds is how many bytes of the disk can be other than zeroes; Size if zero. Next is
+	// that of the VM's disks which are opened after it, into the same folder maybe.
+	Holds, Next int64
 }
 
 // Export is a disk that a server sends as a streamOptimized VMDK.
