@@ -49,6 +49,6 @@ type Carried struct {
 	Disk int      `json:"disk"`
 	By   string   `json:"by"`            // the transport
 	Not  []string `json:"not,omitempty"` // why the transports before it were not taken
-	Read int64    `json:"read"`          // bytes of the disk that this run's transports were asked for
+	Read int64    `json:"read"`          // bytes that this run's transports took: of the disk, or of a compressed export
 	Size int64    `json:"size"`          // bytes of the disk
 }

@@ -47,18 +47,6 @@ func (o *Origin) Carried() (list []pipeline.Carried) {
 	return list
 }
 
-// metered counts the bytes that are asked for.
-type metered struct {
-	disk.Remote
-	read *atomic.Int64
-}
-
-// Read implements disk.Remote.
-func (m metered) Read(ctx context.Context, p []byte, off int64) error {
-	m.read.Add(int64(len(p)))
-	return m.Remote.Read(ctx, p, off)
-}
-
 // Open implements pipeline.Origin.
 func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.Source, ids []pipeline.Identity, err error) {
 	if err := o.connect(ctx); err != nil {
@@ -111,7 +99,9 @@ func (o *Origin) findOwn(ctx context.Context) error {
 func (o *Origin) open(ctx context.Context, d vmware.Disk) (disk.Remote, error) {
 	c := &carried{size: d.Size}
 	o.carried = append(o.carried, c)
-	r, err := transport.Open(ctx, o.transports(), o.access(), o.disk(d), func(e transport.Event) {
+	from := o.disk(d)
+	from.Came = func(n int64) { c.read.Add(n) }
+	r, err := transport.Open(ctx, o.transports(), o.access(), from, func(e transport.Event) {
 		c.heard(e)
 		o.Log.Info("transport", "disk", d.Label, "vm", o.vm.Name, "transport", e.Transport, "used", e.Used, "err", e.Reason)
 		if e.Used {
@@ -121,7 +111,7 @@ func (o *Origin) open(ctx context.Context, d vmware.Disk) (disk.Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guarded{metered{r, &c.read}, o.guard}, nil
+	return guarded{r, o.guard}, nil
 }
 
 // transports are those that may be used, in their order. What only looks at a VM reads

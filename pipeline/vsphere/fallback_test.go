@@ -87,6 +87,20 @@ func TestTransportsAreToldWhatIsStillToCome(t *testing.T) {
 	}
 }
 
+// TestOfAnExportTheStreamIsCounted, and not the file that it was kept in.
+func TestOfAnExportTheStreamIsCounted(t *testing.T) {
+	l := newLab(t, nil)
+	l.by = []string{"nfc"}
+	l.fill(t) // with what is easily compressed
+	r := l.run(t)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Carried[1].Read; got < 1<<10 || got > 1<<20 {
+		t.Errorf("%d bytes came for a disk of 8 MiB that takes some KiB as a stream", got)
+	}
+}
+
 // report is what people are given.
 func (l *lab) report(t *testing.T, r *pipeline.Run) string {
 	t.Helper()

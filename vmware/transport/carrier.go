@@ -99,7 +99,13 @@ func (c *carrier) Read(ctx context.Context, p []byte, off int64) error {
 	if err := within(c.Size(), off, int64(len(p))); err != nil {
 		return err
 	}
-	return c.carry(ctx, int64(len(p)), func(ctx context.Context, r disk.Remote) error { return r.Read(ctx, p, off) })
+	return c.carry(ctx, int64(len(p)), func(ctx context.Context, r *carried) error {
+		err := r.Read(ctx, p, off)
+		if err == nil && c.disk.Came != nil && !r.transport.Whole {
+			c.disk.Came(int64(len(p)))
+		}
+		return err
+	})
 }
 
 // asked is what a question for extents takes of a host's budget, in bytes.
@@ -110,7 +116,7 @@ func (c *carrier) Extents(ctx context.Context, off, n int64) (list []disk.Alloca
 	if err := within(c.Size(), off, n); err != nil {
 		return nil, err
 	}
-	err = c.carry(ctx, asked, func(ctx context.Context, r disk.Remote) (err error) {
+	err = c.carry(ctx, asked, func(ctx context.Context, r *carried) (err error) {
 		if list, err = r.Extents(ctx, off, n); err != nil {
 			return err
 		}
@@ -120,7 +126,7 @@ func (c *carrier) Extents(ctx context.Context, off, n int64) (list []disk.Alloca
 }
 
 // carry does something with the disk, by one transport after the other.
-func (c *carrier) carry(ctx context.Context, bytes int64, do func(context.Context, disk.Remote) error) error {
+func (c *carrier) carry(ctx context.Context, bytes int64, do func(context.Context, *carried) error) error {
 	var since time.Time
 	for {
 		r, err := c.use(ctx)
@@ -149,7 +155,7 @@ func (c *carrier) carry(ctx context.Context, bytes int64, do func(context.Contex
 }
 
 // by does something by one transport, within the host's budget, until that fails.
-func (c *carrier) by(ctx context.Context, r *carried, bytes int64, do func(context.Context, disk.Remote) error) error {
+func (c *carrier) by(ctx context.Context, r *carried, bytes int64, do func(context.Context, *carried) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()

@@ -355,3 +355,32 @@ func TestHTTPSAndNFCStandInForOneAnother(t *testing.T) {
 	reads(t, r, raw)
 	must(0, r.Close())(t)
 }
+
+// What comes from the server is counted: of an export the stream, once, and not what is read
+// of the file in which it is kept; of others what is read of them.
+func TestWhatComesFromTheServerIsCounted(t *testing.T) {
+	quick(t)
+	s := newServer(t)
+	raw := content()
+	stream := int64(len(streamOf(t, raw)))
+	for name, c := range map[string]struct {
+		list []Transport
+		disk Disk
+		want int64
+	}{
+		"an export":           {[]Transport{nfc}, s.exported(raw), stream},
+		"files":               {[]Transport{https}, s.flat("ds 1", "web", "web", raw), 2 * int64(len(raw))},
+		"what cannot be read": {[]Transport{{Name: "frail", Open: func(context.Context, Access, Disk) (disk.Remote, error) { return broken(raw), nil }}, nfc}, s.exported(raw), stream},
+	} {
+		var came atomic.Int64
+		c.disk.Came = func(n int64) { came.Add(n) }
+		r := must(Open(t.Context(), c.list, s.access(), c.disk, nil))(t)
+		for range 2 {
+			reads(t, r, raw)
+		}
+		must(0, r.Close())(t)
+		if got := came.Load(); got != c.want {
+			t.Errorf("%s: %d bytes came, want %d", name, got, c.want)
+		}
+	}
+}

@@ -17,10 +17,11 @@ import (
 //
 // Source: vSphere Web Services API, HttpNfcLease; VM.ExportVm, ExportSnapshot.
 var nfc = Transport{
-	Name: "nfc",
-	Does: "reads the disk as the server exports it, as one compressed stream",
-	Own:  true,
-	Open: openNFC,
+	Name:  "nfc",
+	Does:  "reads the disk as the server exports it, as one compressed stream",
+	Own:   true,
+	Whole: true,
+	Open:  openNFC,
 }
 
 func openNFC(ctx context.Context, a Access, d Disk) (disk.Remote, error) {
@@ -88,7 +89,7 @@ func export(ctx context.Context, a Access, d Disk, put func([]byte, int64) error
 		beat(own, e, d.Size, &read, cancel)
 	}()
 	defer func() { cancel(nil); <-beats }()
-	if err := receive(own, a, e, d.Size, &read, put); err != nil {
+	if err := receive(own, a, e, d, &read, put); err != nil {
 		if cause := context.Cause(own); ctx.Err() == nil && cause != nil {
 			return interrupted{cause}
 		}
@@ -142,7 +143,7 @@ func beat(ctx context.Context, e Export, size int64, read *atomic.Int64, cancel 
 }
 
 // receive reads the stream of an export once.
-func receive(ctx context.Context, a Access, e Export, size int64, read *atomic.Int64, put func([]byte, int64) error) error {
+func receive(ctx context.Context, a Access, e Export, d Disk, read *atomic.Int64, put func([]byte, int64) error) error {
 	w := newWeb(e.Client, nil)
 	defer w.close()
 	if a.Server != nil && a.Cookie != nil && e.URL.Host == a.Server.Host {
@@ -152,7 +153,7 @@ func receive(ctx context.Context, a Access, e Export, size int64, read *atomic.I
 		if r.StatusCode != http.StatusOK {
 			return verdict{refusedStream(r)}
 		}
-		err := disk.ReadStream(paced{r.Body, ctx, a.Pace}, size, func(p []byte, off int64) error {
+		err := disk.ReadStream(taken{r.Body, ctx, a.Pace, d.Came}, d.Size, func(p []byte, off int64) error {
 			read.Store(max(read.Load(), off+int64(len(p))))
 			if err := put(p, off); err != nil {
 				return notKept{err}
@@ -170,17 +171,21 @@ func receive(ctx context.Context, a Access, e Export, size int64, read *atomic.I
 	return err
 }
 
-// paced is a stream that is taken as fast as it may be.
-type paced struct {
+// taken is a stream that is counted, and taken as fast as it may be.
+type taken struct {
 	io.Reader
 	ctx  context.Context
 	pace func(ctx context.Context, n int64) error
+	came func(n int64)
 }
 
-func (p paced) Read(b []byte) (int, error) {
-	n, err := p.Reader.Read(b[:min(len(b), mostAtOnce)])
-	if p.pace != nil && n > 0 {
-		if held := p.pace(p.ctx, int64(n)); held != nil {
+func (t taken) Read(b []byte) (int, error) {
+	n, err := t.Reader.Read(b[:min(len(b), mostAtOnce)])
+	if t.came != nil {
+		t.came(int64(n))
+	}
+	if t.pace != nil && n > 0 {
+		if held := t.pace(t.ctx, int64(n)); held != nil {
 			return n, held
 		}
 	}

@@ -316,7 +316,7 @@ func TestWhatMayNotFitIsNotFetched(t *testing.T) {
 		d.Holds, d.Next = c.holds, c.next
 		list := []Transport{nfc}
 		if c.fails {
-			list = []Transport{{Name: "frail", Open: func(context.Context, Access, Disk) (disk.Remote, error) { return frail{d.Size}, nil }}, nfc}
+			list = []Transport{{Name: "frail", Open: func(context.Context, Access, Disk) (disk.Remote, error) { return broken(raw), nil }}, nfc}
 		}
 		r, err := Open(t.Context(), list, s.access(), d, nil)
 		if err == nil {
@@ -339,15 +339,10 @@ func TestWhatMayNotFitIsNotFetched(t *testing.T) {
 	}
 }
 
-// frail is a disk that can be opened and not be read.
-type frail struct{ size int64 }
-
-func (f frail) Size() int64                             { return f.size }
-func (frail) Read(context.Context, []byte, int64) error { return errors.New("it broke") }
-func (frail) Extents(context.Context, int64, int64) ([]disk.Allocation, error) {
-	return nil, errors.New("it broke")
+// broken is a disk that can be opened and not be read.
+func broken(raw []byte) disk.Remote {
+	return &memory{raw: raw, fail: func(int64) error { return errors.New("it broke") }}
 }
-func (frail) Close() error { return nil }
 
 // Two who read a disk into the same folder do not write one file.
 func TestTwoExportsDoNotMix(t *testing.T) {

@@ -33,6 +33,9 @@ type Transport struct {
 	// Own: it keeps to its host's budget itself, or reads through no host. The reads
 	// of others the carrier keeps to it.
 	Own bool
+	// Whole: it takes the disk whole when it is opened, and tells Disk.Came itself what
+	// that was. Of others it is what they are asked for.
+	Whole bool
 	// Open opens a disk to read it, until Close, also if ctx ends before. ErrUnusable
 	// is a disk that this transport cannot read, or a machine that lacks what it needs.
 	Open func(ctx context.Context, a Access, d Disk) (disk.Remote, error)
@@ -97,6 +100,8 @@ type Disk struct {
 	// Holds is how many bytes of the disk can be other than zeroes; Size if zero. Next is
 	// that of the VM's disks which are opened after it, into the same folder maybe.
 	Holds, Next int64
+	// Came hears of the bytes that are taken from the server. It may be nil.
+	Came func(n int64)
 }
 
 // Export is a disk that a server sends as a streamOptimized VMDK.
