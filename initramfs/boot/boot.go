@@ -30,7 +30,11 @@ func Run() error {
 	if err != nil {
 		return err
 	}
-	h, err := await(o, tree)
+	h, err := o.await(here, func() {
+		if err := tree.Devices("/sys/devices"); err != nil {
+			say("%v", err)
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -84,24 +88,23 @@ func loadedModules() (*modules.Tree, error) {
 	return tree, nil
 }
 
-// await waits until the appliance's disk is there and no other one comes.
-func await(o Options, tree *modules.Tree) (h home, err error) {
+// await waits until the appliance's disk is there and no other one comes. It has the
+// drivers of new devices loaded again and again.
+func (o Options) await(k kernel, load func()) (h home, err error) {
 	limit := time.Now().Add(o.Wait)
 	var count int
 	var since time.Time
 	for time.Now().Before(limit) {
-		if err := tree.Devices("/sys/devices"); err != nil {
-			say("%v", err)
-		}
-		all := here.partitions()
+		load()
+		all := k.partitions()
 		if len(all) != count || since.IsZero() {
 			count, since = len(all), time.Now()
 		}
-		h, err = o.home(here, all)
-		if time.Since(since) >= settled && (err == nil || len(o.roots(all)) > 1) {
+		h, err = o.home(k, all)
+		if time.Since(since) >= settled && (err == nil || len(o.homes(k, all)) > 1) {
 			return h, err
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	return o.home(here, here.partitions())
+	return o.home(k, k.partitions())
 }

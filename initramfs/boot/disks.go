@@ -130,9 +130,10 @@ func (d Disk) String() string {
 	return strings.Join(words, " ")
 }
 
-// known tells whether a word names the disk.
+// known tells whether a word names the disk. Blanks of a serial number are underscores
+// there, as in the names that udev gives.
 func (d Disk) known(word string) bool {
-	return word == d.Name || word == "/dev/"+d.Name || word == d.Serial
+	return word == d.Name || word == "/dev/"+d.Name || word == d.Serial || word == strings.Join(strings.Fields(d.Serial), "_")
 }
 
 // diskNames are the disks that partitions are on, without repetition.

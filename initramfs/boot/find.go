@@ -55,15 +55,20 @@ func half(hash string, part int) string {
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
-// home finds the appliance among partitions.
-func (o Options) home(k kernel, all []Partition) (h home, err error) {
-	var homes []home
+// homes are the disks that it could be started from.
+func (o Options) homes(k kernel, all []Partition) (list []home) {
 	for _, p := range o.roots(all) {
 		d := k.disk(p.Disk)
 		if o.Disk == "" || d.known(o.Disk) {
-			homes = append(homes, home{disk: d, root: p})
+			list = append(list, home{disk: d, root: p})
 		}
 	}
+	return list
+}
+
+// home finds the appliance among partitions.
+func (o Options) home(k kernel, all []Partition) (h home, err error) {
+	homes := o.homes(k, all)
 	switch len(homes) {
 	case 0:
 		return h, o.nowhere(k, all)

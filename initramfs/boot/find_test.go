@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
@@ -99,6 +100,7 @@ func TestTheAppliancesDiskIsFound(t *testing.T) {
 		"by label":                 {"quiet", func(s *sysfs) { s.disk("sda", "A", rootPart) }, "sda1 ", ""},
 		"of two disks one named":   {"hyper2kvm.disk=B roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart); s.disk("sdb", "B", rootPart, hashesPart) }, "sdb1 sdb2", ""},
 		"two disks":                {"roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart); s.disk("sdb", "B", rootPart, hashesPart) }, "", "on more than one disk: sda A and sdb B"},
+		"a serial with blanks":     {"hyper2kvm.disk=t10.ATA_QEMU_1 roothash=" + hash, func(s *sysfs) { s.disk("sda", "t10.ATA     QEMU  1", rootPart, hashesPart) }, "sda1 sda2", ""},
 		"another version":          {"roothash=" + strings.Repeat("ab", 32), func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart) }, "", "another version than this boot entry"},
 		"no hashes":                {"roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart) }, "", "not the hashes"},
 		"another disk is named":    {"hyper2kvm.disk=C roothash=" + hash, func(s *sysfs) { s.disk("sda", "A", rootPart, hashesPart) }, "", "not on the disk C that the boot entry names; there are sda A"},
@@ -125,6 +127,27 @@ func TestTheAppliancesDiskIsFound(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", got, err, c.want)
 			}
 		})
+	}
+}
+
+// TestADiskThatIsNamedIsWaitedFor, also beside several others that were there before.
+func TestADiskThatIsNamedIsWaitedFor(t *testing.T) {
+	s := newSysfs(t)
+	s.disk("sda", "A", rootPart, hashesPart)
+	s.disk("sdb", "B", rootPart, hashesPart)
+	o, err := Parse("hyper2kvm.disk=C roothash=" + hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := time.Now().Add(settled + settled/2)
+	h, err := o.await(s.kernel, func() {
+		if !late.IsZero() && time.Now().After(late) {
+			late = time.Time{}
+			s.disk("sdc", "C", rootPart, hashesPart)
+		}
+	})
+	if err != nil || h.root.Name != "sdc1" {
+		t.Errorf("started from %q, %v", h.root.Name, err)
 	}
 }
 
