@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"slices"
 
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/pipeline/source"
 )
 
-// ErrSourceChanged is a source that is not the one that was fetched.
-var ErrSourceChanged = errors.New("the source changed")
+// Errors of a source that is looked at again.
+var (
+	// ErrSourceChanged is one that is not the one that was fetched.
+	ErrSourceChanged = errors.New("the source changed")
+	// ErrUnsure is one that looks as it did, and may have changed all the same.
+	ErrUnsure = errors.New("it is not known whether the source changed")
+)
 
 // fetch reads the machine's record and opens its disks read-only.
 func (r *Run) fetch(ctx context.Context) error {
@@ -62,9 +68,29 @@ func paths(ids []Identity) (list []string) {
 
 // sameSources notices a source that was written meanwhile.
 func (r *Run) sameSources(ctx context.Context) error {
-	err := r.origin.Same(ctx, r.Sources)
+	err := r.same(ctx)
 	if errors.Is(err, ErrSourceChanged) {
 		return fmt.Errorf("%w, remove %s and migrate again", err, r.Folder)
 	}
 	return err
+}
+
+// same is Origin.Same. What cannot be found out ends no migration, and the report says it.
+func (r *Run) same(ctx context.Context) error {
+	err := r.origin.Same(ctx, r.Sources)
+	if errors.Is(err, ErrUnsure) {
+		r.unsure(err)
+		return nil
+	}
+	return err
+}
+
+// unsure has the report say, once, that a source may have changed.
+func (r *Run) unsure(err error) {
+	c := fixer.Concern{Level: fixer.Warning, Code: "source/unsure", Text: err.Error(),
+		Try: "find out whether somebody started the source since it was read: what was copied is out of date then"}
+	if !slices.Contains(r.Concerns, c) {
+		r.log.Warn("whether the source changed is not known", "migration", r.Name, "err", err)
+		r.Concerns = append(r.Concerns, c)
+	}
 }

@@ -21,7 +21,8 @@ type Origin interface {
 	// Doubt has disks that are opened from now on read whole, whatever is told of blocks
 	// that were never written: to find out whether that was true.
 	Doubt()
-	// Same is ErrSourceChanged if the disks are no more those that were opened first.
+	// Same is ErrSourceChanged if the disks are no more those that were opened first, and
+	// ErrUnsure if they look as they did and may have been others meanwhile.
 	Same(ctx context.Context, was []Identity) error
 	// Concerns are what stands against the migration that the machine's record does
 	// not say.

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ type host struct {
 	said     []string
 	ends     []End
 	changed  bool
+	doubt    error  // that Same has
 	lost     error  // of the next Release, which is done and not told of
 	closing  func() // called when the disk is closed
 	concerns []fixer.Concern
@@ -50,7 +52,7 @@ func (h *host) Same(context.Context, []Identity) error {
 	if h.changed {
 		return ErrSourceChanged
 	}
-	return nil
+	return h.doubt
 }
 
 func (h *host) Doubt() { h.said = append(h.said, "doubt") }
@@ -292,5 +294,27 @@ func TestAGuestIsLeftByTheNextRunIfOneWasKilledAtItsEnd(t *testing.T) {
 	}
 	if want := []string{"fetch", "open", "release", "release"}; !slices.Equal(h.said, want) || !h.ends[1].Finished {
 		t.Errorf("it was told %q, want %q, and the end as %+v", h.said, want, h.ends)
+	}
+}
+
+// What cannot be found out about the source ends no migration, and is in the report once.
+func TestASourceThatMayHaveChangedIsInTheReport(t *testing.T) {
+	h := &host{path: small(t), doubt: fmt.Errorf("%w: there are no events", ErrUnsure)}
+	r := from(t, filepath.Join(t.TempDir(), "small"), h, noTest)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.doubt = errors.New("the server does not answer")
+	if err := errors.Join(r.outOfDate(t.Context()), r.outOfDate(t.Context())); err != nil {
+		t.Error(err)
+	}
+	text := Report{Migration: r.Migration}.Markdown()
+	for _, want := range []string{"changed: there are no events\n", "changed while its result was tested: the server does not answer\n"} {
+		if strings.Count(text, "WARNING source/unsure: it is not known whether the source "+want) != 1 {
+			t.Errorf("the report does not tell once %q:\n%s", want, text)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -245,7 +245,7 @@ func (r *Run) givenBack(ctx context.Context) (bool, error) {
 	if r.Returned || !r.Leaving || r.Finished() || r.Stage("fetch").State != Done {
 		return r.Returned, nil
 	}
-	err := r.origin.Same(ctx, r.Sources)
+	err := r.same(ctx)
 	if errors.Is(err, ErrSourceChanged) {
 		return true, nil
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/proc"
 )
@@ -142,6 +143,7 @@ func (r Report) Markdown() string {
 			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s |\n", code(d.Path), d.Format, d.Size, d.Allocated, cmp.Or(d.Content, "changed since"))
 		}
 	}
+	r.unplanned(&b)
 	r.carriage(&b)
 	r.checks(&b)
 	if r.Facts != nil {
@@ -158,6 +160,14 @@ func (r Report) Markdown() string {
 		fmt.Fprintf(&b, "- %s: %s\n", name, cell(r.Versions[name]))
 	}
 	return b.String()
+}
+
+// unplanned tells what is known of the source and not in the plan: it came up later.
+func (r Report) unplanned(b *strings.Builder) {
+	list := slices.DeleteFunc(slices.Clone(r.Concerns), func(c fixer.Concern) bool { return r.Plan != nil && slices.Contains(r.Plan.Concerns, c) })
+	if len(list) > 0 {
+		fmt.Fprintf(b, "\n## Source\n\n%s", fenced("", concernsText(list)))
+	}
 }
 
 // carriage tells of each disk how its bytes came.

@@ -72,7 +72,7 @@ func (r *Run) outOfDate(ctx context.Context) error {
 	}
 	err := r.sameSources(ctx)
 	if err != nil && !errors.Is(err, ErrSourceChanged) {
-		r.log.Warn("whether the source changed while its result was tested is not known", "migration", r.Name, "err", err)
+		r.unsure(fmt.Errorf("%w while its result was tested: %w", ErrUnsure, err))
 		return nil
 	}
 	return err

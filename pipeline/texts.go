@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
@@ -252,12 +253,7 @@ func ChecksText(c Checks) string {
 // then every change with its reason and diff.
 func PlanText(p fixers.Plan) string {
 	var b strings.Builder
-	for _, c := range p.Concerns {
-		fmt.Fprintf(&b, "%s %s: %s\n", strings.ToUpper(string(c.Level)), Line(c.Code), Line(c.Text))
-		if c.Try != "" {
-			fmt.Fprintf(&b, "  try: %s\n", Line(c.Try))
-		}
-	}
+	b.WriteString(concernsText(p.Concerns))
 	for i, s := range p.Resizes {
 		if i == 0 {
 			fmt.Fprintf(&b, "\n# disks that grow: asked for\n")
@@ -281,5 +277,16 @@ func PlanText(p fixers.Plan) string {
 		fmt.Fprintf(&b, "\n# %s: %s", Line(s.Fixer), Line(s.Reason))
 	}
 	b.WriteByte('\n')
+	return b.String()
+}
+
+func concernsText(list []fixer.Concern) string {
+	var b strings.Builder
+	for _, c := range list {
+		fmt.Fprintf(&b, "%s %s: %s\n", strings.ToUpper(string(c.Level)), Line(c.Code), Line(c.Text))
+		if c.Try != "" {
+			fmt.Fprintf(&b, "  try: %s\n", Line(c.Try))
+		}
+	}
 	return b.String()
 }

@@ -99,7 +99,7 @@ func (h *Hand) lease(ctx context.Context, vm, snapshot, name string) (*lease, er
 		return nil, err
 	}
 	if snapshot == "" {
-		if err := h.StillOff(ctx, vm); err != nil {
+		if err := h.offAsKnown(ctx, vm); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,9 @@ var (
 	ErrNeedsPowerOff = errors.New("the VM still runs")
 	// ErrPoweredOn is a VM that runs again although it was off.
 	ErrPoweredOn = errors.New("the VM was powered on meanwhile")
+	// ErrUnheard is a VM that is off, of which the server does not tell whether it was on
+	// meanwhile.
+	ErrUnheard = errors.New("whether the VM was powered on meanwhile is not known")
 	// ErrSuspended is a VM whose memory lies on a disk.
 	ErrSuspended = errors.New("the VM is suspended")
 	// ErrBusy is an object that other tasks work on for longer than is waited for.

@@ -30,7 +30,7 @@ const mostName = 80
 
 // Mark marks a VM that is off. It can be done again: what is marked already stays.
 func (h *Hand) Mark(ctx context.Context, vm string, m Marks) error {
-	if err := h.StillOff(ctx, vm); err != nil {
+	if err := h.offAsKnown(ctx, vm); err != nil {
 		return err
 	}
 	steps := []struct {

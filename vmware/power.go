@@ -173,7 +173,7 @@ func poweredOn(name, rest string) error {
 }
 
 // StillOff is ErrPoweredOn if a VM is not off, or was on since Shutdown, as far as the
-// server remembers that.
+// server remembers that. ErrUnheard: it is off, and the server does not say.
 func (h *Hand) StillOff(ctx context.Context, vm string) error {
 	if err := h.Session.StillOff(ctx, vm); err != nil {
 		return err
@@ -182,11 +182,24 @@ func (h *Hand) StillOff(ctx context.Context, vm string) error {
 	if err != nil || since.IsZero() {
 		return err
 	}
-	if e := h.Session.poweredOnSince(ctx, vm, since); e != nil {
+	e, err := h.Session.poweredOnSince(ctx, vm, since)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	if e != nil {
 		return poweredOn(t.Name, fmt.Sprintf(", though it is off again: %s did that at %s; see to it that nobody does, and begin again",
 			cmp.Or(e.UserName, "somebody"), e.CreatedTime.UTC().Format(time.RFC3339)))
 	}
 	return nil
+}
+
+// offAsKnown is StillOff for what is done unless a VM is known to have been on.
+func (h *Hand) offAsKnown(ctx context.Context, vm string) error {
+	err := h.StillOff(ctx, vm)
+	if errors.Is(err, ErrUnheard) {
+		return nil
+	}
+	return err
 }
 
 // offSince is since when a VM is off, as Shutdown noted it; the zero time if it did not.
@@ -205,27 +218,32 @@ func (h *Hand) offSince(vm string) (t Trace, since time.Time, err error) {
 }
 
 // poweredOnSince is the first time that a VM was powered on since, as the server's events
-// have it; nil if it was not. Where they cannot be read nothing is known. A VM that is off
+// have it; nil if it was not. Where they cannot be read it is ErrUnheard. A VM that is off
 // tells nothing of it by itself: its bootTime is cleared then.
 //
 // Source: vSphere Web Services API, EventManager.QueryEvents, VmPoweredOnEvent,
 // DrsVmPoweredOnEvent; VirtualMachineRuntimeInfo.bootTime.
-func (s *Session) poweredOnSince(ctx context.Context, vm string, since time.Time) *types.Event {
+func (s *Session) poweredOnSince(ctx context.Context, vm string, since time.Time) (*types.Event, error) {
 	manager := s.client.ServiceContent.EventManager
 	if manager == nil {
-		return nil
+		return nil, fmt.Errorf("%w: the server keeps no events", ErrUnheard)
 	}
 	res, err := methods.QueryEvents(ctx, s.client, &types.QueryEvents{This: *manager, Filter: types.EventFilterSpec{
 		Entity:      &types.EventFilterSpecByEntity{Entity: vmRef(vm), Recursion: types.EventFilterSpecRecursionOptionSelf},
 		Time:        &types.EventFilterSpecByTime{BeginTime: &since},
 		EventTypeId: []string{"VmPoweredOnEvent", "DrsVmPoweredOnEvent"},
 	}})
-	if err != nil || len(res.Returnval) == 0 {
-		return nil
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnheard, explain(err, "the server's events"))
+	case len(res.Returnval) == 0:
+		return nil, nil
 	}
 	return slices.MinFunc(res.Returnval, func(a, b types.BaseEvent) int {
 		return a.GetEvent().CreatedTime.Compare(b.GetEvent().CreatedTime)
-	}).GetEvent()
+	}).GetEvent(), nil
 }
 
 // obeyed waits for a guest that a killed process asked to shut down: it may still do so,

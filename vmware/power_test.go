@@ -136,6 +136,34 @@ func TestWhoPoweredTheSourceOnAndOffAgainIsNoticed(t *testing.T) {
 	}
 }
 
+// Without the server's events it is not known whether a VM that is off was on: who asks is
+// told so, and what was begun goes on.
+func TestEventsThatCannotBeReadAreTold(t *testing.T) {
+	r, v, h, _ := powerRig(t, vmwaretest.VM{Disks: []vmwaretest.Disk{{Size: 1 << 20}}})
+	ctx := context.Background()
+	if err := h.Shutdown(ctx, v.Ref.Value, PowerPolicy{}); err != nil {
+		t.Fatal(err)
+	}
+	r.Fail(vmwaretest.Trouble{Method: "QueryEvents", Fault: &types.NoPermission{Object: &v.Ref, PrivilegeId: "System.View"}, Times: 1 << 20})
+	wantError(t, h.StillOff(ctx, v.Ref.Value), ErrUnheard, "guest: ", "the server's events", "System.View")
+	e, err := h.Export(ctx, v.Ref.Value, "", v.Disks[0].Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Close(ctx, true), h.Mark(ctx, v.Ref.Value, Marks{Rename: "{name}-moved"})); err != nil {
+		t.Error(err)
+	}
+	stopped, stop := context.WithCancelCause(ctx)
+	stop(context.DeadlineExceeded)
+	if err := h.StillOff(stopped, v.Ref.Value); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnheard) {
+		t.Errorf("StillOff = %v, want %v", err, context.DeadlineExceeded)
+	}
+	if err := h.powerOn(ctx, v.Ref); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, h.StillOff(ctx, v.Ref.Value), ErrPoweredOn)
+}
+
 // A guest that was asked to shut down may do so when who asked it was killed long ago.
 func TestAGuestThatObeysLateIsPoweredOnAgain(t *testing.T) {
 	r, v, h, ledger := powerRig(t, vmwaretest.VM{ShutdownTakes: 300 * time.Millisecond})

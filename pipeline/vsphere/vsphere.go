@@ -196,12 +196,17 @@ func (o *Origin) Same(ctx context.Context, _ []pipeline.Identity) error {
 		return err
 	}
 	k := o.ledger.kept
+	var unheard error
 	if !k.Live {
-		if err := o.hand.StillOff(ctx, k.VM); err != nil {
+		err := o.hand.StillOff(ctx, k.VM)
+		if errors.Is(err, vmware.ErrUnheard) {
+			unheard, err = fmt.Errorf("%w: %w", pipeline.ErrUnsure, err), nil
+		}
+		if err != nil {
 			return changed(err)
 		}
 	}
-	return changed(o.session.Unmoved(ctx, k.VM, k.Snapshot, k.Where, false))
+	return cmp.Or(changed(o.session.Unmoved(ctx, k.VM, k.Snapshot, k.Where, false)), unheard)
 }
 
 // changed tells a VM that is not as it was from a server that does not say how it is.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/vim25/types"
+
 	"hyper2kvm/pipeline"
 	"hyper2kvm/vmware/vmwaretest"
 )
@@ -117,6 +119,20 @@ func TestAVMThatWasOffAllAlongAndRanInBetweenIsNotTakenForItself(t *testing.T) {
 	}
 	l.wants(t, off)
 	l.verified(t, again)
+}
+
+// TestEventsThatCannotBeReadAreInTheReport, and end no migration.
+func TestEventsThatCannotBeReadAreInTheReport(t *testing.T) {
+	l := newLab(t, nil)
+	l.Fail(vmwaretest.Trouble{Method: "QueryEvents", Fault: &types.NoPermission{Object: &l.vm.Ref, PrivilegeId: "System.View"}, Times: 1 << 20})
+	r := l.run(t)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(t, off)
+	if report := l.report(t, r); strings.Count(report, "WARNING source/unsure: ") != 1 || !strings.Contains(report, "System.View") {
+		t.Errorf("the report does not tell of it once:\n%s", report)
+	}
 }
 
 func TestAVMRunsOnWhileItIsRehearsed(t *testing.T) {
