@@ -41,13 +41,18 @@ func (h *Hand) Snapshot(ctx context.Context, vm string, policy SnapshotPolicy) (
 		return Taken{}, err
 	}
 	name := mark(h.Migration, policy.Label)
+	quiesce := policy.Quiesce && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
 	if own := h.own(v, name); len(own) == 1 {
-		return Taken{Snapshot: own[0].Snapshot.Value, Quiesced: own[0].Quiesced}, h.adopt(v, own[0])
+		taken := Taken{Snapshot: own[0].Snapshot.Value, Quiesced: own[0].Quiesced}
+		if quiesce && !taken.Quiesced {
+			taken.Why = "it was taken so before, by a process that did not come to its end"
+		}
+		return taken, h.adopt(v, own[0])
 	}
 	if err := h.roomForSnapshot(ctx, v, policy); err != nil {
 		return Taken{}, fmt.Errorf("snapshot of %s: %w", v.Name, err)
 	}
-	return h.freeze(ctx, v, name, policy.Quiesce && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn)
+	return h.freeze(ctx, v, name, quiesce)
 }
 
 // adopt settles the trace of a snapshot that a killed process made.

@@ -83,7 +83,8 @@ type Origin struct {
 	hand    *vmware.Hand
 	vm      vmware.VM
 	around  vmware.Around
-	own     string // MoRef; "" if this program runs in no VM of the server's
+	own     string         // MoRef; "" if this program runs in no VM of the server's
+	unready *fixer.Concern // that the guest was not quiesced, although that was asked for
 	carried []*carried
 	doubted bool                                     // what change tracking tells
 	pace    func(ctx context.Context, n int64) error // of all disks together
@@ -152,9 +153,7 @@ func (o *Origin) rest(ctx context.Context) error {
 			return err
 		}
 		snapshot = taken.Snapshot
-		if taken.Why != "" {
-			o.Tell("the guest was not quiesced: " + taken.Why)
-		}
+		o.quiesced(taken)
 	} else {
 		o.Tell("shut " + o.vm.Name + " down")
 		if err := o.hand.Shutdown(ctx, o.vm.Ref, o.Power); err != nil {
@@ -166,6 +165,17 @@ func (o *Origin) rest(ctx context.Context) error {
 		return err
 	}
 	return o.ledger.keep(func(k *kept) { k.Live, k.Snapshot, k.Where = o.Live, snapshot, where })
+}
+
+// quiesced notes a guest that did not flush its files although it was asked to.
+func (o *Origin) quiesced(taken vmware.Taken) {
+	if o.unready = nil; taken.Why == "" {
+		return
+	}
+	o.Tell("the guest was not quiesced: " + taken.Why)
+	o.unready = &fixer.Concern{Level: fixer.Warning, Code: "vsphere/not-quiesced",
+		Text: "the guest was not quiesced, and its disks were read as after a power failure: " + taken.Why,
+		Try:  "see to it that VMware Tools, and VSS in Windows, are well, and take it again; or take it while it is off"}
 }
 
 // record is the VM's hardware. Its disks are where they are at rest.
@@ -222,6 +232,9 @@ func changed(err error) error {
 func (o *Origin) Concerns() (list []fixer.Concern) {
 	for _, c := range vmware.Concerns(o.vm, o.around) {
 		list = append(list, fixer.Concern{Level: fixer.Level(c.Level), Code: c.Code, Text: c.Text, Try: c.Try})
+	}
+	if o.unready != nil {
+		list = append(list, *o.unready)
 	}
 	return list
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vmware/govmomi/vim25/types"
 
+	"hyper2kvm/fixers"
+	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/vmware/vmwaretest"
 )
@@ -132,6 +134,29 @@ func TestEventsThatCannotBeReadAreInTheReport(t *testing.T) {
 	l.wants(t, off)
 	if report := l.report(t, r); strings.Count(report, "WARNING source/unsure: ") != 1 || !strings.Contains(report, "System.View") {
 		t.Errorf("the report does not tell of it once:\n%s", report)
+	}
+}
+
+// TestAGuestThatCouldNotBeQuiescedIsInTheReport, also where a plan was approved before.
+func TestAGuestThatCouldNotBeQuiescedIsInTheReport(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		l := newLab(t, nil)
+		l.Fail(vmwaretest.Trouble{Method: "CreateSnapshot_Task", Fault: &types.ApplicationQuiesceFault{}, Task: true, When: vmwaretest.Quiesced, Times: 9})
+		quiesce := func(c *Config, _ *pipeline.Options, _ *pipeline.Config) { c.Quiesce = asked }
+		for _, plan := range []*fixers.Plan{nil, {Changes: []guest.Change{}}} {
+			l.folder = filepath.Join(t.TempDir(), "small")
+			r := l.run(t, live, quiesce, func(_ *Config, o *pipeline.Options, _ *pipeline.Config) { o.Plan, o.Until = plan, "plan" })
+			if err := r.Go(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want := 0
+			if asked {
+				want = 1
+			}
+			if report := l.report(t, r); strings.Count(report, "WARNING vsphere/not-quiesced: ") != want {
+				t.Errorf("quiescing was asked for: %v; the report says\n%s", asked, report)
+			}
+		}
 	}
 }
 
