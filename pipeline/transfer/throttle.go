@@ -1,11 +1,13 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -77,14 +79,20 @@ func Pace(limits []Limit) func(ctx context.Context, n int64) error { return newT
 type throttle struct {
 	limits []Limit
 	now    func() time.Time
-	bucket *rate.Limiter
+
+	mu     sync.Mutex
+	bucket *rate.Limiter // of the limit that held when it was last looked
 }
 
-// burst is what may be read at once after a pause.
-const burst = 4 << 20
+const (
+	// burst is what may be read at once after a pause.
+	burst = 4 << 20
+	// lookAgain is how often whoever waits looks whether another limit holds.
+	lookAgain = time.Second
+)
 
 func newThrottle(limits []Limit) *throttle {
-	return &throttle{limits, time.Now, rate.NewLimiter(rate.Inf, burst)}
+	return &throttle{limits: limits, now: time.Now, bucket: rate.NewLimiter(rate.Inf, burst)}
 }
 
 // rate is what holds now.
@@ -100,20 +108,61 @@ func (t *throttle) rate() rate.Limit {
 	return rate.Inf
 }
 
+// held is the bucket of the limit that holds now. With another limit comes another
+// bucket: a wait that began in the one before it is begun anew.
+func (t *throttle) held() *rate.Limiter {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.rate(); r != t.bucket.Limit() {
+		t.bucket = rate.NewLimiter(r, burst)
+	}
+	return t.bucket
+}
+
 // wait returns when n bytes more may be read.
 func (t *throttle) wait(ctx context.Context, n int64) error {
 	for n > 0 {
-		if r := t.rate(); r != t.bucket.Limit() {
-			t.bucket.SetLimit(r)
-		}
 		piece := min(n, burst)
-		if err := t.bucket.WaitN(ctx, int(piece)); err != nil {
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
+		if err := t.piece(ctx, int(piece)); err != nil {
 			return err
 		}
 		n -= piece
 	}
 	return nil
+}
+
+// errOtherLimit ends a wait that began before another limit held.
+var errOtherLimit = errors.New("another limit holds")
+
+// piece is wait of no more than the burst.
+func (t *throttle) piece(ctx context.Context, n int) error {
+	for {
+		bucket := t.held()
+		if bucket.AllowN(time.Now(), n) {
+			return context.Cause(ctx)
+		}
+		inner, stop := context.WithCancelCause(ctx)
+		go t.watch(inner, bucket, stop)
+		err := bucket.WaitN(inner, n)
+		stop(nil)
+		if err == nil || !errors.Is(context.Cause(inner), errOtherLimit) {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+	}
+}
+
+// watch ends a wait in a bucket when that is no longer the one that holds.
+func (t *throttle) watch(ctx context.Context, bucket *rate.Limiter, end context.CancelCauseFunc) {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if t.held() != bucket {
+				end(errOtherLimit)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -3,7 +3,9 @@ package transfer
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -82,4 +84,29 @@ func TestALimitHoldsReadersBack(t *testing.T) {
 	if err := r.Read(ctx, make([]byte, burst), 0); err == nil { // would take 48 days
 		t.Error("it was read as fast as can be")
 	}
+}
+
+// Whoever waits when another limit begins to hold goes on by that one.
+func TestAWaitGoesOnByTheLimitThatHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, five := time.Now(), time.Date(2026, 11, 26, 17, 0, 0, 0, time.Local)
+		day := Limit{Rate: 1, Window: week.Window{From: 8 * time.Hour, To: 18 * time.Hour}}
+		b := newThrottle([]Limit{day})
+		b.now = func() time.Time { return five.Add(time.Since(begin)) }
+		if err := b.wait(t.Context(), burst); err != nil { // may be read at once
+			t.Fatal(err)
+		}
+		var waiting sync.WaitGroup
+		for range 3 {
+			waiting.Go(func() {
+				if err := b.wait(t.Context(), burst); err != nil { // would take 48 days
+					t.Error(err)
+				}
+			})
+		}
+		waiting.Wait()
+		if took := time.Since(begin); took < time.Hour || took > time.Hour+2*lookAgain {
+			t.Errorf("they waited for %v, want one hour: until the limit no longer holds", took)
+		}
+	})
 }
