@@ -105,7 +105,7 @@ func (c *copying) start(ctx context.Context, todo iter.Seq2[piece, error], worke
 // hole deals with chunks of which nothing has to be read.
 func (c *copying) hole(ctx context.Context, p piece) error {
 	if !c.blank {
-		if err := c.to.Zero(ctx, p.first*c.manifest.Chunk, c.manifest.lengthOf(p)); err != nil {
+		if err := c.zero(ctx, p.first*c.manifest.Chunk, c.manifest.lengthOf(p)); err != nil {
 			return unwritten(err)
 		}
 		for i := range p.count {
@@ -116,6 +116,23 @@ func (c *copying) hole(ctx context.Context, p piece) error {
 	}
 	c.finished(run{p.first, p.count, 0}, c.manifest.lengthOf(p))
 	return context.Cause(ctx)
+}
+
+// zero makes bytes of the target read as zeroes. Where they do already nothing is
+// written: a format takes room for that, for tables at least.
+func (c *copying) zero(ctx context.Context, off, n int64) error {
+	for e, err := range extents(ctx, c.to, off, n) {
+		if err != nil {
+			return err
+		}
+		if e.Zero {
+			continue
+		}
+		if err := c.to.Zero(ctx, e.Offset, e.Length); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lengthOf is how many bytes a piece covers.
@@ -189,7 +206,7 @@ func (c *copying) writeAt(ctx context.Context, p []byte, off int64) error {
 		case !zero:
 			err = c.to.Write(ctx, p[:n], off)
 		case !c.blank:
-			err = c.to.Zero(ctx, off, int64(n))
+			err = c.zero(ctx, off, int64(n))
 		}
 		if err != nil {
 			return err

@@ -20,6 +20,7 @@ type served struct {
 	*export
 	disk  *disk.Served
 	solid bool // its room was taken beforehand
+	mute  bool // its format does not tell what it has no room for
 }
 
 func serve(ctx context.Context, path string, s disk.Shape) (*served, error) {
@@ -31,7 +32,7 @@ func serve(ctx context.Context, path string, s disk.Shape) (*served, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	return &served{e, d, solid(s)}, nil
+	return &served{e, d, solid(s), s.Format == disk.VHDX}, nil
 }
 
 func (s *served) Write(ctx context.Context, p []byte, off int64) error {
@@ -41,8 +42,31 @@ func (s *served) Write(ctx context.Context, p []byte, off int64) error {
 	return s.client.Write(ctx, p, off)
 }
 
-// Zero makes holes, unless the target's room was taken beforehand.
+// Zero makes holes, unless the target's room was taken beforehand. What QEMU cannot tell
+// whether it has room for is read first: zeroes that are written would take it.
+//
+// Source: QEMU block/vhdx.c, which has no bdrv_co_block_status.
 func (s *served) Zero(ctx context.Context, off, n int64) error {
+	if !s.mute {
+		return s.zero(ctx, off, n)
+	}
+	p := make([]byte, min(n, leastChunk))
+	for n > 0 {
+		p = p[:min(n, int64(len(p)))]
+		if err := s.Read(ctx, p, off); err != nil {
+			return err
+		}
+		if !isZero(p) {
+			if err := s.zero(ctx, off, int64(len(p))); err != nil {
+				return err
+			}
+		}
+		off, n = off+int64(len(p)), n-int64(len(p))
+	}
+	return nil
+}
+
+func (s *served) zero(ctx context.Context, off, n int64) error {
 	var flags nbd.ZeroFlags
 	if s.solid {
 		flags = nbd.NoHole

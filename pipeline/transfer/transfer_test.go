@@ -504,6 +504,37 @@ func almost(t *testing.T, job Job) {
 	}
 }
 
+// A copy that goes on takes no more room than one that was not interrupted.
+func TestACopyThatGoesOnKeepsHoles(t *testing.T) {
+	needTools(t)
+	const size = 1 << 30
+	path := filepath.Join(t.TempDir(), "disk.raw")
+	writeSparse(t, path, patterned(8<<20))
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	s, err := disk.OpenSource(t.Context(), path, disk.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, format := range []string{disk.Raw, disk.QCOW2, disk.VDI, disk.VMDK, disk.VHDX} {
+		job := jobOf(s, t.TempDir(), disk.Shape{Format: format})
+		almost(t, job)
+		whole := allocated(job.To.work())
+		if err := os.Truncate(job.To.journal(), headerSize); err != nil { // it was killed before it could tell of anything
+			t.Fatal(err)
+		}
+		if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+			t.Fatal(err)
+		}
+		if again := allocated(job.To.Path); whole == 0 || again > whole {
+			t.Errorf("%s takes %d bytes after it was gone on with, %d before", format, again, whole)
+		}
+		verified(t, job)
+	}
+}
+
 // lose makes a piece of a target other than it was written.
 func lose(t *testing.T, path, format string) {
 	t.Helper()
