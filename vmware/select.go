@@ -24,6 +24,8 @@ type Selection struct {
 	Refs []string
 	// ReadTags asks for the tags of every VM, which is more work for a vCenter.
 	ReadTags bool
+	// Survey is what is known of the inventory; one is made if it is nil.
+	Survey *Survey
 	// After leaves out VMs up to a place in the order of a sequence, which VM.Place gave;
 	// it has no meaning with Refs alone.
 	After string

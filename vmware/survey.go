@@ -17,25 +17,44 @@ const surveyPage = 5000
 // surveyed are the types that a look at the whole inventory wants.
 var surveyed = []string{"VirtualMachine", "Folder", "Datacenter", "ComputeResource", "HostSystem", "ResourcePool", "Datastore", "Network"}
 
-// survey looks at the whole inventory once: where everything is, and all VMs, in the
-// order of their paths, with which of them a selection means.
-func (s *Session) survey(ctx context.Context, sel Selection) (*places, []found, error) {
-	var p *places
-	var vms []found
-	err := s.retry(ctx, func() error {
-		objects, err := s.viewed(ctx, surveyed, func(view types.PropertyFilterSpec) []types.PropertyFilterSpec {
+// Survey is a look at the whole inventory: where everything is, and all VMs.
+type Survey struct{ objects []types.ObjectContent }
+
+// Survey looks at the whole inventory once. Whoever asks for VMs page by page gives it to
+// each Selection, so that pages do not each look anew.
+func (s *Session) Survey(ctx context.Context) (*Survey, error) {
+	var found Survey
+	err := s.retry(ctx, func() (err error) {
+		found.objects, err = s.viewed(ctx, surveyed, func(view types.PropertyFilterSpec) []types.PropertyFilterSpec {
 			view.PropSet = append(slices.Clone(placeProperties), want("VirtualMachine", indexed...))
 			return []types.PropertyFilterSpec{view, s.recentTasks()}
 		})
-		if err == nil {
-			p, vms = index(objects, sel)
-		}
 		return err
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("inventory: %w", err)
+		return nil, fmt.Errorf("inventory: %w", err)
 	}
+	return &found, nil
+}
+
+// survey is the selection's survey, or one that is made for it: all VMs in the order of
+// their paths, with which of them are meant.
+func (s *Session) survey(ctx context.Context, sel Selection) (*places, []found, error) {
+	known := sel.Survey
+	if known == nil {
+		var err error
+		if known, err = s.Survey(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	p, vms := index(known.objects, sel)
 	return p, vms, nil
+}
+
+// Around is what judging one of the VMs needs to know of the others.
+func (v *Survey) Around() Around {
+	_, all := index(v.objects, Selection{})
+	return among(all)
 }
 
 // indexed are what is asked of VMs to find those that are meant.

@@ -43,12 +43,6 @@ func (s *Session) Rows(ctx context.Context, sel Selection) iter.Seq2[Row, error]
 	}
 }
 
-// Around is what judging the VMs of this server needs: who else has their names.
-func (s *Session) Around(ctx context.Context) (Around, error) {
-	_, all, err := s.survey(ctx, Selection{})
-	return among(all), err
-}
-
 // among is what judging one of some VMs needs.
 func among(all []found) (a Around) {
 	for _, f := range all {

@@ -33,12 +33,12 @@ func (p *Pool) VMs(ctx context.Context, name string, q model.ListVMsParams) (lis
 	list.Items = []model.VM{}
 	sel := vmware.Selection{VMs: q.Name, Folders: q.Folder, Clusters: q.Cluster, Tags: q.Tag, ReadTags: len(q.Tag) > 0, After: q.Cursor}
 	err = p.with(ctx, name, func(ctx context.Context, _ *server, c *shared) error {
-		around, err := c.judging(ctx)
-		if err != nil {
+		var err error
+		if sel.Survey, err = c.surveyed(ctx, q.Cursor == ""); err != nil {
 			return err
 		}
 		last := ""
-		for row, err := range vmware.Judged(c.VMs(ctx, sel), around) {
+		for row, err := range vmware.Judged(c.VMs(ctx, sel), sel.Survey.Around()) {
 			if err != nil {
 				return err
 			}
@@ -56,11 +56,11 @@ func (p *Pool) VMs(ctx context.Context, name string, q model.ListVMsParams) (lis
 // VM is one of a server's by its MoRef.
 func (p *Pool) VM(ctx context.Context, name, ref string) (v model.VM, err error) {
 	err = p.with(ctx, name, func(ctx context.Context, _ *server, c *shared) error {
-		around, err := c.judging(ctx)
+		survey, err := c.surveyed(ctx, false)
 		if err != nil {
 			return err
 		}
-		for row, err := range vmware.Judged(c.VMs(ctx, vmware.Selection{Refs: []string{ref}}), around) {
+		for row, err := range vmware.Judged(c.VMs(ctx, vmware.Selection{Refs: []string{ref}}), survey.Around()) {
 			if err != nil {
 				return err
 			}
@@ -75,23 +75,23 @@ func (p *Pool) VM(ctx context.Context, name, ref string) (v model.VM, err error)
 // lasting is how long what is known of all VMs is taken for the present.
 const lasting = time.Minute
 
-// judging is what judging VMs takes, which is a look at the whole inventory: it is
-// remembered for a moment, for the pages that follow.
-func (c *shared) judging(ctx context.Context) (vmware.Around, error) {
+// surveyed is a look at the whole inventory. It is remembered for a moment, for pages that
+// follow, unless it is to be a new one.
+func (c *shared) surveyed(ctx context.Context, anew bool) (*vmware.Survey, error) {
 	c.mu.Lock()
-	around, until := c.around, c.until
+	survey, until := c.survey, c.until
 	c.mu.Unlock()
-	if time.Now().Before(until) {
-		return around, nil
+	if !anew && time.Now().Before(until) {
+		return survey, nil
 	}
-	around, err := c.Around(ctx)
+	survey, err := c.Survey(ctx)
 	if err != nil {
-		return around, err
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.around, c.until = around, time.Now().Add(lasting)
-	return around, nil
+	c.survey, c.until = survey, time.Now().Add(lasting)
+	return survey, nil
 }
 
 // told is a VM as the API shows it.

@@ -75,8 +75,8 @@ type shared struct {
 	expire *time.Timer
 
 	mu     sync.Mutex
-	around vmware.Around
-	until  time.Time // when around is too old
+	survey *vmware.Survey
+	until  time.Time // when it is too old
 }
 
 var errClosed = errors.New("the appliance stops")

@@ -3,6 +3,7 @@ package vcenter
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -150,5 +151,38 @@ func TestWhoGoesAwayWhileItIsAskedLeavesNothing(t *testing.T) {
 	}
 	if n := len(s.Sessions()); n != 0 {
 		t.Errorf("%d sessions are left", n)
+	}
+}
+
+// TestPagesOfAListShareALook at the whole inventory, of which a new list makes a new one.
+func TestPagesOfAListShareALook(t *testing.T) {
+	s := vmwaretest.Start(t, vmwaretest.Options{})
+	p, _ := pool(t, s)
+	for _, name := range []string{"db01", "web01", "web02"} {
+		s.AddVM(t, vmwaretest.VM{Name: name})
+	}
+	list := func() (names []string) {
+		t.Helper()
+		for page, cursor := 0, ""; page == 0 || cursor != ""; page++ {
+			list, err := p.VMs(t.Context(), "vc1", model.ListVMsParams{Limit: 1, Cursor: cursor})
+			if err != nil || len(list.Items) > 1 {
+				t.Fatalf("a page of %d VMs, %v", len(list.Items), err)
+			}
+			for _, vm := range list.Items {
+				names = append(names, vm.Name)
+			}
+			cursor = list.Next
+		}
+		return names
+	}
+	first := list()
+	before := s.Calls()["CreateContainerView"]
+	s.AddVM(t, vmwaretest.VM{Name: "another"})
+	second := list()
+	if len(first) != 3 || before != 1 || s.Calls()["CreateContainerView"] != 2 {
+		t.Errorf("for lists of %d and %d pages the inventory was looked at %d times, then %d", len(first), len(second), before, s.Calls()["CreateContainerView"]-before)
+	}
+	if slices.Contains(first, "another") || !slices.Contains(second, "another") {
+		t.Errorf("the lists are %q, and %q", first, second)
 	}
 }
