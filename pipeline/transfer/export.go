@@ -25,12 +25,18 @@ const (
 	longestWait = 15 * time.Second
 )
 
+// patience is what is put up with from a server.
+type patience struct {
+	again   time.Duration // that one that was lost is dialed again; not at all if zero
+	silence time.Duration // that one may owe an answer and send nothing; for ever if zero
+}
+
 // export is a disk behind an NBD server. A connection that dies is made anew,
 // and what was asked is asked again.
 type export struct {
-	at    disk.Export
-	size  int64
-	again time.Duration // that a lost server is dialed again; not at all if zero
+	at   disk.Export
+	size int64
+	may  patience
 
 	lane *vhost.Device // the same disk in shared memory, if there is a way
 
@@ -38,16 +44,16 @@ type export struct {
 	client *nbd.Client
 }
 
-func openExport(ctx context.Context, at disk.Export, again time.Duration) (*export, error) {
-	client, err := dial(ctx, at)
+func openExport(ctx context.Context, at disk.Export, may patience) (*export, error) {
+	client, err := dial(ctx, at, may)
 	if err != nil {
 		return nil, err
 	}
-	return &export{at: at, size: client.Size(), again: again, client: client}, nil
+	return &export{at: at, size: client.Size(), may: may, client: client}, nil
 }
 
-func dial(ctx context.Context, at disk.Export) (*nbd.Client, error) {
-	return nbd.Dial(ctx, nbd.Options{Socket: at.Socket, Export: at.Name, Contexts: []string{allocation, depth}})
+func dial(ctx context.Context, at disk.Export, may patience) (*nbd.Client, error) {
+	return nbd.Dial(ctx, nbd.Options{Socket: at.Socket, Export: at.Name, Contexts: []string{allocation, depth}, Silence: may.silence})
 }
 
 func (e *export) Size() int64 { return e.size }
@@ -61,17 +67,28 @@ func (e *export) join(ctx context.Context, m *vhost.Memory) {
 	ctx, cancel := context.WithTimeout(ctx, laneWait)
 	defer cancel()
 	if lane, err := vhost.Dial(ctx, e.at.Shared, m); err == nil {
+		lane.Silence = e.may.silence
 		e.lane = lane
 	}
 }
 
 // quick tells whether the quicker way did a request. What it could not do for
-// whatever reason, NBD does, or tells why not.
-func (e *export) quick(do func(*vhost.Device) error) bool { return e.lane != nil && do(e.lane) == nil }
+// whatever reason, NBD does, or tells why not; but a server that has fallen silent there
+// may still write to the memory, which then is nobody's.
+func (e *export) quick(do func(*vhost.Device) error) (bool, error) {
+	if e.lane == nil {
+		return false, nil
+	}
+	err := do(e.lane)
+	if errors.Is(err, vhost.ErrSilent) {
+		return false, err
+	}
+	return err == nil, nil
+}
 
 func (e *export) Read(ctx context.Context, p []byte, off int64) error {
-	if e.quick(func(d *vhost.Device) error { return d.Read(ctx, p, off) }) {
-		return nil
+	if did, err := e.quick(func(d *vhost.Device) error { return d.Read(ctx, p, off) }); did || err != nil {
+		return err
 	}
 	return e.ask(ctx, func(c *nbd.Client) error { return c.Read(ctx, p, off) })
 }
@@ -110,7 +127,7 @@ func (e *export) ask(ctx context.Context, question func(*nbd.Client) error) erro
 		c := e.client
 		e.mu.Unlock()
 		err := question(c)
-		if !errors.Is(err, nbd.ErrDisconnected) || e.again == 0 {
+		if !errors.Is(err, nbd.ErrDisconnected) || e.may.again == 0 {
 			return err
 		}
 		if failed := e.redial(ctx, c); failed != nil {
@@ -126,9 +143,9 @@ func (e *export) redial(ctx context.Context, dead *nbd.Client) error {
 	if e.client != dead {
 		return nil
 	}
-	deadline := time.Now().Add(e.again)
+	deadline := time.Now().Add(e.may.again)
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		client, err := dial(ctx, e.at)
+		client, err := dial(ctx, e.at, e.may)
 		if err == nil && client.Size() != e.size {
 			return errors.Join(fmt.Errorf("the server came back with a disk of %d bytes, it was %d", client.Size(), e.size), client.Close())
 		}
@@ -137,7 +154,7 @@ func (e *export) redial(ctx context.Context, dead *nbd.Client) error {
 			return dead.Close()
 		}
 		if errors.Is(err, nbd.ErrProtocol) || time.Until(deadline) < wait {
-			return fmt.Errorf("it was dialed again for %v: %w", e.again, err)
+			return fmt.Errorf("it was dialed again for %v: %w", e.may.again, err)
 		}
 		select {
 		case <-time.After(wait):

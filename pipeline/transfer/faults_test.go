@@ -1,16 +1,68 @@
 package transfer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
+	"hyper2kvm/pipeline/disk/vhost"
 	"hyper2kvm/pipeline/proc"
 )
+
+// A source whose server hangs ends the copy with its reason, also one that is read in
+// shared memory, and the copy goes on when the server does.
+func TestASourceThatFallsSilentIsOneError(t *testing.T) {
+	needTools(t)
+	data := patterned(96 << 20)
+	path := filepath.Join(t.TempDir(), "disk.raw")
+	writeSparse(t, path, data)
+	for _, way := range []string{"nbd", "shared memory"} {
+		at := disk.Export{Socket: filepath.Join(t.TempDir(), "nbd"), Name: "disk"}
+		args := []string{"--blockdev", "driver=raw,node-name=disk,read-only=on,file.driver=file,file.filename=" + path}
+		if way != "nbd" {
+			at.Shared = at.Socket + ".shared"
+			args = append(args, "--export", "type=vhost-user-blk,id=shared,node-name=disk,addr.type=unix,addr.path="+at.Shared)
+		}
+		args = append(args, "--nbd-server", "addr.type=unix,addr.path="+at.Socket, "--export", "type=nbd,id=nbd,node-name=disk,name=disk")
+		server, err := proc.Start(t.Context(), proc.Service{Socket: at.Socket, Command: proc.Command{Name: "qemu-storage-daemon", Args: args}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := Job{ID: "x", From: at, To: Target{Path: filepath.Join(t.TempDir(), "out.raw"), Shape: disk.Shape{Format: disk.Raw}, Size: int64(len(data))}}
+		var hang sync.Once
+		slow := Parallel{Silence: time.Second, Reconnect: time.Minute, Limits: []Limit{{Rate: 8 << 20}}}
+		_, err = slow.Copy(t.Context(), []Job{job}, func(Progress) {
+			hang.Do(func() {
+				if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+		if !errors.Is(err, ErrSource) || !errors.Is(err, nbd.ErrSilent) && !errors.Is(err, vhost.ErrSilent) {
+			t.Errorf("%s: Copy of a disk whose server hangs: %v, want %v", way, err, nbd.ErrSilent)
+		}
+		if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(content(t, job.To.Path, disk.Raw), data) {
+			t.Errorf("%s: the copy differs", way)
+		}
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // A source that cannot be read any more ends the copy with its reason, and what
 // was copied is not copied again when it can.

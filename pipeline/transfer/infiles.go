@@ -3,17 +3,18 @@ package transfer
 import (
 	"context"
 	"runtime"
-	"time"
 
 	"hyper2kvm/pipeline/disk"
 )
 
 // Open opens a disk to read it, until Close.
-func Open(ctx context.Context, at disk.Export) (Reader, error) { return openDisk(ctx, at, 0) }
+func Open(ctx context.Context, at disk.Export) (Reader, error) {
+	return openDisk(ctx, at, Parallel{}.patience())
+}
 
 // openDisk opens a disk to read it: from its files where that can be done, else by
 // way of its server.
-func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader, error) {
+func openDisk(ctx context.Context, at disk.Export, may patience) (Reader, error) {
 	if at.Content != nil {
 		return inFiles{at.Content}, nil
 	}
@@ -21,7 +22,7 @@ func openDisk(ctx context.Context, at disk.Export, again time.Duration) (Reader,
 		return lent{at.Remote}, nil
 	}
 	if at.Chain == nil {
-		return openExport(ctx, at, again)
+		return openExport(ctx, at, may)
 	}
 	d, err := at.Chain.Read()
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sort"
-	"time"
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/disk/nbd"
@@ -37,8 +36,8 @@ const mostOwn = 1 << 16
 // errScattered is an overlay that holds more than is remembered.
 var errScattered = errors.New("it holds too many pieces")
 
-func openLayered(ctx context.Context, over, beneath disk.Export, again time.Duration) (Reader, error) {
-	top, err := openExport(ctx, over, again)
+func openLayered(ctx context.Context, over, beneath disk.Export, may patience) (Reader, error) {
+	top, err := openExport(ctx, over, may)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +48,7 @@ func openLayered(ctx context.Context, over, beneath disk.Export, again time.Dura
 	if err != nil {
 		return nil, errors.Join(err, top.Close())
 	}
-	base, err := openDisk(ctx, beneath, again)
+	base, err := openDisk(ctx, beneath, may)
 	if err == nil && base.Size() > top.size {
 		err = errors.Join(fmt.Errorf("it has %d bytes, the disk beneath it %d", top.size, base.Size()), base.Close())
 	}

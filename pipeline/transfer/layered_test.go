@@ -87,7 +87,7 @@ func TestAnOverlayIsReadWhereItHoldsSomething(t *testing.T) {
 func TestCopiesGoThroughSharedMemory(t *testing.T) {
 	s := source(t, patterned(4<<20))
 	b := testBudget(t, unsaved)
-	e, err := openExport(t.Context(), s.Export, 0)
+	e, err := openExport(t.Context(), s.Export, patience{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +97,12 @@ func TestCopiesGoThroughSharedMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !e.quick(func(d *vhost.Device) error { return d.Read(t.Context(), p, 0) }) || !bytes.Equal(p, patterned(4 << 20)[:leastChunk]) {
-		t.Error("it was not read")
+	if did, err := e.quick(func(d *vhost.Device) error { return d.Read(t.Context(), p, 0) }); !did || err != nil || !bytes.Equal(p, patterned(4 << 20)[:leastChunk]) {
+		t.Errorf("it was not read: %v", err)
 	}
-	if other, err := openExport(t.Context(), s.Export, 0); err != nil || other.quick(func(*vhost.Device) error { return nil }) {
+	if other, err := openExport(t.Context(), s.Export, patience{}); err != nil {
+		t.Error(err)
+	} else if did, err := other.quick(func(*vhost.Device) error { return nil }); did || err != nil {
 		t.Errorf("a way that was not asked for was taken: %v", err)
 	} else if err := other.Read(t.Context(), p, 0); err != nil {
 		t.Error(err)

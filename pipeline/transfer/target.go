@@ -28,7 +28,9 @@ func serve(ctx context.Context, path string, s disk.Shape) (*served, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := openExport(ctx, d.Export, 0) // a server that died took what it had not flushed with it
+	// A server that died took what it had not flushed with it, and one that flushes to a
+	// slow storage is silent for long.
+	e, err := openExport(ctx, d.Export, patience{})
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -36,8 +38,8 @@ func serve(ctx context.Context, path string, s disk.Shape) (*served, error) {
 }
 
 func (s *served) Write(ctx context.Context, p []byte, off int64) error {
-	if s.quick(func(d *vhost.Device) error { return d.Write(ctx, p, off) }) {
-		return nil
+	if did, err := s.quick(func(d *vhost.Device) error { return d.Write(ctx, p, off) }); did || err != nil {
+		return err
 	}
 	return s.client.Write(ctx, p, off)
 }

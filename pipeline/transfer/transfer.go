@@ -11,6 +11,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,17 @@ type Parallel struct {
 	Limits []Limit // of the speed at which sources are read
 	// Reconnect is how long a source's server that was lost is dialed again.
 	Reconnect time.Duration
+	// Silence is how long a source's server may owe an answer and send nothing; zero:
+	// longestSilence. One that is slow sends something.
+	Silence time.Duration
+}
+
+// longestSilence is far more than a read takes from what is far away, busy, or stunned
+// by a snapshot.
+const longestSilence = 5 * time.Minute
+
+func (p Parallel) patience() patience {
+	return patience{p.Reconnect, cmp.Or(p.Silence, longestSilence)}
 }
 
 // reportEvery is how often progress is told.
@@ -196,9 +208,9 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 // open opens a job's source.
 func (p Parallel) open(ctx context.Context, job Job) (from Reader, err error) {
 	if job.Beneath == (disk.Export{}) {
-		from, err = openDisk(ctx, job.From, p.Reconnect)
+		from, err = openDisk(ctx, job.From, p.patience())
 	} else {
-		from, err = openLayered(ctx, job.From, job.Beneath, p.Reconnect)
+		from, err = openLayered(ctx, job.From, job.Beneath, p.patience())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)

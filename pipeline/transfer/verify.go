@@ -59,7 +59,7 @@ func (p Parallel) Verify(ctx context.Context, c Check, report func(Progress)) (V
 		}
 	}
 	var r Reader
-	if r, err = openDisk(ctx, c.From, p.Reconnect); err != nil {
+	if r, err = openDisk(ctx, c.From, p.patience()); err != nil {
 		return Verified{}, err
 	}
 	defer r.Close()

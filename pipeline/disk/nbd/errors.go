@@ -14,6 +14,9 @@ var (
 	// ErrDisconnected is a connection that died: the caller may dial again and
 	// repeat the request.
 	ErrDisconnected = errors.New("nbd: disconnected")
+	// ErrSilent is a server that owes answers and sends nothing. The connection has
+	// ended; one that is made anew would wait for the same.
+	ErrSilent = errors.New("nbd: the server has fallen silent")
 	// ErrProtocol is a server that does not speak NBD, or lies. The connection has
 	// ended; repeating is of no use.
 	ErrProtocol = errors.New("nbd: protocol broken")

@@ -34,6 +34,9 @@ type Options struct {
 	Export   string      // name of the export; empty: the server's default one
 	Contexts []string    // metadata contexts to ask for; nil: base:allocation
 	TLS      *tls.Config // STARTTLS if not nil, and then nothing goes on without it
+	// Silence is how long a server that owes an answer may send no byte; then the
+	// connection ends with ErrSilent. It bounds the negotiation as a whole. Zero: for ever.
+	Silence time.Duration
 }
 
 // Features are what a server said that it can do with the export.
@@ -56,6 +59,7 @@ type Client struct {
 	conn   net.Conn // what is spoken through
 	raw    net.Conn // the same, beneath TLS: closing it wakes everyone
 	in     *bufio.Reader
+	pulse  pulse
 
 	// turn is held by the goroutine that sends, and with it what follows.
 	turn   chan struct{}
@@ -84,6 +88,11 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	if o.Socket == "" {
 		network, address = "tcp", o.Address
 	}
+	if o.Silence > 0 {
+		limited, cancel := context.WithTimeoutCause(ctx, o.Silence, silent(o.Silence))
+		defer cancel()
+		ctx = limited
+	}
 	raw, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("nbd: %w", err)
@@ -93,6 +102,9 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		return nil, errors.Join(fmt.Errorf("nbd: export %q at %s: %w", o.Export, address, err), raw.Close())
 	}
 	go c.read()
+	if o.Silence > 0 {
+		go c.listen(o.Silence)
+	}
 	return c, nil
 }
 
@@ -111,15 +123,17 @@ func open(ctx context.Context, raw net.Conn, o Options) (*Client, error) {
 }
 
 func newClient(raw, conn net.Conn, e export) *Client {
-	return &Client{
+	c := &Client{
 		export:  e,
 		conn:    conn,
 		raw:     raw,
-		in:      bufio.NewReaderSize(conn, headersAtOnce),
 		turn:    make(chan struct{}, 1),
+		pulse:   pulse{began: time.Now()},
 		pending: map[uint64]*request{},
 		done:    make(chan struct{}),
 	}
+	c.in = bufio.NewReaderSize(heard{conn, &c.pulse}, headersAtOnce)
+	return c
 }
 
 // past is a deadline that has gone by: it wakes reads and writes.

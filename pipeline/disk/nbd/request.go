@@ -115,6 +115,9 @@ func (c *Client) register(r *request) (uint64, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
+	if len(c.pending) == 0 {
+		c.pulse.beat()
+	}
 	c.last++
 	c.pending[c.last] = r
 	return c.last, nil

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,9 @@ var (
 	ErrFailed = errors.New("vhost: the request failed")
 	// ErrLost is a device whose server is gone, or that does not speak the protocol.
 	ErrLost = errors.New("vhost: the device is lost")
+	// ErrSilent is a device that owes answers and gave none for longer than it may. What
+	// was to be read may still come.
+	ErrSilent = errors.New("vhost: the device has fallen silent")
 	// ErrUnfit is a request that does not consist of whole sectors in the memory.
 	ErrUnfit = errors.New("vhost: no whole sectors in shared memory")
 )
@@ -37,6 +41,12 @@ const sector = 512
 
 // Device is one disk. Any number of goroutines may use it.
 type Device struct {
+	// Silence is how long a device that owes answers may give none; zero: for ever. It is
+	// set before the first request.
+	Silence time.Duration
+
+	began      time.Time
+	answered   atomic.Int64 // when it gave one last: nanoseconds since it began
 	channel    channel
 	memory     *Memory
 	ring       *ring
@@ -58,7 +68,7 @@ func Dial(ctx context.Context, socket string, m *Memory) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vhost: %w", err)
 	}
-	d := &Device{channel: channel{conn.(*net.UnixConn)}, memory: m, slots: make(chan int, requests), lost: make(chan struct{})}
+	d := &Device{channel: channel{conn.(*net.UnixConn)}, memory: m, began: time.Now(), slots: make(chan int, requests), lost: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = d.setUp()
 	if !stop() {
@@ -201,19 +211,8 @@ func (d *Device) do(ctx context.Context, kind uint32, p []byte, off int64) error
 	if err != nil {
 		d.lose(err)
 	}
-	select {
-	case <-d.answers[slot]:
-	case <-d.lost:
-		return d.err
-	case <-ctx.Done():
-		select {
-		case <-d.answers[slot]:
-		case <-d.lost:
-			return d.err
-		case <-time.After(patience):
-			d.lose(context.Cause(ctx))
-			return d.err
-		}
+	if err := d.await(ctx, slot); err != nil {
+		return err
 	}
 	status := d.ring.status(slot)
 	d.slots <- slot
@@ -221,6 +220,42 @@ func (d *Device) do(ctx context.Context, kind uint32, p []byte, off int64) error
 		return fmt.Errorf("%w: status %d, %d bytes at %d", ErrFailed, status, len(p), off)
 	}
 	return nil
+}
+
+// await returns when a request was answered, or the device is lost.
+func (d *Device) await(ctx context.Context, slot int) error {
+	for asked := time.Now(); ; {
+		var overdue <-chan time.Time
+		if d.Silence > 0 {
+			overdue = time.After(max(d.Silence-d.quiet(asked), time.Millisecond))
+		}
+		select {
+		case <-d.answers[slot]:
+			return nil
+		case <-d.lost:
+			return d.err
+		case <-overdue:
+			if d.quiet(asked) >= d.Silence {
+				d.lose(fmt.Errorf("%w: it owes an answer and gave none for %v", ErrSilent, d.Silence))
+			}
+		case <-ctx.Done():
+			select {
+			case <-d.answers[slot]:
+				return nil
+			case <-d.lost:
+				return d.err
+			case <-time.After(patience):
+				d.lose(context.Cause(ctx))
+				return d.err
+			}
+		}
+	}
+}
+
+// quiet is for how long the device has given no answer to anybody, since one was asked
+// for at some time.
+func (d *Device) quiet(asked time.Time) time.Duration {
+	return min(time.Since(asked), time.Since(d.began)-time.Duration(d.answered.Load()))
 }
 
 // listen hands answers out.
@@ -240,6 +275,7 @@ func (d *Device) listen() {
 			if !ok {
 				break
 			}
+			d.answered.Store(int64(time.Since(d.began)))
 			select {
 			case d.answers[slot] <- struct{}{}:
 			default:
@@ -263,7 +299,9 @@ func (d *Device) lose(why error) {
 	if d.err != nil {
 		return
 	}
-	d.err = fmt.Errorf("%w: %v", ErrLost, why)
+	if d.err = fmt.Errorf("%w: %v", ErrLost, why); errors.Is(why, ErrSilent) {
+		d.err = fmt.Errorf("%w: %w", ErrLost, why)
+	}
 	close(d.lost)
 	_ = d.channel.Close() // wakes what waits, whatever it says
 	_ = d.call.Close()

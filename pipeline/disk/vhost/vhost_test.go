@@ -162,6 +162,38 @@ func TestASecondClientWaitsNoLongerThanItMay(t *testing.T) {
 	}
 }
 
+// A server that answers nothing for longer than it may is given up, for all who wait.
+func TestADeviceThatFallsSilentIsGivenUp(t *testing.T) {
+	socket, _, server := serve(t, "off")
+	d, m := dial(t, socket)
+	d.Silence = 300 * time.Millisecond
+	if err := d.Read(t.Context(), m.Bytes()[:512], 0); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * d.Silence) // of a device that owes nothing
+	if err := d.Read(t.Context(), m.Bytes()[:512], 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(server.Pid(), syscall.SIGCONT)
+	done := make(chan error, 2)
+	for i := range 2 {
+		go func() { done <- d.Read(t.Context(), m.Bytes()[i*512:][:512], 0) }()
+	}
+	for range 2 {
+		select {
+		case err := <-done:
+			if !errors.Is(err, ErrSilent) {
+				t.Errorf("Read = %v, want %v", err, ErrSilent)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("it is waited for still")
+		}
+	}
+}
+
 // A server that hangs, on storage that does, does not keep who waits for it.
 func TestAServerThatHangsIsGivenUp(t *testing.T) {
 	socket, _, server := serve(t, "off")
