@@ -145,8 +145,13 @@ func newFolder(name string) (string, error) {
 	return folder, nil
 }
 
+// reconnect is how long the server of a disk is dialed again that has ended a connection.
+// It is a child of ours, which answers at once if it lives.
+const reconnect = 10 * time.Second
+
 func newRun(c Config, folder string, lock *os.File) *Run {
-	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: transfer.Parallel{Limits: c.Limits}, reader: transfer.Parallel{Limits: c.Limits}, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noDirect: direct.Probe, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock, origin: c.Origin}
+	copier := transfer.Parallel{Limits: c.Limits, Reconnect: reconnect}
+	r := &Run{Folder: folder, log: c.Log, tell: c.Tell, copier: copier, reader: copier, fixers: fixers.All, engine: withKeys(c.Keys), keys: c.Keys, packaged: libguestfs.Available, noDirect: direct.Probe, noMapper: direct.NoMapper, machines: hypervisors, accel: accel.Probe, version: c.Version, before: c.Before, lock: lock, origin: c.Origin}
 	if r.tell == nil {
 		r.tell = func(Event) {}
 	}
