@@ -59,7 +59,7 @@ var (
 
 		"user": bySettings, "password-file": bySettings, "thumbprint": bySettings, "ca-file": bySettings, "proxy": bySettings, "resolve": bySettings,
 		"vddk": bySettings, "vddk-modes": bySettings, "vddk-plugin": bySettings,
-		"ssh-user": bySettings, "ssh-key": bySettings, "ssh-known-hosts": bySettings, "ssh-fingerprint": bySettings, "own-vm": "an appliance finds its own",
+		"ssh-user": bySettings, "ssh-key": bySettings, "ssh-password-file": bySettings, "ssh-port": bySettings, "ssh-known-hosts": bySettings, "ssh-fingerprint": bySettings, "own-vm": "an appliance finds its own",
 	}
 	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
 	thereAlone    = []string{"approval", "detach"}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,12 +13,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/vmware"
+	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
 )
 
@@ -205,6 +209,54 @@ func TestAPasswordIsNoArgument(t *testing.T) {
 	}
 	_, words = told(t, exitUsage, "inspect", "vsphere://esx1/web01")
 	if !strings.Contains(words, "--user") {
+		t.Error(words)
+	}
+}
+
+// TestHowTheHostsAreLoggedInToOverSSH: by a key, by a password in a file, or by one that is
+// asked for, after the server's.
+func TestHowTheHostsAreLoggedInToOverSSH(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]struct {
+		ssh      *transport.SSH
+		password string
+	}{
+		"": {},
+		"--ssh-user root --ssh-key /k --ssh-fingerprint SHA256:x":                               {&transport.SSH{User: "root", Key: "/k", Fingerprint: "SHA256:x", Port: 22}, ""},
+		"--ssh-user root --ssh-password-file " + file + " --ssh-known-hosts /h --ssh-port 2222": {&transport.SSH{User: "root", HostKeys: "/h", Port: 2222}, "hunter2"},
+		"--ssh-user root --ssh-key /k --ssh-password-file " + file:                              {&transport.SSH{User: "root", Key: "/k", Port: 22}, "hunter2"},
+		"--ssh-user root": {&transport.SSH{User: "root", Port: 22}, "typed"},
+	} {
+		var f vsphereFlags
+		c := &cobra.Command{}
+		f.addReading(c)
+		if err := c.ParseFlags(strings.Fields(text)); err != nil {
+			t.Fatal(err)
+		}
+		a := &app{stdout: io.Discard, stderr: io.Discard, stdin: bufio.NewReader(strings.NewReader("the server's\ntyped\n"))}
+		got, err := f.config(a, "vsphere://mover@vc/web01")
+		if err != nil {
+			t.Fatal(err)
+		}
+		password := ""
+		if got.SSH != nil && got.SSH.Password != nil {
+			password, got.SSH.Password = got.SSH.Password(), nil
+		}
+		if diff := cmp.Diff(want.ssh, got.SSH); diff != "" || password != want.password || got.Server.Password != "the server's" {
+			t.Errorf("%s: the password %q, want %q\n%s", text, password, want.password, diff)
+		}
+	}
+	for _, args := range [][]string{{"--ssh-key", "/k"}, {"--ssh-password-file", file}} {
+		_, words := told(t, exitUsage, append(args, "inspect", "vsphere://mover@vc/web01", "--password-file", file)...)
+		if !strings.Contains(words, "--ssh-user is missing") {
+			t.Error(words)
+		}
+	}
+	_, words := told(t, exitBadInput, "inspect", "vsphere://mover@vc/web01", "--password-file", file, "--ssh-user", "root") // nobody is there to be asked
+	if !strings.Contains(words, "give --ssh-password-file FILE: there is no terminal") {
 		t.Error(words)
 	}
 }

@@ -24,7 +24,8 @@ type vsphereFlags struct {
 	transports               []string
 	vddk, vddkModes, plugin  string
 	sshUser, sshKey, sshHost string
-	sshPrint                 string
+	sshPrint, sshPassword    string
+	sshPort                  uint16
 	own                      string
 	powerOff, quiesce        bool
 	shutdown                 time.Duration
@@ -52,6 +53,8 @@ func (f *vsphereFlags) addReading(c *cobra.Command) {
 	f.addPlugin(c)
 	c.Flags().StringVar(&f.sshUser, "ssh-user", "", "user at the ESXi hosts, for the transport ssh")
 	c.Flags().StringVar(&f.sshKey, "ssh-key", "", "file of that user's private key")
+	c.Flags().StringVar(&f.sshPassword, "ssh-password-file", "", "file with that user's password, instead of a key or besides; asked for if neither is given")
+	c.Flags().Uint16Var(&f.sshPort, "ssh-port", 22, "port at which the ESXi hosts' SSH listens")
 	c.Flags().StringVar(&f.sshHost, "ssh-known-hosts", "", "file of the ESXi hosts' keys, as OpenSSH has it")
 	c.Flags().StringVar(&f.sshPrint, "ssh-fingerprint", "", "fingerprint of the one key that the ESXi host may have, SHA256:…, instead of --ssh-known-hosts")
 	f.addOwn(c)
@@ -100,7 +103,7 @@ func (f *vsphereFlags) server(a *app, host, user string) (vmware.Config, error) 
 		}
 		c.Resolve[name] = address
 	}
-	password, err := f.readPassword(a, c.User+" at "+host)
+	password, err := a.password("--password-file", f.password, c.User+" at "+host)
 	c.Password = password
 	return c, err
 }
@@ -108,17 +111,18 @@ func (f *vsphereFlags) server(a *app, host, user string) (vmware.Config, error) 
 // maxPassword is how long a password may be, in bytes.
 const maxPassword = 4096
 
-func (f *vsphereFlags) readPassword(a *app, who string) (vmware.Secret, error) {
-	if f.password == "" {
-		secret, err := a.ask("Password for "+who, "give --password-file FILE")
+// password reads the file that a flag names, or asks somebody if it names none.
+func (a *app) password(flag, file, who string) (vmware.Secret, error) {
+	if file == "" {
+		secret, err := a.ask("Password for "+who, "give "+flag+" FILE")
 		return vmware.Secret(secret), err
 	}
-	secrets, err := readSecret("--password-file", f.password, maxPassword, fmt.Sprintf("a password has one at least, and %d at most", maxPassword))
+	secrets, err := readSecret(flag, file, maxPassword, fmt.Sprintf("a password has one at least, and %d at most", maxPassword))
 	if err != nil {
 		return "", err
 	}
 	if bytes.ContainsAny(secrets[0], "\r\n") {
-		return "", fmt.Errorf("%w: --password-file: %s has more than one line", source.ErrBadInput, f.password)
+		return "", fmt.Errorf("%w: %s: %s has more than one line", source.ErrBadInput, flag, file)
 	}
 	return vmware.Secret(secrets[0]), nil
 }
@@ -146,11 +150,28 @@ func (f *vsphereFlags) config(a *app, text string) (c vsphere.Config, err error)
 		return c, err
 	}
 	c.Marks.CreateTag = f.tag != ""
-	if f.sshUser != "" {
-		c.SSH = &transport.SSH{User: f.sshUser, Key: f.sshKey, HostKeys: f.sshHost, Fingerprint: f.sshPrint}
+	if c.Server, err = f.server(a, host, user); err != nil {
+		return c, err
 	}
-	c.Server, err = f.server(a, host, user)
+	c.SSH, err = f.ssh(a)
 	return c, err
+}
+
+// ssh is how the ESXi hosts are reached over SSH; nil if nobody logs in there.
+func (f *vsphereFlags) ssh(a *app) (*transport.SSH, error) {
+	if f.sshUser == "" && f.sshKey == "" && f.sshPassword == "" {
+		return nil, nil
+	}
+	if f.sshUser == "" {
+		return nil, fmt.Errorf("%w: --ssh-user is missing: who logs in at the ESXi hosts?", errUsage)
+	}
+	s := &transport.SSH{User: f.sshUser, Key: f.sshKey, HostKeys: f.sshHost, Fingerprint: f.sshPrint, Port: int(f.sshPort)}
+	if f.sshKey != "" && f.sshPassword == "" {
+		return s, nil
+	}
+	password, err := a.password("--ssh-password-file", f.sshPassword, f.sshUser+" at the ESXi hosts")
+	s.Password = func() string { return string(password) }
+	return s, err
 }
 
 func (f *vsphereFlags) markTag() (vmware.Tag, error) {

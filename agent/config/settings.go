@@ -95,10 +95,12 @@ type Server struct {
 const Uploaded = "vddk"
 
 // SSH is how disks' files are read from ESXi hosts, which are known by one of KnownHosts
-// and Fingerprint.
+// and Fingerprint. The user has a key, a password, or both.
 type SSH struct {
 	User        string `json:"user"`
-	Key         string `json:"key"`                  // a file, or credential:NAME
+	Key         string `json:"key,omitempty"`    // a file, or credential:NAME
+	Secret      string `json:"secret,omitempty"` // of the password
+	Port        int    `json:"port"`
 	KnownHosts  string `json:"knownHosts,omitempty"` // a file
 	Fingerprint string `json:"fingerprint,omitempty"`
 }

@@ -43,6 +43,9 @@ func (c *checker) server(at string, s Server) {
 	if s.SSH != nil && (s.SSH.KnownHosts == "") == (s.SSH.Fingerprint == "") {
 		c.wrong(at+"ssh", "has to name one of knownHosts and fingerprint: by which keys are the ESXi hosts known?")
 	}
+	if s.SSH != nil && s.SSH.Key == "" && s.SSH.Secret == "" {
+		c.wrong(at+"ssh", "has to name a key or a secret: by what does its user log in?")
+	}
 	for _, f := range []struct{ field, value string }{{"vddkModes", s.VDDKModes}, {"vddkPlugin", s.VDDKPlugin}} {
 		if f.value != "" && s.VDDK == "" {
 			c.wrong(at+f.field, "is of VMware's library, and vddk is not there: say in it where that is")

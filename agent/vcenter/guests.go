@@ -3,6 +3,7 @@ package vcenter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -26,6 +27,9 @@ func (p *Pool) Server(ctx context.Context, name string) (w worker.Server, err er
 		if s.SSH != nil {
 			w.SSH = *s.SSH
 			w.SSH.Key = p.config.File(s.SSH.Key)
+			if w.SSHPassword, err = p.atHosts(ctx, s); err != nil {
+				return err
+			}
 		}
 		if w.VDDK, err = p.vddk(s); err != nil {
 			p.config.Log.Warn("disks are read without VMware's library", "server", name, "err", err)
@@ -33,6 +37,19 @@ func (p *Pool) Server(ctx context.Context, name string) (w worker.Server, err er
 		return nil
 	})
 	return w, problem(err)
+}
+
+// atHosts is the password with which ESXi hosts are logged in to over SSH; nil if there is
+// none.
+func (p *Pool) atHosts(ctx context.Context, s *server) ([]byte, error) {
+	if s.SSH.Secret == "" {
+		return nil, nil
+	}
+	password, _, err := p.config.Secret(ctx, s.SSH.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("the password for SSH at the hosts of the server %s: %w", s.Name, err)
+	}
+	return password, nil
 }
 
 // Refused takes note that a server has refused a password, which a runner was given.
@@ -68,7 +85,10 @@ func settled(s worker.Server, folder string, log *slog.Logger) vsphere.Config {
 	c := vsphere.Config{Folder: folder, Log: log, Transports: s.Transports, VDDK: s.VDDK, VDDKModes: s.VDDKModes, VDDKPlugin: s.VDDKPlugin,
 		Server: vmware.Config{Server: s.Address, User: s.User, Password: vmware.Secret(s.Password), Thumbprint: s.Thumbprint, CA: s.CA, Proxy: s.Proxy, Resolve: s.Resolve}}
 	if s.SSH.User != "" {
-		c.SSH = &transport.SSH{User: s.SSH.User, Key: s.SSH.Key, HostKeys: s.SSH.KnownHosts, Fingerprint: s.SSH.Fingerprint}
+		c.SSH = &transport.SSH{User: s.SSH.User, Key: s.SSH.Key, HostKeys: s.SSH.KnownHosts, Fingerprint: s.SSH.Fingerprint, Port: s.SSH.Port}
+		if s.SSHPassword != nil {
+			c.SSH.Password = func() string { return string(s.SSHPassword) }
+		}
 	}
 	return c
 }

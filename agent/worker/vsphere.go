@@ -31,6 +31,7 @@ type Server struct {
 	VDDKModes      string
 	VDDKPlugin     string     // file of nbdkit's; "": nbdkit's own
 	SSH            config.SSH // without a user there is none
+	SSHPassword    []byte     // nil: there is a key alone; it goes as Password does
 }
 
 // VM is one that a guest is brought from.
