@@ -37,7 +37,11 @@ const mostOwn = 1 << 16
 var errScattered = errors.New("it holds too many pieces")
 
 func openLayered(ctx context.Context, over, beneath disk.Export, may patience) (Reader, error) {
-	top, err := openExport(ctx, over, may)
+	overlay := may
+	if beneath.Remote != nil {
+		overlay.silence = 0 // it may read that disk, which has deadlines of its own, and waits for its turn
+	}
+	top, err := openExport(ctx, over, overlay)
 	if err != nil {
 		return nil, err
 	}
