@@ -18,7 +18,7 @@ import (
 )
 
 // A source whose server hangs ends the copy with its reason, also one that is read in
-// shared memory, and the copy goes on when the server does.
+// shared memory, and the copy goes on by one that answers.
 func TestASourceThatFallsSilentIsOneError(t *testing.T) {
 	needTools(t)
 	data := patterned(96 << 20)
@@ -32,14 +32,18 @@ func TestASourceThatFallsSilentIsOneError(t *testing.T) {
 			args = append(args, "--export", "type=vhost-user-blk,id=shared,node-name=disk,addr.type=unix,addr.path="+at.Shared)
 		}
 		args = append(args, "--nbd-server", "addr.type=unix,addr.path="+at.Socket, "--export", "type=nbd,id=nbd,node-name=disk,name=disk")
-		server, err := proc.Start(t.Context(), proc.Service{Socket: at.Socket, Command: proc.Command{Name: "qemu-storage-daemon", Args: args}})
-		if err != nil {
-			t.Fatal(err)
+		begin := func() *proc.Server {
+			s, err := proc.Start(t.Context(), proc.Service{Socket: at.Socket, Command: proc.Command{Name: "qemu-storage-daemon", Args: args}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
 		}
+		server := begin()
 		job := Job{ID: "x", From: at, To: Target{Path: filepath.Join(t.TempDir(), "out.raw"), Shape: disk.Shape{Format: disk.Raw}, Size: int64(len(data))}}
 		var hang sync.Once
 		slow := Parallel{Silence: time.Second, Reconnect: time.Minute, Limits: []Limit{{Rate: 8 << 20}}}
-		_, err = slow.Copy(t.Context(), []Job{job}, func(Progress) {
+		_, err := slow.Copy(t.Context(), []Job{job}, func(Progress) {
 			hang.Do(func() {
 				if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
 					t.Error(err)
@@ -49,9 +53,12 @@ func TestASourceThatFallsSilentIsOneError(t *testing.T) {
 		if !errors.Is(err, ErrSource) || !errors.Is(err, nbd.ErrSilent) && !errors.Is(err, vhost.ErrSilent) {
 			t.Errorf("%s: Copy of a disk whose server hangs: %v, want %v", way, err, nbd.ErrSilent)
 		}
-		if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {
+		// QEMU itself may fail when it goes on: of a client in shared memory that left while
+		// it owed answers, an assertion of its does not know.
+		if err := server.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		server = begin()
 		if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
 			t.Fatal(err)
 		}
