@@ -58,7 +58,7 @@ func started(t testing.TB, s Spec) (*Machine, context.Context) {
 // that QEMU has does not start anything from PVSCSI and LSI: there the BIOS does, and that
 // VMware's own UEFI does is not proved.
 func TestItStartsFromWhateverItIsPutOn(t *testing.T) {
-	for _, c := range []Spec{{Bus: "virtio"}, {Bus: "usb"}, {Bus: "nvme"}, {Bus: "sata"}, {Bus: "virtscsi"}, {Bus: "virtio", BIOS: true}, {Bus: "sata", BIOS: true}, {Bus: "usb", BIOS: true}, {Bus: "pvscsi", BIOS: true}, {Bus: "lsi", BIOS: true}} {
+	for _, c := range []Spec{{Bus: "virtio"}, {Bus: "usb"}, {Bus: "nvme"}, {Bus: "sata"}, {Bus: "virtscsi"}, {Bus: "virtio", BIOS: true}, {Bus: "sata", BIOS: true}, {Bus: "usb", BIOS: true}, {Bus: "pvscsi", BIOS: true}, {Bus: "lsi", BIOS: true}, {Bus: "lsisas", BIOS: true}} {
 		name := c.Bus + " by UEFI"
 		if c.BIOS {
 			name = c.Bus + " by BIOS"
@@ -196,6 +196,9 @@ func says(t *testing.T, m *Machine, ctx context.Context, what ...string) {
 	if strings.Count(m.Serial(), "Try this: ") != 1 {
 		t.Errorf("what to try is not told once:\n%s", tail(m.Serial()))
 	}
+	if err := m.Shows(ctx, append(what, "Try this: ")...); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestInMemoryItOutlivesItsStick that is pulled out when the screen says so.
@@ -227,12 +230,19 @@ func inside(t *testing.T, s Spec, script string) map[string]string {
 // running gives the machine a unit from outside that runs a script. A getty that starts
 // takes the console away from whoever has it open.
 func (s Spec) running(script string) Spec {
-	unit := "[Unit]\nAfter=hyper2kvm.service serial-getty@ttyS0.service\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 5; exec >/dev/ttyS0 2>&1; echo; " + script + "; echo looked at'\n"
-	s.SMBIOS = slices.Clone(s.SMBIOS)
-	for name, text := range map[string]string{"extra-unit.look.service": unit, "unit-dropin.multi-user.target": "[Unit]\nWants=look.service\n"} {
-		s.SMBIOS = append(s.SMBIOS, "io.systemd.credential.binary:systemd."+name+"="+base64.StdEncoding.EncodeToString([]byte(text)))
-	}
+	unit := "[Unit]\nAfter=hyper2kvm.service serial-getty@ttyS0.service\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 5; exec >/dev/ttyS0 2>&1; echo; " + strings.ReplaceAll(script, "%", "%%") + "; echo looked at'\n"
+	return s.given("look.service", unit, "multi-user.target")
+}
+
+// given gives the machine a unit from outside, which a target starts.
+func (s Spec) given(name, unit, target string) Spec {
+	s.SMBIOS = append(slices.Clone(s.SMBIOS), credential("systemd.extra-unit."+name, unit), credential("systemd.unit-dropin."+target, "[Unit]\nWants="+name+"\n"))
 	return s
+}
+
+// credential is one of systemd's, as an SMBIOS value.
+func credential(name, text string) string {
+	return "io.systemd.credential.binary:" + name + "=" + base64.StdEncoding.EncodeToString([]byte(text))
 }
 
 // answers waits for the script's end, and returns what it has found.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,7 @@ type Spec struct {
 	Bus     string   // one of Buses; virtio unless told
 	Address string   // IPv4, where its API is; what DHCP gives it unless told
 	Port    int      // that is reached from here; 443 unless told
+	Ports   []int    // further ones
 	NIC     string   // QEMU's name of the network card, which may be on a bus of the options; virtio-net-pci unless told
 	BIOS    bool     // instead of UEFI
 	Secure  bool     // UEFI with Secure Boot, at first in setup mode: it takes the image's key, and ends
@@ -57,7 +59,8 @@ type Machine struct {
 	screen.QEMU
 	server *proc.Server
 	spec   Spec
-	api    int // the local port that leads to the machine's
+	api    int         // the local port that leads to the machine's
+	ports  map[int]int // those that lead to further ones
 }
 
 // Start starts the machine, with what its home has kept.
@@ -69,9 +72,14 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{spec: s}
+	m := &Machine{spec: s, ports: map[int]int{}}
 	if m.api, err = freePort(); err != nil {
 		return nil, err
+	}
+	for _, port := range s.Ports {
+		if m.ports[port], err = freePort(); err != nil {
+			return nil, err
+		}
 	}
 	socket := filepath.Join(s.Home, "qmp")
 	m.server, err = proc.Start(ctx, proc.Service{Command: proc.Command{Name: "qemu-system-x86_64", Args: append(processor(choice), m.arguments(socket)...)}, Socket: socket})
@@ -171,7 +179,7 @@ func (m *Machine) arguments(socket string) []string {
 		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + socket, "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=serial,path=" + s.serial(), "-serial", "chardev:serial",
 		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + s.disk(),
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-%s:%d", m.api, s.Address, s.Port),
+		"-netdev", m.network(),
 		"-no-reboot"}
 	if !s.BIOS {
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+firmware.code, "-drive", "if=pflash,format=raw,file="+s.vars())
@@ -189,6 +197,18 @@ func (m *Machine) arguments(socket string) []string {
 	return append(append(args, s.Options...), "-device", s.NIC+",netdev=net,romfile=")
 }
 
+// network is one that leads to the machine from here.
+func (m *Machine) network() string {
+	leads := func(from, to int) string {
+		return fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:%d", from, m.spec.Address, to)
+	}
+	network := "user,id=net" + leads(m.api, m.spec.Port)
+	for _, port := range m.spec.Ports {
+		network += leads(m.ports[port], port)
+	}
+	return network
+}
+
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -199,6 +219,9 @@ func freePort() (int, error) {
 
 // URL is where the appliance's API is reached.
 func (m *Machine) URL() string { return fmt.Sprintf("https://127.0.0.1:%d", m.api) }
+
+// Address is where another port of the machine's is reached.
+func (m *Machine) Address(port int) string { return fmt.Sprintf("127.0.0.1:%d", m.ports[port]) }
 
 // Serial is what the serial port has said until now.
 func (m *Machine) Serial() string {
@@ -213,6 +236,23 @@ func (m *Machine) Serial() string {
 func (m *Machine) Says(ctx context.Context, text string) error {
 	return m.until(ctx, func() (bool, error) { return strings.Contains(m.Serial(), text), nil }, "say "+text)
 }
+
+// Shows waits until the screen shows all texts at once, wherever their lines end.
+func (m *Machine) Shows(ctx context.Context, texts ...string) error {
+	var shown string
+	err := m.until(ctx, func() (bool, error) {
+		s, err := screen.Look(ctx, m)
+		shown = s.Text
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(flat(shown), flat(text)) }), err
+	}, "show "+strings.Join(texts, " and "))
+	if err != nil {
+		return fmt.Errorf("%w\nit shows:\n%s", err, shown)
+	}
+	return nil
+}
+
+// flat is a text without blanks and ends of lines.
+func flat(s string) string { return strings.Join(strings.Fields(s), "") }
 
 // until asks again and again, until the answer is yes.
 func (m *Machine) until(ctx context.Context, is func() (bool, error), what string) error {
