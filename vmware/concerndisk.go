@@ -28,10 +28,11 @@ var diskChecks = []check{
 			return "other VMs may write to it (" + d.shared() + ")"
 		})
 	}, "shut all VMs of the cluster down, migrate the disk with one of them, and share it on the target by hand"},
-	{"vsphere/independent-disk", Warning, func(vm VM, _ Around) []string {
-		return eachDisk(vm, func(d Disk) bool { return strings.HasPrefix(d.Mode, "independent") }, func(d Disk) string {
-			return "it is " + d.mode() + ": no snapshot holds it, so it cannot be read while the VM runs"
-		})
+	{"vsphere/independent-disk", Blocker, func(vm VM, a Around) []string {
+		return independent(vm, a.Live && vm.Power == On)
+	}, "shut the VM down first, or migrate it cold; or make the disk dependent, which needs the VM off"},
+	{"vsphere/independent-disk", Warning, func(vm VM, a Around) []string {
+		return independent(vm, !a.Live || vm.Power != On)
 	}, "migrate the VM cold, or shut it down and make the disk dependent"},
 	{"vsphere/volatile-disk", Warning, func(vm VM, _ Around) []string {
 		return eachDisk(vm, func(d Disk) bool {
@@ -73,6 +74,13 @@ var diskChecks = []check{
 	{"vsphere/disk-uuid", Info, func(vm VM, _ Around) []string {
 		return when(len(vm.Disks) > 0 && !vm.DiskUUID && !vm.unsaid("disk_uuid"), "its disks show no UUIDs to the guest (disk.EnableUUID is not set)")
 	}, "nothing, as a rule: names by UUID of VMware's disks are not in use then"},
+}
+
+// independent tells of disks that are in no snapshot, if that is asked for.
+func independent(vm VM, asked bool) []string {
+	return eachDisk(vm, func(d Disk) bool { return asked && strings.HasPrefix(d.Mode, "independent") }, func(d Disk) string {
+		return "it is " + d.mode() + ": no snapshot holds it, so it cannot be read while the VM runs"
+	})
 }
 
 // sizeSays says what is wrong with a disk's size; empty if nothing is.

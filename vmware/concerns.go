@@ -8,6 +8,8 @@ type Around struct {
 	// LargestDisk is what the target takes, in bytes, and MostDisks how many; 0: all.
 	LargestDisk int64
 	MostDisks   int
+	// Live: the VM's disks are to be read while it runs, if it does.
+	Live bool
 }
 
 // Add counts a VM of the same inventory, so that names and UUIDs that several have are

@@ -32,22 +32,23 @@ func deep(n int) []Snapshot {
 
 // spoils are what each concern is about, done to a VM that is sound.
 var spoils = map[string][]func(*VM, *Around){
-	"vsphere/inaccessible":          {func(vm *VM, _ *Around) { vm.State = "inaccessible" }},
-	"vsphere/template":              {func(vm *VM, _ *Around) { vm.Template = true }},
-	"vsphere/suspended":             {func(vm *VM, _ *Around) { vm.Power = Suspended }},
-	"vsphere/question":              {func(vm *VM, _ *Around) { vm.Question = "copied or moved?" }},
-	"vsphere/busy":                  {func(vm *VM, _ *Around) { vm.Tasks = []string{"VirtualMachine.relocate"} }},
-	"vsphere/host-unreachable":      {func(vm *VM, _ *Around) { vm.HostState = "notResponding" }, func(vm *VM, _ *Around) { vm.HostState = "disconnected" }},
-	"vsphere/host-maintenance":      {func(vm *VM, _ *Around) { vm.HostState = "maintenance" }},
-	"vsphere/duplicate-name":        {func(vm *VM, a *Around) { a.Add(VM{Name: "web01"}) }},
-	"vsphere/duplicate-uuid":        {func(vm *VM, a *Around) { a.Add(VM{BIOSUUID: "4205"}) }},
-	"vsphere/name":                  {func(vm *VM, _ *Around) { vm.Name = "a/b" }, func(vm *VM, _ *Around) { vm.Name = " " }, func(vm *VM, _ *Around) { vm.Name = "-rf" }, func(vm *VM, _ *Around) { vm.Name = strings.Repeat("ü", 101) }},
-	"vsphere/managed":               {func(vm *VM, _ *Around) { vm.ManagedBy = "com.vmware.vcIntegrity" }},
-	"vsphere/unknown":               {func(vm *VM, _ *Around) { vm.Unknown = []string{"addresses"} }},
-	"vsphere/no-disks":              {func(vm *VM, _ *Around) { vm.Disks = nil }},
-	"vsphere/rdm":                   {func(vm *VM, _ *Around) { vm.Disks[0].Kind = "rdm-physical" }, func(vm *VM, _ *Around) { vm.Disks[0].Kind = "rdm-virtual" }, func(vm *VM, _ *Around) { vm.Disks[0].Kind = "raw" }},
-	"vsphere/shared-disk":           {func(vm *VM, _ *Around) { vm.Disks[0].Sharing = "sharingMultiWriter" }, func(vm *VM, _ *Around) { vm.Disks[0].BusSharing = "physical" }},
-	"vsphere/independent-disk":      {func(vm *VM, _ *Around) { vm.Disks[0].Mode = "independent_persistent" }},
+	"vsphere/inaccessible":     {func(vm *VM, _ *Around) { vm.State = "inaccessible" }},
+	"vsphere/template":         {func(vm *VM, _ *Around) { vm.Template = true }},
+	"vsphere/suspended":        {func(vm *VM, _ *Around) { vm.Power = Suspended }},
+	"vsphere/question":         {func(vm *VM, _ *Around) { vm.Question = "copied or moved?" }},
+	"vsphere/busy":             {func(vm *VM, _ *Around) { vm.Tasks = []string{"VirtualMachine.relocate"} }},
+	"vsphere/host-unreachable": {func(vm *VM, _ *Around) { vm.HostState = "notResponding" }, func(vm *VM, _ *Around) { vm.HostState = "disconnected" }},
+	"vsphere/host-maintenance": {func(vm *VM, _ *Around) { vm.HostState = "maintenance" }},
+	"vsphere/duplicate-name":   {func(vm *VM, a *Around) { a.Add(VM{Name: "web01"}) }},
+	"vsphere/duplicate-uuid":   {func(vm *VM, a *Around) { a.Add(VM{BIOSUUID: "4205"}) }},
+	"vsphere/name":             {func(vm *VM, _ *Around) { vm.Name = "a/b" }, func(vm *VM, _ *Around) { vm.Name = " " }, func(vm *VM, _ *Around) { vm.Name = "-rf" }, func(vm *VM, _ *Around) { vm.Name = strings.Repeat("ü", 101) }},
+	"vsphere/managed":          {func(vm *VM, _ *Around) { vm.ManagedBy = "com.vmware.vcIntegrity" }},
+	"vsphere/unknown":          {func(vm *VM, _ *Around) { vm.Unknown = []string{"addresses"} }},
+	"vsphere/no-disks":         {func(vm *VM, _ *Around) { vm.Disks = nil }},
+	"vsphere/rdm":              {func(vm *VM, _ *Around) { vm.Disks[0].Kind = "rdm-physical" }, func(vm *VM, _ *Around) { vm.Disks[0].Kind = "rdm-virtual" }, func(vm *VM, _ *Around) { vm.Disks[0].Kind = "raw" }},
+	"vsphere/shared-disk":      {func(vm *VM, _ *Around) { vm.Disks[0].Sharing = "sharingMultiWriter" }, func(vm *VM, _ *Around) { vm.Disks[0].BusSharing = "physical" }},
+	"vsphere/independent-disk": {func(vm *VM, _ *Around) { vm.Disks[0].Mode = "independent_persistent" },
+		func(vm *VM, a *Around) { vm.Disks[0].Mode, a.Live = "independent_persistent", true }},
 	"vsphere/volatile-disk":         {func(vm *VM, _ *Around) { vm.Disks[0].Mode = "nonpersistent" }},
 	"vsphere/disk-kind":             {func(vm *VM, _ *Around) { vm.Disks[0].Kind = "" }, func(vm *VM, _ *Around) { vm.Disks[0].Kind = "pmem" }, func(vm *VM, _ *Around) { vm.Disks[0].Bus = "pmem" }},
 	"vsphere/encrypted":             {func(vm *VM, _ *Around) { vm.Encrypted = true }, func(vm *VM, _ *Around) { vm.Disks[0].Encrypted = true }},
@@ -151,6 +152,23 @@ func TestEveryConcernIsRaisedByWhatItIsAboutAndByNothingElse(t *testing.T) {
 	for code := range spoils {
 		if !slices.Contains(Codes(), code) {
 			t.Errorf("there is no %s", code)
+		}
+	}
+}
+
+// No snapshot holds an independent disk: what is read of it while its VM runs is no disk
+// that ever was.
+func TestAnIndependentDiskIsNotReadWhileItsVMRuns(t *testing.T) {
+	for _, c := range []struct {
+		live  bool
+		power Power
+		want  Level
+	}{{true, On, Blocker}, {true, Off, Warning}, {false, On, Warning}, {false, Off, Warning}} {
+		vm := sound()
+		vm.Power, vm.Disks[0].Mode = c.power, "independent_persistent"
+		list := Concerns(vm, Around{Live: c.live})
+		if n := slices.IndexFunc(list, func(c Concern) bool { return c.Code == "vsphere/independent-disk" }); n < 0 || list[n].Level != c.want {
+			t.Errorf("live %v, and the VM is %s: %+v, want one %s", c.live, c.power, list, c.want)
 		}
 	}
 }

@@ -130,6 +130,7 @@ func (o *Origin) Fetch(ctx context.Context) (machine.Machine, error) {
 		return machine.Machine{}, Asked(err)
 	}
 	o.vm, o.around = vm, around
+	o.around.Live = o.Live
 	if err := pipeline.Blocked(o.Concerns()); err != nil {
 		return machine.Machine{}, fmt.Errorf("before anything was changed: %w", err)
 	}

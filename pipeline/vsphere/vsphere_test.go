@@ -176,6 +176,24 @@ func TestAVMRunsOnWhileItIsRehearsed(t *testing.T) {
 	}
 }
 
+// TestAnIndependentDiskIsReadOfAVMThatIsOff, and of no other: no snapshot holds it.
+func TestAnIndependentDiskIsReadOfAVMThatIsOff(t *testing.T) {
+	independent := func(vm *vmwaretest.VM) { vm.Disks[1].Mode = "independent_persistent" }
+	l := newLab(t, independent)
+	err := l.run(t, live).Go(t.Context())
+	if !errors.Is(err, pipeline.ErrBlocked) || !strings.Contains(err.Error(), "vsphere/independent-disk: ") || !strings.Contains(err.Error(), "shut the VM down first") {
+		t.Errorf("Go = %v, want %v", err, pipeline.ErrBlocked)
+	}
+	l.wants(t, on)
+	cold := newLab(t, independent)
+	r := cold.run(t)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cold.wants(t, off)
+	cold.verified(t, r)
+}
+
 func TestWhatForbidsAMigrationIsKnownBeforeAnythingIsChanged(t *testing.T) {
 	l := newLab(t, func(vm *vmwaretest.VM) { vm.Disks[1].Sharing = "sharingMultiWriter" })
 	r := l.run(t, nil)
