@@ -132,10 +132,11 @@ var markCalls = []Call{
 	{"MoveIntoFolder_Task", "Folder", ForMarks, "move it into a folder", false,
 		append(onVM("VirtualMachine.Inventory.Move"), on(OnFolder, "VirtualMachine.Inventory.Move")...)},
 	// Source: VMware docs, "vSphere Tagging Privileges".
-	{"POST tagging", "CategoryModel, Tag, TagAssociation", ForMarks, "tag it", false, slices.Concat(
+	{"POST /rest/com/vmware/cis/tagging", "Automation API", ForMarks, "tag it, with a tag and a category that are made where there are none", false, slices.Concat(
 		onVM("InventoryService.Tagging.AttachTag"),
-		on(OnRoot, "InventoryService.Tagging.AttachTag", "InventoryService.Tagging.CreateCategory", "InventoryService.Tagging.CreateTag",
-			"InventoryService.Tagging.DeleteCategory", "InventoryService.Tagging.DeleteTag"))},
+		on(OnRoot, "InventoryService.Tagging.AttachTag", "InventoryService.Tagging.CreateCategory", "InventoryService.Tagging.CreateTag"))},
+	{"DELETE /rest/com/vmware/cis/tagging", "Automation API", ForMarks, "take back the tag and the category that were made", false,
+		on(OnRoot, "InventoryService.Tagging.DeleteCategory", "InventoryService.Tagging.DeleteTag")},
 }
 
 var readingCalls = []Call{
@@ -143,6 +144,7 @@ var readingCalls = []Call{
 	{"GET /folder", "Datastore", ForHTTPS, "read a disk's file", true, on(OnDatastore, "Datastore.Browse", "Datastore.FileManagement")},
 	{"ExportVm", "VirtualMachine", ForNFC, "export a VM that is off", false, onVM("VApp.Export")},
 	{"ExportSnapshot", "VirtualMachineSnapshot", ForNFC, "export a snapshot", false, onVM("VApp.Export")},
+	{"GET /nfc", "HttpNfcLease", ForNFC, "read a disk's stream", true, nil},
 	{"HttpNfcLeaseProgress", "HttpNfcLease", ForNFC, "keep an export alive", true, nil},
 	{"HttpNfcLeaseComplete", "HttpNfcLease", ForNFC, "end an export", false, nil},
 	{"HttpNfcLeaseAbort", "HttpNfcLease", ForNFC, "give an export up", false, nil},

@@ -136,8 +136,8 @@ func TestTheDocsHaveTheTableOfCalls(t *testing.T) {
 func writeCalls(w *bytes.Buffer) {
 	w.WriteString(`# Calls to vSphere, and the privileges that they need
 
-This page is made of the table in ` + "`vmware/calls.go`" + ` by ` + "`make generate`" + `. A test fails when
-the program makes a call that the table does not have.
+This page is made of the table in ` + "`vmware/calls.go`" + ` by ` + "`make generate`" + `. Tests fail when
+the program makes a call that the table does not have, whichever part of it calls.
 
 Every role has System.Anonymous, System.View and System.Read; they are not listed. What is
 asked for on a VM is best given on a folder of VMs, propagated; "root" is the inventory's root

@@ -39,6 +39,7 @@ func logIn(t *testing.T, s *vmwaretest.Server, user, password string) *govmomi.C
 // started is a server with a session.
 func started(t *testing.T, o vmwaretest.Options) (*vmwaretest.Server, *govmomi.Client) {
 	t.Helper()
+	o.Anyone = true
 	s := vmwaretest.Start(t, o)
 	return s, logIn(t, s, s.User, s.Password)
 }

@@ -45,6 +45,7 @@ func (s *Server) door(inside http.Handler) http.Handler {
 	mux.HandleFunc(folderPrefix, s.folderFiles)
 	mux.HandleFunc("GET "+nfcPrefix+"{lease}/{file}", s.nfcFile)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.heard(r)
 		if s.OnRequest != nil && s.OnRequest(r) {
 			panic(http.ErrAbortHandler)
 		}

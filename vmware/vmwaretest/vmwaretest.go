@@ -45,6 +45,10 @@ type Options struct {
 	LeaseTimeout   time.Duration // leases end so long after their last sign of life; five minutes if zero
 	MaxExtents     int           // of an answer to QueryChangedDiskAreas; 2000 if zero
 
+	// Anyone: clients are no part of this program, and call what it does not. Else a call
+	// that the docs' table of calls does not have fails the test.
+	Anyone bool
+
 	// Model is the inventory to begin with, instead of the zero value's.
 	Model *simulator.Model
 }
@@ -82,6 +86,7 @@ type Server struct {
 	users     map[string]string
 	grants    map[string]map[types.ManagedObjectReference]grant
 	calls     map[string]int
+	requests  map[string]bool   // that are no calls of the API
 	leases    map[string]*lease // by their MoRefs
 	weather   []*Weather
 	troubles  []*Trouble
@@ -92,9 +97,12 @@ type Server struct {
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{options: o.filled(), folder: t.TempDir(), closed: make(chan struct{}),
-		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{}, calls: map[string]int{},
+		layers: map[string]*layer{}, became: map[string]*layer{}, tracked: map[diskID]*tracked{}, leases: map[string]*lease{}, calls: map[string]int{}, requests: map[string]bool{},
 		initial: map[types.ManagedObjectReference]bool{}, users: map[string]string{}, grants: map[string]map[types.ManagedObjectReference]grant{},
 		madeVMs: map[types.ManagedObjectReference]VM{}, made: map[types.ManagedObjectReference]bool{},
+	}
+	if !o.Anyone {
+		t.Cleanup(func() { s.listed(t) })
 	}
 	s.User, s.Password, s.Model = s.options.User, s.options.Password, s.options.Model
 	if err := s.Model.Create(); err != nil {
