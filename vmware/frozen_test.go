@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"hyper2kvm/vmware/vmwaretest"
@@ -97,6 +98,33 @@ func TestARenamedSnapshotIsLeft(t *testing.T) {
 	}
 	if err := h.Restore(ctx); err != nil || !slices.Equal(ledger.states(), []string{"snapshot left"}) {
 		t.Errorf("Restore again = %v, %q", err, ledger.states())
+	}
+}
+
+// The rule that docs/vsphere.md tells: a twentieth of the disks, 1 GiB at least, and of a VM
+// that is off 1 GiB.
+func TestSoMuchMustBeFreeForASnapshot(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		on         bool
+		size, want int64
+		says       string
+	}{
+		{true, 40 << 30, 2048 * mib, "2047 MiB of 2048 MiB that a running guest may write meanwhile, which is a twentieth of its disks there and 1024 MiB at least: free some, move the VM, or shut it down first"},
+		{true, 1 << 30, 1024 * mib, "1023 MiB of 1024 MiB that a running guest may write meanwhile"},
+		{false, 40 << 30, 1024 * mib, "1023 MiB of 1024 MiB that a snapshot may need: free some or move the VM"},
+	} {
+		r := newRig(t, vmwaretest.Options{})
+		vm := r.AddVM(t, vmwaretest.VM{Name: "db01", On: c.on, Disks: []vmwaretest.Disk{{Size: c.size}}})
+		ds := r.Model.Map().Get(r.vm(vm).Datastore[0]).(*simulator.Datastore)
+		h := r.hand(t, new(pages))
+		ds.Summary.FreeSpace = c.want - 1
+		_, err := h.Snapshot(t.Context(), vm.Ref.Value, SnapshotPolicy{})
+		wantError(t, err, ErrSpace, c.says)
+		ds.Summary.FreeSpace = c.want
+		if _, err := h.Snapshot(t.Context(), vm.Ref.Value, SnapshotPolicy{}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

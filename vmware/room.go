@@ -9,11 +9,19 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
+// What a datastore must have free for a snapshot, as docs/vsphere.md says it. There is no
+// option: a datastore that runs full stops every VM on it, and a VM that is off needs least.
 const (
 	leastSpare = 1 << 30
 	// spareShare is the part of a disk that a guest is expected to write at most while
 	// its snapshot is read.
 	spareShare = 20
+)
+
+// Why so much has to be free, and what to do.
+const (
+	anySpare    = "that a snapshot may need: free some or move the VM"
+	guestsSpare = "that a running guest may write meanwhile, which is a twentieth of its disks there and 1024 MiB at least: free some, move the VM, or shut it down first, for then 1024 MiB are enough"
 )
 
 // roomForSnapshot refuses a snapshot for which there is no place.
@@ -45,25 +53,24 @@ func (s *Session) roomy(ctx context.Context, v mo.VirtualMachine, spare int64) e
 		}
 	}
 	for ref, size := range sizes {
-		want := spare
+		want, why := spare, anySpare
 		if want == 0 {
-			want = max(leastSpare, size/spareShare)
+			want, why = max(leastSpare, size/spareShare), guestsSpare
 		}
-		if err := s.free(ctx, ref, want); err != nil {
+		if err := s.free(ctx, ref, want, why); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Session) free(ctx context.Context, ref types.ManagedObjectReference, want int64) error {
+func (s *Session) free(ctx context.Context, ref types.ManagedObjectReference, want int64, why string) error {
 	var ds mo.Datastore
 	if err := s.look(ctx, ref, &ds, "summary"); err != nil {
 		return explain(err, "free space of %s", ref.Value)
 	}
 	if ds.Summary.FreeSpace < want {
-		return fmt.Errorf("%s: %w: %d MiB of %d MiB that a snapshot may need: free some or move the VM",
-			ds.Summary.Name, ErrSpace, ds.Summary.FreeSpace>>20, want>>20)
+		return fmt.Errorf("%s: %w: %d MiB of %d MiB %s", ds.Summary.Name, ErrSpace, ds.Summary.FreeSpace>>20, want>>20, why)
 	}
 	return nil
 }
