@@ -63,8 +63,8 @@ var (
 	}
 	withMigration = []string{"limit", "key", "engine", "allow-folder"} // which are given once
 	thereAlone    = []string{"approval", "detach"}
-	nameless      = []string{"inspect", "plan", "test"} // which leave nothing here that has a name
-	looks         = []string{"inspect", "plan"}         // which have no target here
+	nameless      = []string{"inspect", "test"} // which leave nothing here that has a name
+	looks         = []string{"inspect", "plan"} // which have no target here
 	afterwards    = []string{"verify", "undo", "test"}
 	withSource    = []string{"hardware", "to", "name", "detach"} // of test, which a migration is not asked for
 )

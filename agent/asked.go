@@ -19,15 +19,18 @@ type remoteFlags struct {
 }
 
 func (f *flags) addRemote(c *cobra.Command) {
-	c.Flags().StringVar(&f.remote.name, "name", "", "name of the result and of its folder, such as {name}-kvm; {name} is the source's")
+	f.addName(c)
 	c.Flags().BoolVar(&f.remote.approval, "approval", false, "with --appliance: wait before FIX until the plan is approved")
 	c.Flags().BoolVar(&f.remote.detach, "detach", false, "with --appliance: print the migration's ID and do not wait for its end")
+}
+
+func (f *flags) addName(c *cobra.Command) {
+	c.Flags().StringVar(&f.remote.name, "name", "", "name of the result and of its folder, such as {name}-kvm; {name} is the source's")
 }
 
 // addThere is for commands that put their result nowhere but on an appliance.
 func (f *flags) addThere(c *cobra.Command) {
 	c.Flags().StringVar(&f.to, "to", "", "with --appliance: storage that it works in (default: the appliance's own)")
-	c.Flags().StringVar(&f.remote.name, "name", "", "with --appliance: the name to work under (default: the source's)")
 }
 
 // spec is what the flags ask an appliance for.

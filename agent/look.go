@@ -38,6 +38,7 @@ func (a *app) inspect() *cobra.Command {
 	f.addKeys(c)
 	f.addOutput(c)
 	f.addThere(c)
+	c.Flags().StringVar(&f.remote.name, "name", "", "with --appliance: the name to work under (default: the source's)")
 	f.vsphere.addReading(c)
 	return c
 }
@@ -46,8 +47,10 @@ func (a *app) plan() *cobra.Command {
 	var f flags
 	c := &cobra.Command{
 		Use: "plan SOURCE", Short: "Show every change that a migration would make, as a diff", Args: oneArg("SOURCE"),
-		Long: `Work out every change that a migration would make to the guest, touching nothing.
-As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
+		Long: `Work out every change that a migration would make to the guest, touching nothing,
+and what the target has by the options: its name, its hardware, the network of each
+network card, the folder of each disk. As JSON it can be reviewed, kept, and handed to
+"hyper2kvm apply", which takes the changes from it, and the target from its own options.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if a.remote() {
 				return a.planThere(c.Context(), f, args[0])
@@ -62,6 +65,7 @@ As JSON it can be reviewed, kept, and handed to "hyper2kvm apply".`,
 	f.addMaps(c)
 	f.addOutput(c)
 	f.addThere(c)
+	f.addName(c)
 	f.vsphere.addReading(c)
 	return c
 }
@@ -109,7 +113,7 @@ func (a *app) until(ctx context.Context, f flags, stage, path string, show func(
 	if err != nil {
 		return err
 	}
-	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Keys: keys, Origin: origin},
+	r, err := pipeline.Open(pipeline.Config{Folder: folder, Version: version, Log: a.log(), Keys: keys, Origin: origin, Name: f.called(name)},
 		pipeline.Options{Source: recorded, Engine: f.engine, Until: stage, AllowFolders: allowed, Grow: grow, Target: f.overrides, Storages: storages})
 	if err != nil {
 		return err

@@ -19,7 +19,9 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
@@ -275,9 +277,10 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	source, to := "vsphere://"+l.URL.Host+"/web01.example.com", t.TempDir()
 	ssd := t.TempDir()
 	on := vm.Disks[0].Datastore + "=" + ssd
-	if out, _ := l.told(t, 0, "plan", source, "--storage", on); !strings.Contains(out, "linux/fstab-names") || !strings.Contains(out, "goes to "+ssd+"/web01.example.com") {
+	if out, _ := l.told(t, 0, "plan", source, "--storage", on); !strings.Contains(out, "linux/fstab-names") || !strings.Contains(out, "to "+ssd+"/web01.example.com\n") {
 		t.Errorf("the plan is\n%s", out)
 	}
+	l.plansWhatMapsMake(t, vm, source, ssd)
 	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--storage", on, "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old", "--name", "kvm-{name}")
 	folder := filepath.Join(to, "kvm-web01.example.com")
 	xml, err := os.ReadFile(filepath.Join(folder, "kvm-web01.example.com.xml"))
@@ -304,6 +307,33 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	}
 	if left := l.Leaks(); len(left) > 0 {
 		t.Errorf("left is %q", left)
+	}
+}
+
+// plansWhatMapsMake looks for all that maps decide in a plan, as text and as JSON.
+func (l *vcenterLab) plansWhatMapsMake(t *testing.T, vm vmwaretest.VM, source, ssd string) {
+	t.Helper()
+	args := []string{"plan", source, "--name", "kvm-{name}", "--cpus", "3", "--memory", "2G", "--network", "*=bridge:br7", "--storage", vm.Disks[0].Datastore + "=" + ssd}
+	folder := filepath.Join(ssd, "kvm-web01.example.com")
+	text, _ := l.told(t, 0, args...)
+	for _, want := range []string{
+		"name        kvm-web01.example.com\n", "firmware    bios\n", "CPUs        3, 1 to a socket; the source has 1\n", "memory      2048 MiB; the source has ",
+		`nic         00:50:56:01:02:03 goes from "VM Network" to the bridge "br7"` + "\n", fmt.Sprintf("disk        0 goes from %q to %s\n", vm.Disks[0].Datastore, folder),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in the plan:\n%s", want, text)
+		}
+	}
+	text, _ = l.told(t, 0, append(args, "--output", "json")...)
+	plan, err := fixers.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := machine.Becomes{Name: "kvm-web01.example.com", Firmware: machine.BIOS, CPUs: 3, Cores: 1, WasCPUs: 1, Memory: 2 << 30, WasMemory: plan.Target.WasMemory,
+		NICs:  []machine.Joins{{MAC: "00:50:56:01:02:03", From: "VM Network", Bridge: "br7"}},
+		Disks: []machine.GoesTo{{From: vm.Disks[0].Datastore, Folder: folder}}}
+	if diff := cmp.Diff(want, *plan.Target); diff != "" {
+		t.Errorf("as JSON (-want +got):\n%s", diff)
 	}
 }
 

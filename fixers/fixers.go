@@ -16,6 +16,7 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/fixers/linux"
+	"hyper2kvm/pipeline/machine"
 )
 
 // All is every fixer in the order in which they plan: a later one sees the
@@ -31,6 +32,8 @@ type Plan struct {
 	Resizes  []guest.Resize  `json:"resizes,omitempty"` // of disks that are to grow
 	Concerns []fixer.Concern `json:"concerns"`
 	Skipped  []Skip          `json:"skipped"` // fixers with nothing to do, and why
+	// Target is what maps and other wishes make of the machine; nil where no target is made.
+	Target *machine.Becomes `json:"target,omitempty"`
 }
 
 // Skip is a fixer that made no change.

@@ -17,6 +17,7 @@ func (r *Run) plan(ctx context.Context) error {
 	if r.Options.Plan != nil {
 		approved := *r.Options.Plan // FIX adds concerns to its copy
 		approved.Concerns = r.withStorages(r.withDamage(approved.Concerns))
+		approved.Target = r.becomes() // by the maps of this run, which goes by no others
 		r.Plan = &approved
 		if err := r.asApproved(approved); err != nil {
 			return err
@@ -28,6 +29,7 @@ func (r *Run) plan(ctx context.Context) error {
 		return err
 	}
 	plan.Concerns = r.withStorages(r.withDamage(append([]fixer.Concern{}, slices.Concat(r.Concerns, sourceConcerns(r.Machine), r.Options.Target.unmapped(r.Machine), plan.Concerns)...)))
+	plan.Target = r.becomes()
 	r.Plan = &plan
 	if err := r.asNamed(plan.Resizes); err != nil {
 		return err

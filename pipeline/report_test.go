@@ -632,7 +632,7 @@ func TestPlanningAgainTellsWhatDidNotSettle(t *testing.T) {
 // its cause out of the guest.
 func TestAnApprovedPlanWithABlockerIsBlocked(t *testing.T) {
 	plan := hostilePlan()
-	r := &Run{Migration: &Migration{Options: Options{Plan: &plan}}}
+	r := &Run{Migration: &Migration{Facts: &inspect.Facts{}, Options: Options{Plan: &plan}}}
 	if err := r.plan(t.Context()); !errors.Is(err, ErrBlocked) {
 		t.Errorf("plan = %v, want %v", err, ErrBlocked)
 	}

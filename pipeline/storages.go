@@ -93,40 +93,24 @@ func removeIfEmpty(folder string) error {
 	return errors.Join(err, os.Remove(folder))
 }
 
-// Codes of the concerns of a map of storages.
-const (
-	storageCode        = "source/storage"
-	storageUnknownCode = "source/storage-unknown"
-)
+// storageUnknownCode is the concern of a name in the map of storages that is none.
+const storageUnknownCode = "source/storage-unknown"
 
-// withStorages adds to a plan's concerns what the map of storages comes to. An approved
-// plan may hold what another map came to.
+// withStorages adds to a plan's concerns those of the map of storages. An approved plan
+// may hold those of another map.
 func (r *Run) withStorages(concerns []fixer.Concern) []fixer.Concern {
-	concerns = slices.DeleteFunc(slices.Clone(concerns), func(c fixer.Concern) bool { return c.Code == storageCode || c.Code == storageUnknownCode })
+	concerns = slices.DeleteFunc(slices.Clone(concerns), func(c fixer.Concern) bool { return c.Code == storageUnknownCode })
 	return append(concerns, r.Options.Storages.concerns(r.Migration)...)
 }
 
-// concerns tell where each disk goes, and which names of the map no disk has.
+// concerns tell which names of the map no disk has.
 func (s Storages) concerns(m *Migration) (list []fixer.Concern) {
-	if len(s) == 0 {
-		return nil
-	}
 	lie := storagesOf(m.Machine)
 	for _, from := range slices.Sorted(maps.Keys(s)) {
 		if !slices.Contains(lie, from) {
 			list = append(list, fixer.Concern{Level: fixer.Warning, Code: storageUnknownCode,
 				Text: fmt.Sprintf("the storage %q is mapped, and no disk lies on it: %s", from, theyLie(lie)), Try: "write its name as the source has it"})
 		}
-	}
-	for i, d := range m.Machine.Disks {
-		to := m.elsewhere(i)
-		switch {
-		case m.Options.Devices[i] != "":
-			to = m.Options.Devices[i]
-		case to == "":
-			to = "the migration's own folder, as it is mapped to no other"
-		}
-		list = append(list, fixer.Concern{Level: fixer.Info, Code: storageCode, Text: fmt.Sprintf("disk %d (%q) goes to %s", i, d.Storage, to)})
 	}
 	return list
 }

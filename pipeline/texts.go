@@ -249,11 +249,14 @@ func ChecksText(c Checks) string {
 	return b.String()
 }
 
-// PlanText is a plan for people: the concerns, what is done about disks that grow,
-// then every change with its reason and diff.
+// PlanText is a plan for people: the concerns, what the target has, what is done about
+// disks that grow, then every change with its reason and diff.
 func PlanText(p fixers.Plan) string {
 	var b strings.Builder
 	b.WriteString(concernsText(p.Concerns))
+	if p.Target != nil {
+		b.WriteString(becomesText(*p.Target))
+	}
 	for i, s := range p.Resizes {
 		if i == 0 {
 			fmt.Fprintf(&b, "\n# disks that grow: asked for\n")

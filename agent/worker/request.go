@@ -164,11 +164,15 @@ func (w *Worker) options(s model.Spec) (o pipeline.Options, err error) {
 	return o, nil
 }
 
-// storages are the folders that disks go to instead of the migration's.
+// storages are the folders that disks go to instead of the migration's; to plan one tells
+// of those.
 func (w *Worker) storages(s model.Spec) (pipeline.Storages, error) {
-	folders := pipeline.Storages{}
+	folders, name := pipeline.Storages{}, Folder(s).Path
+	if s.Mode == model.ModePlan {
+		name = Name(s)
+	}
 	for from, to := range s.Target.Storages {
-		folder, err := w.Storages.Now().Path(model.Place{Storage: to, Path: Folder(s).Path}, true)
+		folder, err := w.Storages.Now().Path(model.Place{Storage: to, Path: name}, true)
 		if err != nil {
 			return nil, err
 		}

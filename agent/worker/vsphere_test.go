@@ -72,6 +72,9 @@ func TestAVMIsOrderedByItsServersName(t *testing.T) {
 	if to, failed := w.Storages.Now().Find("to"); err != nil || failed != nil || o.Options.Storages["fast"] != filepath.Join(to.Path, "web01.prod") || len(o.Options.Storages) != 1 {
 		t.Errorf("its disks go to %q, %v", o.Options.Storages, err)
 	}
+	if p, err := w.options(model.Spec{Mode: model.ModePlan, Source: s.Source, Target: s.Target}); err != nil || p.Storages["fast"] != o.Options.Storages["fast"] {
+		t.Errorf("a plan tells that they go to %q, %v", p.Storages, err)
+	}
 	s.Target.Storages = map[string]string{"fast": "from"}
 	if _, err := w.order(t.Context(), job(s)); err == nil || !strings.Contains(err.Error(), "the storage from is for the use as source alone") {
 		t.Errorf("disks are put into a storage of sources: %v", err)
