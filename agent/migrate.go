@@ -56,7 +56,8 @@ func (a *app) rehearse() *cobra.Command {
 		Use: "rehearse SOURCE", Short: "Prove that a guest will boot on KVM before anything is copied", Args: oneArg("SOURCE"),
 		Long: `Do everything but CONVERT: the fixed guest boots from its overlay, reading from
 the source only the blocks that it touches. Nothing is left but the report and
-the evidence, in a folder named after the source with "-rehearsal" behind it.`,
+the evidence, in a folder named after the source with "-rehearsal" behind it. It boots
+with the hardware and the networks that the options of a migration give the target.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if a.remote() {
 				return a.migrateThere(c.Context(), f, model.ModeRehearse, args[0], nil)
@@ -66,6 +67,7 @@ the evidence, in a folder named after the source with "-rehearsal" behind it.`,
 		},
 	}
 	c.Flags().StringVar(&f.to, "to", ".", "folder in which the rehearsal's own folder is made")
+	f.addMaps(c)
 	f.addRemote(c)
 	f.addEngine(c)
 	f.addFolders(c)

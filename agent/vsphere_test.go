@@ -21,7 +21,9 @@ import (
 
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/machine"
+	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/transport"
 	"hyper2kvm/vmware/vmwaretest"
@@ -307,6 +309,39 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 	}
 	if left := l.Leaks(); len(left) > 0 {
 		t.Errorf("left is %q", left)
+	}
+}
+
+// TestARehearsalBootsWhatMapsMake: what runs the guest ends at once, since one takes
+// minutes here.
+func TestARehearsalBootsWhatMapsMake(t *testing.T) {
+	if os.Getenv("NEED_TOOLS") == "" {
+		t.Skip("mounts disks as root: set NEED_TOOLS=1")
+	}
+	programs, raw := t.TempDir(), filepath.Join(t.TempDir(), "small.raw")
+	qemu, err := proc.Look("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\ncase \"$*\" in *kvm-web01*) exit 1;; esac\nexec " + qemu + ` "$@"` + "\n"
+	if err := os.WriteFile(filepath.Join(programs, "qemu-system-x86_64"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
+	if err := guesttest.Small(t.Context(), raw, guesttest.SmallFstab); err != nil {
+		t.Fatal(err)
+	}
+	l := newVCenterLab(t)
+	vm := l.AddVM(t, vmwaretest.VM{Name: "web01", On: true, Disks: []vmwaretest.Disk{{Raw: raw}}, NICs: []vmwaretest.NIC{{MAC: "00:50:56:01:02:03"}}})
+	to := t.TempDir()
+	l.told(t, exitFailed, "rehearse", "vsphere://"+l.URL.Host+"/web01", "--to", to, "--transport", "https", "--name", "kvm-{name}",
+		"--cpus", "3", "--memory", "2G", "--network", "VM Network=bridge:br7", "--storage", vm.Disks[0].Datastore+"="+t.TempDir())
+	m, err := pipeline.LoadMigration(filepath.Join(to, "kvm-web01-rehearsal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := m.Domain; d == nil || d.Name != "kvm-web01" || d.Sockets != 3 || d.Cores != 1 || d.Memory != 2<<30 || d.NICs[0].Bridge != "br7" || d.NICs[0].MAC != "00:50:56:01:02:03" {
+		t.Errorf("what was to boot is %+v", d)
 	}
 }
 
