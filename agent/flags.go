@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/api/model"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/source"
@@ -247,6 +248,8 @@ func (f *flags) check() error {
 		return fmt.Errorf("%w: to test with %s: want qemu or libvirt", errUsage, f.with)
 	case f.with == withQEMU && f.connect != "":
 		return fmt.Errorf("%w: --connect is for a test with libvirt", errUsage)
+	case f.noTest && f.vsphere.marks() != (model.Marks{}):
+		return fmt.Errorf("%w: a VM is marked when its result is proved to boot, and --no-test leaves that out: give --no-test or --mark options, not both", errUsage)
 	}
 	_, badShape := f.targetShape()
 	_, badLimit := f.speed()

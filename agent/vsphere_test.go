@@ -283,7 +283,15 @@ func TestAVMIsMigratedFromItsServer(t *testing.T) {
 		t.Errorf("the plan is\n%s", out)
 	}
 	l.plansWhatMapsMake(t, vm, source, ssd)
-	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--storage", on, "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--mark-name", "{name}-old", "--name", "kvm-{name}")
+	for _, mark := range []string{"--mark-note=moved", "--mark-name={name}-old", "--mark-folder=/DC0/vm/Old", "--mark-tag=state/moved", "--mark-disconnect"} {
+		if _, words := l.told(t, exitUsage, "migrate", source, "--to", to, "--no-test", "--power-off", mark); !strings.Contains(words, "give --no-test or --mark options, not both") {
+			t.Errorf("with %s it says %s", mark, words)
+		}
+	}
+	if state, _ := l.state(t, vm); state != types.VirtualMachinePowerStatePoweredOn {
+		t.Errorf("what is refused leaves it %s", state)
+	}
+	_, words := l.told(t, 0, "migrate", source, "--to", to, "--no-test", "--format", "raw", "--transport", "https", "--network", "*=lab", "--storage", on, "--memory", "2G", "--power-off", "--shutdown-wait", "30s", "--name", "kvm-{name}")
 	folder := filepath.Join(to, "kvm-web01.example.com")
 	xml, err := os.ReadFile(filepath.Join(folder, "kvm-web01.example.com.xml"))
 	if info, err := os.Stat(filepath.Join(ssd, "kvm-web01.example.com", "kvm-web01.example.com-disk0.raw")); err != nil || info.Size() != vm.Disks[0].Size {

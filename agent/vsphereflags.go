@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hyper2kvm/agent/api/model"
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
@@ -172,6 +173,11 @@ func (f *vsphereFlags) ssh(a *app) (*transport.SSH, error) {
 	password, err := a.password("--ssh-password-file", f.sshPassword, f.sshUser+" at the ESXi hosts")
 	s.Password = func() string { return string(password) }
 	return s, err
+}
+
+// marks are those of the flags, as an appliance is asked for them.
+func (f *vsphereFlags) marks() model.Marks {
+	return model.Marks{Note: f.note, Rename: f.rename, Folder: f.folder, Tag: f.tag, Disconnect: f.disconnect}
 }
 
 func (f *vsphereFlags) markTag() (vmware.Tag, error) {

@@ -37,8 +37,7 @@ func (f *flags) source(text string) (s model.Source, err error) {
 		return s, fmt.Errorf("%w: %s: the appliance's settings say who logs in: leave out %s@", errUsage, text, user)
 	}
 	v := &f.vsphere
-	s.Vsphere = model.SourceVM{Server: server, VM: vm, PowerOff: v.powerOff, ShutdownWait: int(v.shutdown.Seconds()), Quiesce: v.quiesce,
-		Marks: model.Marks{Note: v.note, Rename: v.rename, Folder: v.folder, Tag: v.tag, Disconnect: v.disconnect}}
+	s.Vsphere = model.SourceVM{Server: server, VM: vm, PowerOff: v.powerOff, ShutdownWait: int(v.shutdown.Seconds()), Quiesce: v.quiesce, Marks: v.marks()}
 	for _, name := range v.transports {
 		s.Vsphere.Transports = append(s.Vsphere.Transports, model.SourceVMTransports(name))
 	}

@@ -113,7 +113,10 @@ func TestAnApplianceMigratesAVM(t *testing.T) {
 		t.Errorf("without tools it ends with\n%s", words)
 	}
 	told(t, 0, "cancel", "web01", "--appliance", there)
-	if out, _ := told(t, 0, append(args, "--power-off", "--mark-note", "moved", "--name", "other")...); !strings.Contains(out, "other: done, NOT TESTED") {
+	if _, words := told(t, exitUsage, append(args, "--power-off", "--mark-note", "moved")...); !strings.Contains(words, "give --no-test or --mark options, not both") {
+		t.Errorf("marked without a proof it says\n%s", words)
+	}
+	if out, _ := told(t, 0, append(args, "--power-off", "--name", "other")...); !strings.Contains(out, "other: done, NOT TESTED") {
 		t.Errorf("it ends with\n%s", out)
 	}
 	if out, _ := told(t, 0, "show", "other", "--appliance", there); !strings.Contains(out, "vsphere://vc1/DC0/vm/web01") {

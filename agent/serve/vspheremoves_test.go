@@ -59,7 +59,7 @@ func (v *site) guest(t testing.TB, name string) vmwaretest.VM {
 
 // spec asks for the migration of a VM, with more of it.
 func (v *site) spec(vm vmwaretest.VM, more string) string {
-	return fmt.Sprintf(`{"source":{"vsphere":{"server":"vc1","vm":%q,"marks":{"note":"moved"}}},"target":{"storage":"to","cpus":3,"networks":{"*":"bridge:br7"}},"engine":"direct","test":{"skip":"not part of this"}%s}`, vm.Name, more)
+	return fmt.Sprintf(`{"source":{"vsphere":{"server":"vc1","vm":%q}},"target":{"storage":"to","cpus":3,"networks":{"*":"bridge:br7"}},"engine":"direct","test":{"skip":"not part of this"}%s}`, vm.Name, more)
 }
 
 // TestAVMIsMigratedThroughTheAPI also looks at it first, and verifies it against the VM.

@@ -118,6 +118,9 @@ func Check(s model.Spec) (problems []Problem) {
 	if s.Mode == model.ModeTest && s.Test.Skip != "" {
 		add("is of a test that is asked for: leave it out, or choose another mode", "test", "skip")
 	}
+	if s.Test.Skip != "" && (s.Mode == "" || s.Mode == model.ModeMigrate) && s.Source.Vsphere.Marks != (model.Marks{}) {
+		add("are of a VM whose result is proved to boot, and its test is left out: leave out marks, or test.skip", "source", "vsphere", "marks")
+	}
 	if s.Test.Hardware == model.TestHardwareVmware && (s.Mode != model.ModeTest || s.Test.With == model.TestWithLibvirt) {
 		add("is for guests as they are: write mode: test, and test them with qemu", "test", "hardware")
 	}

@@ -36,6 +36,7 @@ func TestWhatIsWrongIsToldWhereAndHow(t *testing.T) {
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ngrow: [{disk: -1, size: 512}]":                                      `f:3: grow[0].disk: is -1: write at least 0`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm, format: raw, compress: true}":                                        `f:2: target: no such format of a disk: raw has neither compression nor a cluster size`,
 		"source: {storage: vmware, path: a}":                                                                                             `f:1: target: is missing: write the storage that the results go to; only the modes plan and inspect have none`,
+		"source: {vsphere: {server: vc1, vm: a, marks: {note: moved}}}\ntarget: {storage: kvm}\ntest: {skip: no time}":                   `f:1: source.vsphere.marks: are of a VM whose result is proved to boot, and its test is left out: leave out marks, or test.skip`,
 		"source: {storage: vmware, path: a}\nmode: rehearse":                                                                             `f:1: target: is missing`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\nmode: test\ntest: {skip: no time}":                                  `f:4: test.skip: is of a test that is asked for`,
 		"source: {storage: vmware, path: a}\ntarget: {storage: kvm}\ntest: {hardware: vmware}":                                           `f:3: test.hardware: is for guests as they are: write mode: test`,

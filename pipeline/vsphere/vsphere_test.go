@@ -14,12 +14,14 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline"
+	"hyper2kvm/vmware"
 	"hyper2kvm/vmware/vmwaretest"
 )
 
+// TestAVMIsShutDownReadAndStaysOff: its result is not proved, so that it is not marked.
 func TestAVMIsShutDownReadAndStaysOff(t *testing.T) {
 	l := newLab(t, nil)
-	r := l.run(t, nil)
+	r := l.run(t, func(c *Config, _ *pipeline.Options, _ *pipeline.Config) { c.Marks = vmware.Marks{Rename: "{name}-old"} })
 	if err := r.Go(t.Context()); err != nil {
 		t.Fatal(err)
 	}

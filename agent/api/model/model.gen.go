@@ -1430,7 +1430,7 @@ type LogIn struct {
 	Password Password `json:"password"`
 }
 
-// Marks what is done to the VM once its migration is proved; nothing is ever deleted
+// Marks what is done to the VM once its migration is proved, and so refused beside `test.skip`; nothing is ever deleted
 type Marks struct {
 	// Disconnect its network cards do not connect when it is powered on again
 	Disconnect bool `json:"disconnect,omitempty,omitzero"`
@@ -1703,7 +1703,7 @@ type Source struct {
 // SourceVM a VM, instead of a file. Modes that only look at it, and rehearsals, leave it
 // running; a migration shuts it down, with `approval` once its plan is approved.
 type SourceVM struct {
-	// Marks what is done to the VM once its migration is proved; nothing is ever deleted
+	// Marks what is done to the VM once its migration is proved, and so refused beside `test.skip`; nothing is ever deleted
 	Marks Marks `json:"marks,omitempty,omitzero"`
 
 	// PowerOff power it off if its guest does not shut down; else the migration fails there
