@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,15 +101,25 @@ func (a *app) rowWriter(output string) (func(iter.Seq2[vmware.Row, error]) error
 	return nil, fmt.Errorf("%w: --output %s: want text, json or csv", errUsage, output)
 }
 
-const vmColumns = "VM\tPOWER\tGUEST\tCPUS\tMEMORY\tDISKS\tCONCERNS"
+// vmLine is a line of the table of VMs. Its columns have widths of their own: a line is
+// shown when it comes, while those after it are still asked for.
+func (a *app) vmLine(path, power, guest, cpus, memory, disks, concerns string) error {
+	line := fmt.Sprintf("%-40s  %-10s  %-36s  %4s  %9s  %9s  %s", pipeline.Line(path), pipeline.Line(power), pipeline.Line(guest), cpus, memory, disks, concerns)
+	return a.print(strings.TrimRight(line, " ") + "\n")
+}
+
+func (a *app) vmHeads() error {
+	return a.vmLine("VM", "POWER", "GUEST", "CPUS", "MEMORY", "DISKS", "CONCERNS")
+}
 
 // vmTable shows VMs to people.
 func (a *app) vmTable(rows iter.Seq2[vmware.Row, error]) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, vmColumns)
+	if err := a.vmHeads(); err != nil {
+		return err
+	}
 	for row, err := range rows {
 		if err != nil {
-			return errors.Join(err, w.Flush())
+			return err
 		}
 		var disks int64
 		for _, d := range row.Disks {
@@ -121,9 +131,11 @@ func (a *app) vmTable(rows iter.Seq2[vmware.Row, error]) error {
 				concerns = append(concerns, string(c.Level)+" "+c.Code)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", pipeline.Line(row.Path), row.Power, pipeline.Line(row.GuestName), row.CPUs, size(row.Memory), size(disks), strings.Join(concerns, ", "))
+		if err := a.vmLine(row.Path, string(row.Power), row.GuestName, strconv.Itoa(row.CPUs), size(row.Memory), size(disks), strings.Join(concerns, ", ")); err != nil {
+			return err
+		}
 	}
-	return w.Flush()
+	return nil
 }
 
 // role writes what a user must be allowed.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"hyper2kvm/agent/api/model"
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline"
@@ -78,6 +80,33 @@ func TestVMsAreListedWithWhatStandsAgainstThem(t *testing.T) {
 	}
 	if _, words := l.told(t, exitUsage, "vsphere", "vms", l.URL.Host, "--output", "yaml"); !strings.Contains(words, "text, json or csv") {
 		t.Error(words)
+	}
+}
+
+// TestVMsAreShownAsTheyCome: each is to be seen before the next is asked for.
+func TestVMsAreShownAsTheyCome(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{stdout: &out}
+	shown := func(path string) {
+		t.Helper()
+		if !strings.Contains(out.String(), path+" ") {
+			t.Errorf("%s is not shown when the next is asked for:\n%s", path, out.String())
+		}
+	}
+	here := func(yield func(vmware.Row, error) bool) {
+		for _, path := range []string{"/DC0/vm/web01", "/DC0/vm/web02"} {
+			yield(vmware.Row{VM: vmware.VM{Path: path}}, nil)
+			shown(path)
+		}
+	}
+	there := func(yield func(model.VM, error) bool) {
+		for _, path := range []string{"/DC0/vm/db01", "/DC0/vm/db02"} {
+			yield(model.VM{Path: path}, nil)
+			shown(path)
+		}
+	}
+	if err := errors.Join(a.vmTable(here), a.vmsThere(there)); err != nil {
+		t.Error(err)
 	}
 }
 

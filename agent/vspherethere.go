@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/spec"
-	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/vsphere"
 	"hyper2kvm/vmware"
 )
@@ -80,8 +79,9 @@ func (a *app) listVMsThere(ctx context.Context, server string, s vmware.Selectio
 
 // vmsThere shows VMs as vmTable does.
 func (a *app) vmsThere(list iter.Seq2[model.VM, error]) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, vmColumns)
+	if err := a.vmHeads(); err != nil {
+		return err
+	}
 	for vm, err := range list {
 		if err != nil {
 			return err
@@ -96,9 +96,11 @@ func (a *app) vmsThere(list iter.Seq2[model.VM, error]) error {
 				concerns = append(concerns, string(c.Level)+" "+c.Code)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", pipeline.Line(vm.Path), pipeline.Line(vm.Power), pipeline.Line(vm.Guest), vm.Cpus, size(vm.Memory), size(disks), strings.Join(concerns, ", "))
+		if err := a.vmLine(vm.Path, vm.Power, vm.Guest, strconv.Itoa(vm.Cpus), size(vm.Memory), size(disks), strings.Join(concerns, ", ")); err != nil {
+			return err
+		}
 	}
-	return w.Flush()
+	return nil
 }
 
 // checkThere has an appliance look at a server that its settings name.
