@@ -85,6 +85,7 @@ func (a *app) listVMs(ctx context.Context, f *vsphereFlags, server string, s vmw
 	if err != nil {
 		return err
 	}
+	s.ReadTags = output != "text" // which has no column of them
 	return f.within(ctx, a, server, func(session *vmware.Session) error { return vsphere.Asked(write(session.Rows(ctx, s))) })
 }
 

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,34 @@ func TestVMsAreListedWithWhatStandsAgainstThem(t *testing.T) {
 	}
 	if _, words := l.told(t, exitUsage, "vsphere", "vms", l.URL.Host, "--output", "yaml"); !strings.Contains(words, "text, json or csv") {
 		t.Error(words)
+	}
+}
+
+func TestVMsAreListedWithTheirTags(t *testing.T) {
+	l := newVCenterLab(t)
+	vm := l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 30}}})
+	l.tag(t, vm, "stage", "prod")
+	out, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "json")
+	var rows []vmware.Row
+	if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) != 1 || !slices.Equal(rows[0].Tags, []vmware.Tag{{Category: "stage", Name: "prod"}}) {
+		t.Errorf("as JSON: %v\n%s", err, out)
+	}
+	if out, _ = l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "csv"); !strings.Contains(out, ",stage/prod,") {
+		t.Errorf("as CSV:\n%s", out)
+	}
+}
+
+// tag gives a VM a tag of a new category.
+func (l *vcenterLab) tag(t *testing.T, vm vmwaretest.VM, category, name string) {
+	t.Helper()
+	session, err := vmware.Connect(t.Context(), vmware.Config{Server: l.URL.Host, User: l.User, Password: vmware.Secret(l.Password), Thumbprint: l.ThumbprintSHA256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := vmware.Hand{Session: session, Migration: "TAG", Ledger: &forgetful{}, Log: slog.New(slog.DiscardHandler)}
+	err = h.Mark(t.Context(), vm.Ref.Value, vmware.Marks{Tag: vmware.Tag{Category: category, Name: name}, CreateTag: true})
+	if err := errors.Join(err, session.Close(t.Context())); err != nil {
+		t.Fatal(err)
 	}
 }
 

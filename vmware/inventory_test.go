@@ -145,6 +145,11 @@ func TestAnESXiHostsVMsAreListed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "a [ is not closed") {
 		t.Errorf("a bad pattern: %v", err)
 	}
+	for vm, err := range l.VMs(t.Context(), Selection{ReadTags: true}) {
+		if err != nil || len(vm.Tags) > 0 {
+			t.Errorf("with its tags %s is %q, %v", vm.Name, vm.Tags, err)
+		}
+	}
 	for _, err := range l.VMs(t.Context(), Selection{Tags: []string{"prod"}}) {
 		if err == nil || !strings.Contains(err.Error(), "an ESXi host has none") {
 			t.Errorf("tags of an ESXi host: %v", err)

@@ -22,11 +22,11 @@ type tags struct {
 	page    map[ref][]Tag  // of the VMs that were read last
 }
 
-// tagged reads what a selection needs of the tags.
+// tagged reads what a selection needs of the tags. VMs of an ESXi host have none.
 //
 // Source: vSphere Automation API, cis/tagging.
 func (s *Session) tagged(ctx context.Context, sel Selection) (*tags, error) {
-	if len(sel.Tags) == 0 && !sel.ReadTags {
+	if len(sel.Tags) == 0 && !(sel.ReadTags && s.client.IsVC()) {
 		return nil, nil
 	}
 	if !s.client.IsVC() {
