@@ -11,25 +11,32 @@ import (
 // Check tells whether the guest is what the changes were planned for, without
 // touching it. Its error wraps ErrConflict and names every path that differs.
 func Check(r Reader, changes []Change) error {
+	_, err := checked(r, changes)
+	return err
+}
+
+// checked is Check, and what it found at each path.
+func checked(r Reader, changes []Change) (found map[string]State, err error) {
+	found = map[string]State{}
 	now := map[string]State{}
 	var conflicts []error
 	for _, c := range changes {
 		if err := c.valid(); err != nil {
-			return err
+			return nil, err
 		}
 		was, seen := now[c.Path]
 		if !seen {
-			var err error
 			if was, err = StateOf(r, c.Path); err != nil {
-				return err
+				return nil, err
 			}
+			found[c.Path] = was
 		}
 		if !was.Same(c.Before) {
 			conflicts = append(conflicts, fmt.Errorf("%s: %w (planned by %s)", c.Path, ErrConflict, c.Fixer))
 		}
 		now[c.Path] = c.After
 	}
-	return errors.Join(conflicts...)
+	return found, errors.Join(conflicts...)
 }
 
 // valid refuses what no View records: a plan may have been written by hand.
@@ -48,7 +55,8 @@ func (c Change) valid() error {
 // content, owner, mode, attributes and times of every file. When Apply fails in
 // the middle the guest is neither; its overlay is to be thrown away.
 func Apply(g FS, changes []Change) (inverse []Change, err error) {
-	if err := Check(g, changes); err != nil {
+	known, err := checked(g, changes)
+	if err != nil {
 		return nil, err
 	}
 	folders, err := parents(g, changes)
@@ -56,7 +64,7 @@ func Apply(g FS, changes []Change) (inverse []Change, err error) {
 		return nil, err
 	}
 	for _, c := range changes {
-		undo, err := apply(g, c)
+		undo, err := apply(g, c, known)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", c.Fixer, c.Path, err)
 		}
@@ -88,9 +96,10 @@ func parents(r Reader, changes []Change) ([]Change, error) {
 	return folders, nil
 }
 
-// apply makes one change and returns its inverse.
-func apply(g FS, c Change) (Change, error) {
-	before, err := StateOf(g, c.Path)
+// apply makes one change and returns its inverse. What is known of the paths' states is
+// kept up to date.
+func apply(g FS, c Change, known map[string]State) (Change, error) {
+	before, err := stateSince(g, c.Path, known[c.Path])
 	if err != nil {
 		return Change{}, err
 	}
@@ -113,6 +122,7 @@ func apply(g FS, c Change) (Change, error) {
 	if !after.Same(c.After) {
 		return Change{}, fmt.Errorf("is not what was written: %+v, want %+v", after, c.After)
 	}
+	known[c.Path] = after
 	return undo, nil
 }
 

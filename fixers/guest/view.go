@@ -28,6 +28,13 @@ type View struct {
 	changes []Change
 	fixer   string
 	why     string
+	kept    kept // the last large file of the guest's that was read
+}
+
+// kept is a file of the guest's, whose files do not change beneath a View.
+type kept struct {
+	at   string
+	data []byte
 }
 
 // node is a name that was edited: its present state, and content if a file.
@@ -194,7 +201,8 @@ func (v *View) Space(name string) (Space, error) { return v.base.Space(name) }
 // Source: udev(7), systemd.unit(5), sysctl.d(5).
 const nothing = "/dev/null"
 
-// ReadFile reads a regular file of at most limit bytes; a masked file is empty.
+// ReadFile reads a regular file of at most limit bytes; a masked file is empty. One over
+// MaxText may be read by Append once more: what is returned is not to be changed.
 func (v *View) ReadFile(name string, limit int64) ([]byte, error) {
 	at, err := v.Resolve(name)
 	if err != nil {
@@ -205,7 +213,11 @@ func (v *View) ReadFile(name string, limit int64) ([]byte, error) {
 	}
 	n, ok := v.nodes[at]
 	if !ok {
-		return v.base.ReadFile(at, limit)
+		data, err := v.base.ReadFile(at, limit)
+		if err == nil && len(data) > MaxText {
+			v.kept = kept{at, data[:len(data):len(data)]}
+		}
+		return data, err
 	}
 	switch {
 	case n.state.Kind == Absent:
@@ -263,10 +275,23 @@ func (v *View) read(at string) (State, []byte, error) {
 	n, ok := v.nodes[at]
 	switch {
 	case !ok:
-		return read(v.base, at)
+		return v.readBase(at)
 	case n.state.Kind != File:
 		return n.state, nil, nil
 	}
 	data, err := v.ReadFile(at, MaxFile)
 	return n.state, data, err
+}
+
+// readBase is read of a file of the guest's that was not edited.
+func (v *View) readBase(at string) (s State, data []byte, err error) {
+	if s, err = described(v.base, at); err != nil || s.Kind != File {
+		return s, nil, err
+	}
+	if data = v.kept.data; v.kept.at != at || int64(len(data)) != s.Size {
+		data, err = v.base.ReadFile(at, MaxFile)
+	}
+	v.kept = kept{}
+	s.Size = int64(len(data))
+	return s, data, err
 }

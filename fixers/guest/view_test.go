@@ -195,3 +195,70 @@ func TestAHugeFileIsNeitherReplacedNorRemoved(t *testing.T) {
 		t.Errorf("Remove = %v, want %v", err, guest.ErrTooBig)
 	}
 }
+
+// What a fixer has read to see what to append is not read once more for that.
+func TestALargeFileIsReadOnceForItsFixer(t *testing.T) {
+	_, f := view(t)
+	if err := f.WriteFile("/boot/kernel", 0, make([]byte, guest.MaxText+1)); err != nil {
+		t.Fatal(err)
+	}
+	c := &counting{Reader: f}
+	v := guest.NewView(c)
+	v.As("test", "to see")
+	if _, err := v.ReadFile("/boot/kernel", guest.MaxFile); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Append("/boot/kernel", []byte("+1"), "one"); err != nil || c.reads != 1 {
+		t.Errorf("Append = %v, and the file was read %d times, want once", err, c.reads)
+	}
+	if err := guest.Check(f, v.Changes()); err != nil {
+		t.Error(err)
+	}
+}
+
+// readers counts how often an engine's files are read.
+type readers struct {
+	*tree.FS
+	reads int
+}
+
+func (r *readers) ReadFile(name string, limit int64) ([]byte, error) {
+	r.reads++
+	return r.FS.ReadFile(name, limit)
+}
+
+// Each file is read to see whether it is what was planned for, and to see what was
+// written.
+func TestApplyReadsAFileTwice(t *testing.T) {
+	v, f := view(t)
+	if err := v.Append("/boot/kernel", []byte("+1"), "one"); err != nil {
+		t.Fatal(err)
+	}
+	r := &readers{FS: f}
+	if _, err := guest.Apply(r, v.Changes()); err != nil || r.reads != 2 {
+		t.Errorf("Apply = %v, and the file was read %d times, want 2", err, r.reads)
+	}
+}
+
+// linked is a guest in which two names are one file's.
+type linked struct{ *tree.FS }
+
+func (l linked) WriteFile(name string, offset int64, data []byte) error {
+	return errors.Join(l.FS.WriteFile("/etc/fstab", offset, data), l.FS.WriteFile("/boot/kernel", offset, data))
+}
+
+// A file that an earlier change has changed by another name is read again: undo brings
+// back what was there.
+func TestApplyReadsAgainWhatHasChanged(t *testing.T) {
+	v, f := view(t)
+	if err := errors.Join(v.Write("/etc/fstab", []byte("new")), v.Remove("/boot/kernel")); err != nil {
+		t.Fatal(err)
+	}
+	inverse, err := guest.Apply(linked{f}, v.Changes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := inverse[0]; c.Path != "/boot/kernel" || c.After.Size != 3 || string(c.Data) != "new" {
+		t.Errorf("undo brings back %+v with %q, want the 3 bytes that were written", c.After, c.Data)
+	}
+}

@@ -2,6 +2,8 @@ package files
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"time"
@@ -43,22 +45,43 @@ func (c *Client) Enter(folder string) error { return tell(c, "enter", folder) }
 func (c *Client) Leave() error { return tell(c, "leave", call.None{}) }
 
 // ReadFile reads a regular file of at most limit bytes.
-func (c *Client) ReadFile(name string, limit int64) ([]byte, error) {
-	var data []byte
-	for {
-		p, err := ask[piece](c, "read", readArgs{name, int64(len(data)), limit})
+func (c *Client) ReadFile(name string, limit int64) (data []byte, err error) {
+	err = c.pieces(name, limit, func(p []byte, size int64) {
+		if data == nil {
+			data = make([]byte, 0, size)
+		}
+		data = append(data, p...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// Digest reads a regular file of at most limit bytes, and keeps its size and its SHA-256.
+func (c *Client) Digest(name string, limit int64) (size int64, sum string, err error) {
+	h := sha256.New()
+	err = c.pieces(name, limit, func(p []byte, _ int64) {
+		h.Write(p)
+		size += int64(len(p))
+	})
+	return size, hex.EncodeToString(h.Sum(nil)), err
+}
+
+// pieces hands out a file's content piece by piece, each with the whole file's size. A
+// piece is gone when take returns.
+func (c *Client) pieces(name string, limit int64, take func(p []byte, size int64)) error {
+	for at := int64(0); ; {
+		p, err := ask[piece](c, "read", readArgs{name, at, limit})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if p.Size < 0 || p.Size > limit || p.Length < 0 || p.Length > windowSize {
-			return nil, Failed("read", name, guest.ErrTooBig)
+			return Failed("read", name, guest.ErrTooBig)
 		}
-		if data == nil {
-			data = make([]byte, 0, p.Size)
-		}
-		data = append(data, c.Window.bytes[:p.Length]...)
-		if p.Length == 0 || int64(len(data)) >= p.Size {
-			return data, nil
+		take(c.Window.bytes[:p.Length], p.Size)
+		if at += int64(p.Length); p.Length == 0 || at >= p.Size {
+			return nil
 		}
 	}
 }
