@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct"
@@ -50,6 +51,17 @@ func chooseEngine(asked string, choice accel.Choice, direct error, packaged bool
 	}
 }
 
+// probeAhead begins to find out whether the direct engine works here, beside what comes
+// before INSPECT, which wants to know; nobody does where the engine was chosen already, or
+// libguestfs asked for.
+func (r *Run) probeAhead(ctx context.Context) {
+	if r.probed != nil || r.Engine.Name != "" || r.Options.Engine == Libguestfs {
+		return
+	}
+	r.probed = sync.OnceValue(func() error { return r.noDirect(ctx) })
+	go r.probed()
+}
+
 // openGuest opens the overlays' guest with the engine that was chosen first. One that
 // nobody asked for and that does not start there is not insisted on.
 func (r *Run) openGuest(ctx context.Context) error {
@@ -59,7 +71,10 @@ func (r *Run) openGuest(ctx context.Context) error {
 	chosen := r.Engine.Name == ""
 	var broken error
 	if chosen {
-		broken = r.noDirect(ctx)
+		r.probeAhead(ctx)
+		if r.probed != nil {
+			broken = r.probed()
+		}
 		engine, err := chooseEngine(r.Options.Engine, r.Accel, broken, r.packaged)
 		if err != nil {
 			return err

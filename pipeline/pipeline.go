@@ -101,6 +101,7 @@ type Run struct {
 	keys     *guest.Keyring
 	packaged bool                        // libguestfs is in this build
 	noDirect func(context.Context) error // why the direct engine does not work here
+	probed   func() error                // its result, once the run has begun to find it out
 	noMapper func() error                // why the direct engine shows no volumes in several pieces
 	machines map[string]hypervisor
 	accel    func(context.Context) (accel.Choice, error)
@@ -122,6 +123,7 @@ type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.
 // each. Its error is the stage's that failed.
 func (r *Run) Go(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, r.leave(context.WithoutCancel(ctx), err, ctx.Err() != nil)) }()
+	r.probeAhead(ctx)
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
@@ -280,6 +282,10 @@ func (r *Run) finish(ctx context.Context) error {
 // release lets go of everything that the run holds, in the order in which one
 // stands on the other.
 func (r *Run) release(ctx context.Context) error {
+	if r.probed != nil {
+		_ = r.probed() // INSPECT has told of it, or does not need it
+		r.probed = nil
+	}
 	failed := []error{r.closeGuest()}
 	if r.storage != nil {
 		failed = append(failed, r.storage.Close(ctx))
