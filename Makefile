@@ -79,7 +79,7 @@ generate: ## the code that is made of the API's description
 	go build -C build/tools -o $(CACHE)/bin/oapi-codegen github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
 	for c in $(GENERATED); do $(CACHE)/bin/oapi-codegen -config $$c agent/api/openapi.yaml; done
 	go test -tags $(TAGS) ./agent/spec -run TestTheSchemaIsTheDescriptions -update
-	go test -tags $(TAGS) ./vmware -run TestTheDocsHaveTheTableOfCalls -update
+	go test -tags $(TAGS) ./vmware -run TestTheDocsHaveTheTable -update
 
 generate-check: ## fail if generated code is not current
 	@was=$$(cat $(GENERATED:config.yaml=*.gen.go) | sha256sum); $(MAKE) --no-print-directory generate; \
