@@ -4,15 +4,18 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
-	"hyper2kvm/testers/guests"
 )
 
 // attached are options for empty disks, which keep what is written to them.
@@ -77,22 +80,66 @@ echo "otherwise: <$(lvs --noheadings -o lv_name,lv_active; grep ^md /proc/mdstat
 	}
 }
 
-// TestItsProgramsAnswerWithin: libvirt, nbdkit's vddk plugin, and the machine that
-// libguestfs starts, which is emulated by an emulated one here.
+// TestItsProgramsAnswerWithin: libvirt, and nbdkit's vddk plugin.
 func TestItsProgramsAnswerWithin(t *testing.T) {
-	g, err := guests.Build(t.Context(), guests.All[0], slog.Default())
+	said := inside(t, Spec{}, `echo "libvirt: <$(virsh -c qemu:///system version --daemon 2>&1)>"; \
+echo "domains: <$(virsh -c qemu:///system domcapabilities --virttype qemu 2>&1 | grep -c domainCapabilities)>"; \
+echo "vddk: <$(nbdkit vddk --dump-plugin 2>&1)>"`)
+	for name, word := range map[string]string{"libvirt": "Running against daemon", "domains": "2", "vddk": "name=vddk"} {
+		if !strings.Contains(said[name], word) {
+			t.Errorf("%s: %q", name, said[name])
+		}
+	}
+}
+
+// launched is what libguestfs's daemon says when it is ready.
+//
+// Source: libguestfs, common/protocol/guestfs_protocol.x, GUESTFS_LAUNCH_FLAG.
+const launched = "\xf5\xf5\x5f\xf5"
+
+// TestTheMachineOfLibguestfsStarts: it is taken out of the image and started as libguestfs
+// does, until its daemon is ready. Within the appliance, emulated by what is emulated, that
+// takes longer than libguestfs is given.
+func TestTheMachineOfLibguestfsStarts(t *testing.T) {
+	at, folder := t.TempDir(), t.TempDir()
+	root := table(t)[2]
+	if _, err := proc.Run(t.Context(), "mount", "-t", "erofs", "-o", fmt.Sprintf("ro,loop,offset=%d,sizelimit=%d", root.Start*512, root.Size*512), image(t), at); err != nil {
+		t.Fatal(err)
+	}
+	_, err := proc.Run(t.Context(), "cp", "-r", "--sparse=always", at+"/usr/lib/hyper2kvm/guestfs", folder)
+	if err := errors.Join(err, unix.Unmount(at, 0)); err != nil {
+		t.Fatal(err)
+	}
+	choice, err := accel.Probe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := inside(t, Spec{Memory: 4096, Options: []string{"-drive", "if=none,id=source,format=vmdk,readonly=on,file=" + g.VMDK, "-device", "virtio-blk-pci,drive=source,serial=SOURCE"}}, `echo "libvirt: <$(virsh -c qemu:///system version --daemon 2>&1)>"; \
-echo "domains: <$(virsh -c qemu:///system domcapabilities --virttype qemu 2>&1 | grep -c domainCapabilities)>"; \
-echo "vddk: <$(nbdkit vddk --dump-plugin 2>&1)>"; \
-. /etc/environment; export LIBGUESTFS_PATH; \
-echo "libguestfs: <$(hyper2kvm plan --engine libguestfs /dev/disk/by-id/virtio-SOURCE 2>&1)>"`)
-	t.Logf("%q", said)
-	for name, word := range map[string]string{"libvirt": "Running against daemon", "domains": "2", "vddk": "name=vddk", "libguestfs": "Debian"} {
-		if !strings.Contains(said[name], word) {
-			t.Errorf("%s: %q", name, said[name])
+	file := func(name string) string { return filepath.Join(folder, "guestfs", name) }
+	server, err := proc.Start(t.Context(), proc.Service{Socket: file("qmp"), Command: proc.Command{Name: "qemu-system-x86_64", Args: append(choice.QEMU(),
+		"-nodefaults", "-machine", "q35", "-m", "1280", "-display", "none", "-no-reboot", "-qmp", "unix:"+file("qmp")+",server=on,wait=off",
+		"-kernel", file("kernel"), "-initrd", file("initrd"), "-append", "panic=1 console=ttyS0 root=UUID=68797065-7232-4b76-8d2d-677565737466",
+		"-serial", "file:"+file("serial"), "-device", "virtio-scsi-pci", "-drive", "if=none,id=root,format=raw,snapshot=on,file="+file("root"), "-device", "scsi-hd,drive=root",
+		"-device", "virtio-serial-pci", "-chardev", "file,id=channel,path="+file("channel"), "-device", "virtserialport,chardev=channel,name=org.libguestfs.channel.0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Kill()
+	for limit := time.Now().Add(patience); ; time.Sleep(time.Second) {
+		said, err := os.ReadFile(file("channel"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(string(said), launched) {
+			return
+		}
+		select {
+		case <-server.Done():
+			limit = time.Time{}
+		default:
+		}
+		if time.Now().After(limit) {
+			serial, _ := os.ReadFile(file("serial"))
+			t.Fatalf("its daemon said %q; %s\n%s", said, server.Stderr(), tail(string(serial)))
 		}
 	}
 }
