@@ -3,27 +3,14 @@ package vmware
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 )
 
 func TestTheDocsHaveTheTableOfConcerns(t *testing.T) {
-	const file = "../docs/vsphere-concerns.md"
 	var want bytes.Buffer
 	writeConcerns(t, &want)
-	if *update {
-		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want.Bytes()) {
-		t.Error("docs/vsphere-concerns.md is not what the checks say: run make generate")
-	}
+	docsHave(t, "vsphere-concerns.md", want.Bytes())
 }
 
 // writeConcerns writes the page of the docs.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
@@ -18,7 +19,11 @@ const surveyPage = 5000
 var surveyed = []string{"VirtualMachine", "Folder", "Datacenter", "ComputeResource", "HostSystem", "ResourcePool", "Datastore", "Network"}
 
 // Survey is a look at the whole inventory: where everything is, and all VMs.
-type Survey struct{ objects []types.ObjectContent }
+type Survey struct {
+	objects []types.ObjectContent
+	// Around is what judging one of the VMs needs to know of the others.
+	Around func() Around
+}
 
 // Survey looks at the whole inventory once. Whoever asks for VMs page by page gives it to
 // each Selection, so that pages do not each look anew.
@@ -34,6 +39,10 @@ func (s *Session) Survey(ctx context.Context) (*Survey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inventory: %w", err)
 	}
+	found.Around = sync.OnceValue(func() Around {
+		_, all := index(found.objects, Selection{})
+		return among(all)
+	})
 	return &found, nil
 }
 
@@ -49,12 +58,6 @@ func (s *Session) survey(ctx context.Context, sel Selection) (*places, []found, 
 	}
 	p, vms := index(known.objects, sel)
 	return p, vms, nil
-}
-
-// Around is what judging one of the VMs needs to know of the others.
-func (v *Survey) Around() Around {
-	_, all := index(v.objects, Selection{})
-	return among(all)
 }
 
 // indexed are what is asked of VMs to find those that are meant.
