@@ -3,8 +3,10 @@ package pipeline
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"strings"
 
+	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/pipeline/machine"
 )
 
@@ -26,6 +28,23 @@ func (r *Run) becomes() *machine.Becomes {
 		b.Disks = append(b.Disks, machine.GoesTo{From: v.Storage, Folder: r.elsewhere(i), Device: r.Options.Devices[i]})
 	}
 	return b
+}
+
+// retargeted warns of a target that is not the one that was reviewed with a plan.
+func retargeted(reviewed, now *machine.Becomes) []fixer.Concern {
+	if reviewed == nil || reflect.DeepEqual(reviewed, now) {
+		return nil
+	}
+	was := becomesText(*reviewed)
+	var other []string
+	for line := range strings.Lines(becomesText(*now)) {
+		if !strings.Contains(was, line) {
+			other = append(other, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	return []fixer.Concern{{Level: fixer.Warning, Code: "target/not-as-reviewed",
+		Text: "the target is not the one that was reviewed with the plan: " + strings.Join(other, ", "),
+		Try:  "give the maps, names and hardware with which the plan was made, or review a plan that was made with these"}}
 }
 
 // becomesText is what a machine becomes, for people.

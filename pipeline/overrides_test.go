@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/source"
@@ -39,6 +40,40 @@ func TestANetworkThatIsNotMappedIsAConcern(t *testing.T) {
 	}
 	if list := (Overrides{}).unmapped(r.Machine); len(list) != 0 {
 		t.Errorf("without a map concerns are %+v", list)
+	}
+}
+
+// TestATargetThatWasNotReviewedIsAConcern: apply goes by its own maps, which may not be
+// those that the plan was made with.
+func TestATargetThatWasNotReviewedIsAConcern(t *testing.T) {
+	reviewed := asked(Overrides{Networks: map[string]string{"*": "lab"}})
+	plan := fixers.Plan{Target: reviewed.becomes()}
+	for name, c := range map[string]struct {
+		now  Overrides
+		want string // of the concern, if there is to be one
+	}{
+		"the same":        {reviewed.Options.Target, ""},
+		"another network": {Overrides{Networks: map[string]string{"DMZ": "bridge:br0", "*": "lab"}}, `nic goes from "DMZ" to the bridge "br0"`},
+		"more memory":     {Overrides{Memory: 8 << 30, Networks: map[string]string{"*": "lab"}}, "memory 8192 MiB; the source has 4096 MiB"},
+	} {
+		r := asked(c.now)
+		r.Options.Plan = &plan
+		if err := r.plan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, c := range r.Plan.Concerns {
+			text += c.Code + ": " + c.Text
+		}
+		if c.want == "" && text != "" || c.want != "" && text != "target/not-as-reviewed: the target is not the one that was reviewed with the plan: "+c.want {
+			t.Errorf("%s: concerns %q, want %q", name, text, c.want)
+		}
+	}
+	plan.Target = nil // of a plan without one
+	r := asked(Overrides{Memory: 8 << 30})
+	r.Options.Plan = &plan
+	if err := r.plan(t.Context()); err != nil || len(r.Plan.Concerns) > 0 {
+		t.Errorf("a plan without a target: %v, %v", err, r.Plan.Concerns)
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 func (r *Run) plan(ctx context.Context) error {
 	if r.Options.Plan != nil {
 		approved := *r.Options.Plan // FIX adds concerns to its copy
-		approved.Concerns = r.withStorages(r.withDamage(approved.Concerns))
+		reviewed := approved.Target
 		approved.Target = r.becomes() // by the maps of this run, which goes by no others
+		approved.Concerns = append(r.withStorages(r.withDamage(approved.Concerns)), retargeted(reviewed, approved.Target)...)
 		r.Plan = &approved
 		if err := r.asApproved(approved); err != nil {
 			return err
