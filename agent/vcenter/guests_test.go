@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/seal"
@@ -32,7 +33,7 @@ func TestTheSettingsSayHowDisksAreRead(t *testing.T) {
 	if c.VDDK != "/srv/vddk" || c.VDDKModes != "san:nbdssl" || c.VDDKPlugin != "/srv/plugin.so" {
 		t.Errorf("VDDK is %q with modes %q and plugin %q", c.VDDK, c.VDDKModes, c.VDDKPlugin)
 	}
-	if diff := cmp.Diff(&transport.SSH{User: "root", Key: "/run/key", Fingerprint: "SHA256:x"}, c.SSH); diff != "" {
+	if diff := cmp.Diff(&transport.SSH{User: "root", Key: "/run/key", Fingerprint: "SHA256:x"}, c.SSH, cmpopts.IgnoreUnexported(transport.SSH{})); diff != "" {
 		t.Error(diff)
 	}
 	if set.SSH.Key != "key" {

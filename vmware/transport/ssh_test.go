@@ -129,6 +129,22 @@ func TestLogInsOverSSH(t *testing.T) {
 	}
 }
 
+// TestALogInThatWasRefusedIsNotTriedAgain for a VM's other disks: hosts lock accounts.
+func TestALogInThatWasRefusedIsNotTriedAgain(t *testing.T) {
+	e := newESXi(t)
+	d := e.disk(t, "DS", "web", content()[:1<<20])
+	access := e.access(t)
+	access.Password = func() string { return "wrong" }
+	for range 3 {
+		if _, err := overSSH.Open(t.Context(), Access{SSH: access}, d); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "refuses the user") {
+			t.Errorf("Open = %v", err)
+		}
+	}
+	if n := e.Dials(); n != 1 {
+		t.Errorf("the host was asked %d times", n)
+	}
+}
+
 func TestFilesThatCannotBeReadOverSSH(t *testing.T) {
 	e := newESXi(t)
 	d := e.disk(t, "DS", "web", content()[:1<<20])

@@ -87,6 +87,9 @@ type sshSession struct {
 }
 
 func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
+	if no, ok := l.access.refused.Load(l.address); ok {
+		return nil, no.(error)
+	}
 	config, err := l.access.config(l.address)
 	if err != nil {
 		return nil, err
@@ -101,7 +104,10 @@ func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
 	conn, channels, requests, err := ssh.NewClientConn(raw, l.address, config)
 	if err != nil {
 		raw.Close() // it is lost either way
-		return nil, sshError(ctx, l.address, err)
+		if err = sshError(ctx, l.address, err); errors.Is(err, errNoLogIn) {
+			l.access.refused.Store(l.address, err)
+		}
+		return nil, err
 	}
 	s := &sshSession{pace: l.pace, alive: l.alive, client: ssh.NewClient(conn, channels, requests), ended: make(chan struct{})}
 	if s.files, err = sftp.NewClient(s.client, sftp.UseConcurrentReads(true)); err != nil {
@@ -116,6 +122,9 @@ func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
 // 51 is SSH_MSG_USERAUTH_FAILURE. Source: RFC 4252, section 6; OpenSSH 9.2 without PAM.
 const refusedLogIn = "unexpected message type 51"
 
+// errNoLogIn is a log-in that a host refuses.
+var errNoLogIn = errors.New("refuses the user, the key or the password")
+
 // sshError says what to do about a connection that there is not.
 func sshError(ctx context.Context, address string, err error) error {
 	switch {
@@ -126,7 +135,7 @@ func sshError(ctx context.Context, address string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		err = fmt.Errorf("start the SSH service of the ESXi host: %w", err)
 	case strings.Contains(err.Error(), "unable to authenticate"), strings.Contains(err.Error(), refusedLogIn):
-		return fmt.Errorf("%w over SSH: %s refuses the user, the key or the password", ErrUnusable, address)
+		return fmt.Errorf("%w over SSH: %s %w", ErrUnusable, address, errNoLogIn)
 	}
 	return fmt.Errorf("ssh: %s: %w", address, err)
 }

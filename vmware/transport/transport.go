@@ -12,6 +12,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"hyper2kvm/pipeline/disk"
 )
@@ -73,6 +74,11 @@ type SSH struct {
 	// SHA256:…
 	Fingerprint string
 	Port        int // 22 if zero
+	// refused are the errors of hosts, by address, that refused this log-in. None is asked
+	// again, for the next disk or after a cut: hosts lock an account after a few attempts.
+	//
+	// Source: vSphere Security, "ESXi Passwords and Account Lockout": five, for 15 minutes.
+	refused sync.Map
 }
 
 // Disk is one disk of a VM, as it is in a snapshot or while the VM is off. It does not
