@@ -135,7 +135,7 @@ func TestVMsAreShownAsTheyCome(t *testing.T) {
 			shown(path)
 		}
 	}
-	if err := errors.Join(a.vmTable(here), a.vmsThere(there)); err != nil {
+	if err := errors.Join(a.vmTable(here), a.vmTable(rowsOf(there))); err != nil {
 		t.Error(err)
 	}
 }

@@ -89,7 +89,7 @@ func (f *vsphereFlags) check(ctx context.Context, a *app, server string, s vmwar
 		return []vmware.Finding{vmware.Refused(err)}, nil
 	}
 	defer func() { err = errors.Join(err, session.Close(context.WithoutCancel(ctx))) }()
-	asked := vmware.Asked{Purposes: purposes, Outside: append(programs(ctx), vcenter.Library(ctx, transport.Access{VDDK: f.vddk, VDDKPlugin: f.plugin}, "give its folder with --vddk to use it too"))}
+	asked := vmware.Asked{Purposes: purposes, Outside: append(vcenter.Programs(ctx), vcenter.Library(ctx, transport.Access{VDDK: f.vddk, VDDKPlugin: f.plugin}, "give its folder with --vddk to use it too"))}
 	if len(s.VMs) > 0 {
 		for vm, err := range session.VMs(ctx, s) {
 			if err != nil {
@@ -102,18 +102,6 @@ func (f *vsphereFlags) check(ctx context.Context, a *app, server string, s vmwar
 		}
 	}
 	return session.Check(ctx, asked)
-}
-
-// programs are VMware's that may be here. None is needed.
-func programs(ctx context.Context) (list []vmware.Finding) {
-	for _, h := range transport.Hooks(ctx, nil) {
-		found := vmware.Finding{Code: "vsphere/" + h.Name, Level: vmware.OK, Text: fmt.Sprintf("%s %s is here: %s", h.Name, h.Version, h.Path)}
-		if h.Missing != "" {
-			found.Text = h.Missing + "; it is not needed"
-		}
-		list = append(list, found)
-	}
-	return list
 }
 
 func findingsText(list []vmware.Finding) string {

@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
-	"strconv"
 	"strings"
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/spec"
+	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/pipeline/vsphere"
 	"hyper2kvm/vmware"
 )
@@ -56,51 +55,30 @@ func sourceText(s model.Source) string {
 
 // listVMsThere lists VMs of a server that an appliance's settings name.
 func (a *app) listVMsThere(ctx context.Context, server string, s vmware.Selection, output string) error {
-	if !slices.Contains([]string{"text", "json"}, output) {
-		return fmt.Errorf("%w: --output %s: want text or json with --appliance", errUsage, output)
+	write, err := a.rowWriter(output)
+	if err != nil {
+		return err
 	}
 	c, err := a.dial()
 	if err != nil {
 		return err
 	}
-	list := c.VMs(ctx, server, model.ListVMsParams{Name: s.VMs, Folder: s.Folders, Cluster: s.Clusters, Tag: s.Tags})
-	if output == "text" {
-		return a.vmsThere(list)
+	list := c.VMs(ctx, server, model.ListVMsParams{Name: s.VMs, Folder: s.Folders, Cluster: s.Clusters, Tag: s.Tags, Tags: output != "text"})
+	if output == "json" { // as the API has it
+		return vmware.WriteJSON(a.stdout, list)
 	}
-	all := []model.VM{}
-	for vm, err := range list {
-		if err != nil {
-			return err
-		}
-		all = append(all, vm)
-	}
-	return a.json(all)
+	return write(rowsOf(list))
 }
 
-// vmsThere shows VMs as vmTable does.
-func (a *app) vmsThere(list iter.Seq2[model.VM, error]) error {
-	if err := a.vmHeads(); err != nil {
-		return err
-	}
-	for vm, err := range list {
-		if err != nil {
-			return err
-		}
-		var disks int64
-		for _, d := range vm.Disks {
-			disks += d.Size
-		}
-		var concerns []string
-		for _, c := range vm.Concerns {
-			if c.Level != model.FindingLevelInfo {
-				concerns = append(concerns, string(c.Level)+" "+c.Code)
+// rowsOf are VMs that the API shows as rows of a table.
+func rowsOf(list iter.Seq2[model.VM, error]) iter.Seq2[vmware.Row, error] {
+	return func(yield func(vmware.Row, error) bool) {
+		for vm, err := range list {
+			if !yield(vcenter.Row(vm), err) {
+				return
 			}
 		}
-		if err := a.vmLine(vm.Path, vm.Power, vm.Guest, strconv.Itoa(vm.Cpus), size(vm.Memory), size(disks), strings.Join(concerns, ", ")); err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 // checkThere has an appliance look at a server that its settings name.

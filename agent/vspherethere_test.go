@@ -74,16 +74,20 @@ func TestAnAppliancesServersAreAsked(t *testing.T) {
 	if here, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host); out != here {
 		t.Errorf("listed there are\n%s\nand here\n%s", out, here)
 	}
+	out, _ = told(t, 0, "vsphere", "vms", "vc1", "--output", "csv", "--appliance", there)
+	if here, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "csv"); out != here {
+		t.Errorf("listed there as CSV are\n%s\nand here\n%s", out, here)
+	}
 	if out, _ = told(t, 0, "vsphere", "vms", "vc1", "web*", "--output", "json", "--appliance", there); !strings.Contains(out, `"web01"`) || strings.Contains(out, `"db01"`) {
 		t.Errorf("as JSON:\n%s", out)
 	}
-	if out, _ = told(t, 0, "vsphere", "check", "vc1", "web01", "--appliance", there); !strings.Contains(out, "ok      vsphere/server: ") {
+	if out, _ = told(t, 0, "vsphere", "check", "vc1", "web01", "--appliance", there); !strings.Contains(out, "ok      vsphere/server: ") || !strings.Contains(out, "vsphere/govc: ") {
 		t.Errorf("checked, it says\n%s", out)
 	}
 	for want, args := range map[string][]string{
 		"no such vSphere server":                   {"vsphere", "vms", "vc2"},
 		"its settings say how":                     {"vsphere", "vms", "vc1", "--user", "u"},
-		"text or json":                             {"vsphere", "vms", "vc1", "--output", "csv"},
+		"want text, json or csv":                   {"vsphere", "vms", "vc1", "--output", "xml"},
 		"the appliance's settings say who logs in": {"migrate", "vsphere://u@vc1/web01", "--to", "kvm"},
 		"vsphere thumbprint is not for":            {"vsphere", "thumbprint", "vc1"},
 	} {

@@ -53,7 +53,7 @@ func among(all []found) (a Around) {
 
 // WriteJSON writes rows as one JSON array, each as it comes. An error of the rows ends
 // it in the middle.
-func WriteJSON(w io.Writer, rows iter.Seq2[Row, error]) error {
+func WriteJSON[T any](w io.Writer, rows iter.Seq2[T, error]) error {
 	out := bufio.NewWriter(w)
 	between := "[\n"
 	for row, err := range rows {

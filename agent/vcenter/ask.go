@@ -31,7 +31,7 @@ const usually = 100
 func (p *Pool) VMs(ctx context.Context, name string, q model.ListVMsParams) (list model.VMList, err error) {
 	limit := cmp.Or(int(q.Limit), usually)
 	list.Items = []model.VM{}
-	sel := vmware.Selection{VMs: q.Name, Folders: q.Folder, Clusters: q.Cluster, Tags: q.Tag, ReadTags: len(q.Tag) > 0, After: q.Cursor}
+	sel := vmware.Selection{VMs: q.Name, Folders: q.Folder, Clusters: q.Cluster, Tags: q.Tag, ReadTags: q.Tags || len(q.Tag) > 0, After: q.Cursor}
 	err = p.with(ctx, name, func(ctx context.Context, _ *server, c *shared) error {
 		var err error
 		if sel.Survey, err = c.surveyed(ctx, q.Cursor == ""); err != nil {
@@ -92,32 +92,4 @@ func (c *shared) surveyed(ctx context.Context, anew bool) (*vmware.Survey, error
 	defer c.mu.Unlock()
 	c.survey, c.until = survey, time.Now().Add(lasting)
 	return survey, nil
-}
-
-// told is a VM as the API shows it.
-func told(r vmware.Row) model.VM {
-	v := model.VM{Ref: r.Ref, Name: r.Name, Path: r.Path, Datacenter: r.Datacenter, Cluster: r.Cluster, Host: r.Host, Power: string(r.Power), Template: r.Template, Guest: r.GuestName,
-		Firmware: string(r.Firmware), Cpus: r.CPUs, Memory: r.Memory, Used: r.Used, Snapshots: snapshots(r.Snapshots), Cbt: r.CBT,
-		Disks: []model.VMDisk{}, Nics: []model.VMNIC{}, Concerns: []model.Finding{}}
-	for _, t := range r.Tags {
-		v.Tags = append(v.Tags, t.Category+"/"+t.Name)
-	}
-	for _, d := range r.Disks {
-		v.Disks = append(v.Disks, model.VMDisk{Label: d.Label, Size: d.Size, Datastore: d.Datastore, Kind: d.Kind, Thin: d.Thin})
-	}
-	for _, n := range r.NICs {
-		v.Nics = append(v.Nics, model.VMNIC{Label: n.Label, Mac: n.MAC, Network: n.Network, Model: n.Model})
-	}
-	for _, c := range r.Concerns {
-		v.Concerns = append(v.Concerns, model.Finding{Code: c.Code, Level: model.FindingLevel(c.Level), Text: c.Text, Try: c.Try})
-	}
-	return v
-}
-
-func snapshots(tree []vmware.Snapshot) int {
-	n := len(tree)
-	for _, s := range tree {
-		n += snapshots(s.Children)
-	}
-	return n
 }

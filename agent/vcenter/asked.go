@@ -50,3 +50,15 @@ func Library(ctx context.Context, a transport.Access, how string) vmware.Finding
 	found.Text = fmt.Sprintf("VMware's VDDK %s is there, with the transports %s", l.Version, strings.Join(l.Modes, ", "))
 	return found
 }
+
+// Programs are VMware's that may be here. None is needed.
+func Programs(ctx context.Context) (list []vmware.Finding) {
+	for _, h := range transport.Hooks(ctx, nil) {
+		found := vmware.Finding{Code: "vsphere/" + h.Name, Level: vmware.OK, Text: fmt.Sprintf("%s %s is here: %s", h.Name, h.Version, h.Path)}
+		if h.Missing != "" {
+			found.Text = h.Missing + "; it is not needed"
+		}
+		list = append(list, found)
+	}
+	return list
+}

@@ -22,7 +22,7 @@ func (p *Pool) Check(ctx context.Context, name string, q model.CheckServerParams
 	asked := vmware.Asked{Purposes: purposes}
 	var found []vmware.Finding
 	err = p.with(ctx, name, func(ctx context.Context, s *server, c *shared) (err error) {
-		asked.Outside = []vmware.Finding{p.library(ctx, s)}
+		asked.Outside = append(Programs(ctx), p.library(ctx, s))
 		if asked.VMs, err = meant(ctx, c, q.VM); err == nil {
 			found, err = c.Check(ctx, asked)
 		}

@@ -2010,6 +2010,10 @@ type UserName = string
 
 // VM defines model for VM.
 type VM struct {
+	// Addresses the guest's, by VMware Tools
+	Addresses []string `json:"addresses,omitempty,omitzero"`
+	BiosUUID  string   `json:"bios_uuid,omitempty,omitzero"`
+
 	// Cbt changes of its disks are tracked
 	Cbt     bool   `json:"cbt,omitempty,omitzero"`
 	Cluster string `json:"cluster,omitempty,omitzero"`
@@ -2023,7 +2027,17 @@ type VM struct {
 
 	// Guest its system, as VMware Tools or the VM's settings say it
 	Guest string `json:"guest,omitempty,omitzero"`
-	Host  string `json:"host,omitempty,omitzero"`
+
+	// GuestID its system as it is configured, such as `rhel9_64Guest`
+	GuestID string `json:"guest_id,omitempty,omitzero"`
+
+	// Hardware its version, such as `vmx-19`
+	Hardware string `json:"hardware,omitempty,omitzero"`
+	Host     string `json:"host,omitempty,omitzero"`
+
+	// HostName the guest's own, by VMware Tools
+	HostName     string `json:"host_name,omitempty,omitzero"`
+	InstanceUUID string `json:"instance_uuid,omitempty,omitzero"`
 
 	// Memory bytes
 	Memory int64   `json:"memory"`
@@ -2037,12 +2051,20 @@ type VM struct {
 	Power string `json:"power"`
 
 	// Ref its MoRef
-	Ref       string `json:"ref"`
-	Snapshots int    `json:"snapshots,omitempty,omitzero"`
+	Ref        string `json:"ref"`
+	SecureBoot bool   `json:"secure_boot,omitempty,omitzero"`
+	Snapshots  int    `json:"snapshots,omitempty,omitzero"`
 
-	// Tags `CATEGORY/NAME`; told where they are asked for
+	// Tags `CATEGORY/NAME`; told with `tag` or `tags`
 	Tags     []string `json:"tags,omitempty,omitzero"`
 	Template bool     `json:"template,omitempty,omitzero"`
+
+	// Tools VMware's `toolsRunningStatus`
+	Tools string `json:"tools,omitempty,omitzero"`
+	Tpm   bool   `json:"tpm,omitempty,omitzero"`
+
+	// Unknown what the server does not say of it, or the user may not read, by the names of the fields
+	Unknown []string `json:"unknown,omitempty,omitzero"`
 
 	// Used bytes of datastores that all its files take
 	Used int64 `json:"used,omitempty,omitzero"`
@@ -2424,6 +2446,9 @@ type ListVMsParams struct {
 
 	// Tag only those with one of these tags, `NAME` or `CATEGORY/NAME`
 	Tag []string `form:"tag,omitempty" json:"tag,omitempty,omitzero"`
+
+	// Tags tell the tags of each too, which takes the server longer
+	Tags bool `form:"tags,omitempty" json:"tags,omitempty,omitzero"`
 }
 
 // MakeDownloadJSONRequestBody defines body for MakeDownload for application/json ContentType.
