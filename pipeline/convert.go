@@ -19,6 +19,9 @@ import (
 // the libvirt XML of the machine to run them on. A copy that was interrupted goes
 // on where it was: the overlays are as FIX left them.
 func (r *Run) convert(ctx context.Context) error {
+	if err := r.domain().Fits(); err != nil { // known once FIX has given it drivers
+		return fmt.Errorf("%w: %w", ErrBlocked, err)
+	}
 	if err := r.closeGuest(); err != nil {
 		return err
 	}

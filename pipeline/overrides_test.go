@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"hyper2kvm/fixers"
@@ -74,6 +75,15 @@ func TestATargetThatWasNotReviewedIsAConcern(t *testing.T) {
 	r.Options.Plan = &plan
 	if err := r.plan(t.Context()); err != nil || len(r.Plan.Concerns) > 0 {
 		t.Errorf("a plan without a target: %v, %v", err, r.Plan.Concerns)
+	}
+}
+
+// TestAGuestWithTooManyDisksIsNotCopied: it could not be started, and copying takes hours.
+func TestAGuestWithTooManyDisksIsNotCopied(t *testing.T) {
+	r := asked(Overrides{})
+	r.Machine.Disks = make([]machine.Disk, 7)
+	if err := r.convert(t.Context()); !errors.Is(err, ErrBlocked) || !strings.Contains(err.Error(), "7 disks, and the bus sata of the target takes 6") {
+		t.Errorf("convert = %v, want %v", err, ErrBlocked)
 	}
 }
 

@@ -35,6 +35,9 @@ func (r *Run) test(ctx context.Context) (err error) {
 		return err
 	}
 	domain := r.testDomain()
+	if err := domain.Fits(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBlocked, err)
+	}
 	r.Domain = &domain
 	expect := expectations(*r.Facts, r.facts(), r.Machine)
 	expect.Damaged = damagedDevices(r.Checks.Before)

@@ -3,6 +3,8 @@ package vmware
 import (
 	"fmt"
 	"strings"
+
+	"hyper2kvm/pipeline/machine"
 )
 
 // diskChecks look at a VM's disks.
@@ -55,12 +57,14 @@ var diskChecks = []check{
 	{"vsphere/datastore-unreachable", Blocker, func(vm VM, _ Around) []string {
 		return eachDisk(vm, func(d Disk) bool { return !d.Reachable }, func(d Disk) string { return "its datastore " + d.Datastore + " cannot be reached" })
 	}, "mend the storage, or register the VM where its datastore is there"},
-	{"vsphere/disk-size", Blocker, func(vm VM, a Around) []string {
-		return eachDisk(vm, func(d Disk) bool { return sizeSays(d.Size, a.LargestDisk) != "" }, func(d Disk) string { return sizeSays(d.Size, a.LargestDisk) })
-	}, "take another target for it, or make it smaller"},
-	{"vsphere/disk-count", Blocker, func(vm VM, a Around) []string {
-		return when(a.MostDisks > 0 && len(vm.Disks) > a.MostDisks, fmt.Sprintf("it has %d disks, and the target takes %d", len(vm.Disks), a.MostDisks))
-	}, "take another target, or leave disks out"},
+	{"vsphere/disk-size", Blocker, func(vm VM, _ Around) []string {
+		return eachDisk(vm, func(d Disk) bool { return d.Size <= 0 || d.Size%512 != 0 }, func(d Disk) string {
+			return fmt.Sprintf("its size of %d bytes is not one of whole sectors", d.Size)
+		})
+	}, "look at the disk in vSphere: it is broken, or the server does not tell the truth"},
+	{"vsphere/disk-count", Blocker, func(vm VM, _ Around) []string {
+		return when(len(vm.Disks) > machine.MostDisks, fmt.Sprintf("it has %d disks, and KVM takes %d", len(vm.Disks), machine.MostDisks))
+	}, "join disks in the guest, or leave some out"},
 	{"vsphere/io-filter", Warning, func(vm VM, _ Around) []string {
 		return eachDisk(vm, func(d Disk) bool { return len(d.Filters) > 0 }, func(d Disk) string {
 			return "its data pass through IO filters: " + strings.Join(d.Filters, ", ")
@@ -81,19 +85,6 @@ func independent(vm VM, asked bool) []string {
 	return eachDisk(vm, func(d Disk) bool { return asked && strings.HasPrefix(d.Mode, "independent") }, func(d Disk) string {
 		return "it is " + d.mode() + ": no snapshot holds it, so it cannot be read while the VM runs"
 	})
-}
-
-// sizeSays says what is wrong with a disk's size; empty if nothing is.
-func sizeSays(size, largest int64) string {
-	switch {
-	case size <= 0:
-		return fmt.Sprintf("its size is %d bytes", size)
-	case size%512 != 0:
-		return fmt.Sprintf("its size of %d bytes is not one of whole sectors", size)
-	case largest > 0 && size > largest:
-		return fmt.Sprintf("it has %s, and the target takes %s", bytesText(size), bytesText(largest))
-	}
-	return ""
 }
 
 // bytesText is a size for people.

@@ -5,9 +5,6 @@ import "slices"
 // Around is what must be known beside a VM to judge it. The zero value knows nothing.
 type Around struct {
 	names, uuids map[string]int // of VMs, and how many have them
-	// LargestDisk is what the target takes, in bytes, and MostDisks how many; 0: all.
-	LargestDisk int64
-	MostDisks   int
 	// Live: the VM's disks are to be read while it runs, if it does.
 	Live bool
 }

@@ -43,7 +43,7 @@ func example(t *testing.T, c check) string {
 	t.Helper()
 	for _, spoil := range spoils[c.code] {
 		for _, live := range []bool{false, true} {
-			vm, a := sound(), Around{LargestDisk: 1 << 40, MostDisks: 2, Live: live}
+			vm, a := sound(), Around{Live: live}
 			a.Add(vm)
 			spoil(&vm, &a)
 			if texts := c.see(vm, a); len(texts) > 0 {

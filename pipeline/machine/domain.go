@@ -167,6 +167,32 @@ func diskName(prefix string, i int) string {
 	return prefix + string(rune('a'+i))
 }
 
+// mostPorts is how many root ports there are slots for: 2 to 30, eight to each. Slot 1 is
+// the graphics card's, 31 the chipset's.
+const mostPorts = 29 * 8
+
+// MostDisks is how many disks a domain can have, on the bus that takes most.
+const MostDisks = 256
+
+// most is how many disks each bus takes.
+//
+// Source: QEMU, hw/i386/pc_q35.c (six ports of its AHCI controller), hw/scsi/virtio-scsi.h
+// (VIRTIO_SCSI_MAX_TARGET), hw/scsi/vmw_pvscsi.c (PVSCSI_MAX_DEVS).
+var most = map[string]int{"virtio": mostPorts, "scsi": MostDisks, "sata": 6, "pvscsi": 64}
+
+// Fits is an error for a domain with more devices than such a machine takes.
+func (d Domain) Fits() error {
+	for bus, n := range most {
+		if has := len(d.Disks); has > n && d.Disks[0].Bus == bus {
+			return fmt.Errorf("it has %d disks, and the bus %s of the target takes %d: leave disks out, or join them in the guest", has, bus, n)
+		}
+	}
+	if d.Ports > mostPorts {
+		return fmt.Errorf("its devices take %d PCIe ports, and the target has %d: leave disks or network cards out", d.Ports, mostPorts)
+	}
+	return nil
+}
+
 // PortAddress is the slot and function on bus 0 of root port n, counted from 1.
 // It is where libvirt puts them, so that its own additions find their places.
 func PortAddress(n int) (slot, function int) { return 2 + (n-1)/8, (n - 1) % 8 }

@@ -85,3 +85,21 @@ func TestTheSerialsOfManyDisksDiffer(t *testing.T) {
 		t.Errorf("Serial = %q", got)
 	}
 }
+
+// TestADomainWithTooManyDevicesDoesNotFit: QEMU would not start it, after all was copied.
+func TestADomainWithTooManyDevicesDoesNotFit(t *testing.T) {
+	with := func(bus string, disks int) Domain {
+		return Target(Machine{Disks: make([]Disk, disks), NICs: make([]NIC, 1)}, Caps{DiskBus: bus})
+	}
+	for bus, most := range map[string]int{"sata": 6, "scsi": 256, "virtio": 226} {
+		if err := with(bus, most).Fits(); err != nil {
+			t.Errorf("%d disks on %s: %v", most, bus, err)
+		}
+		if err := with(bus, most+1).Fits(); err == nil {
+			t.Errorf("%d disks fit on %s", most+1, bus)
+		}
+	}
+	if err := Control(Machine{Disks: make([]Disk, 65)}).Fits(); err == nil {
+		t.Error("65 disks fit on one pvscsi")
+	}
+}
