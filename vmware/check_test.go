@@ -356,7 +356,18 @@ func TestTheOwnVMIsFoundInEitherOrderOfBytes(t *testing.T) {
 			t.Errorf("OwnVM() with the UUID %s = %q, %v; want %s", uuid, ref, err, own.Self.Value)
 		}
 	}
+	own.Config.Flags.DiskUuidEnabled = types.NewBool(true)
 	wantFinding(t, checked(t, session, Asked{}), "vsphere/own-vm", OK, own.Self.Value)
+	for want, spoil := range map[string]func(){
+		"set disk.EnableUUID": func() { own.Config.Flags.DiskUuidEnabled = nil },
+		"ctkEnabled = FALSE":  func() { own.Config.ChangeTrackingEnabled = types.NewBool(true) },
+		"out of its vApp":     func() { own.Parent = nil },
+	} {
+		was, config, flags := own.Parent, *own.Config, own.Config.Flags
+		spoil()
+		wantFinding(t, checked(t, session, Asked{}), "vsphere/own-vm", Warning, "hotadd cannot be had", want)
+		own.Parent, *own.Config, own.Config.Flags = was, config, flags
+	}
 	s.guard(map[string][]string{own.Self.Value: {"VirtualMachine.Config.AddExistingDisk"}, own.ResourcePool.Value: {"Resource.AssignVMToPool"}})
 	wantFinding(t, checked(t, session, Asked{Purposes: []Purpose{ForHotadd}}), "vsphere/privileges-hotadd", Blocker, "AddExistingDisk on this program's own VM", "AssignVMToPool on pool Resources")
 

@@ -35,7 +35,7 @@ const deleteWarning = "Do not use \"Delete from disk\" on the appliance's VM whi
 func (h *Hand) Attach(ctx context.Context, own, vm, snapshot string, key int32) (Attached, error) {
 	h.hotadd.Lock()
 	defer h.hotadd.Unlock()
-	self, err := h.self(ctx, own)
+	self, err := h.Session.attachable(ctx, own)
 	if err != nil {
 		return Attached{}, err
 	}
@@ -50,9 +50,9 @@ func (h *Hand) Attach(ctx context.Context, own, vm, snapshot string, key int32) 
 	return h.attach(ctx, own, source, clone)
 }
 
-// self is our own VM, if disks can be attached to it.
-func (h *Hand) self(ctx context.Context, own string) (v mo.VirtualMachine, err error) {
-	err = h.Session.look(ctx, vmRef(own), &v, "name", "parent", "resourcePool", "runtime.host", "config.hardware.device",
+// attachable is our own VM, if disks can be attached to it.
+func (s *Session) attachable(ctx context.Context, own string) (v mo.VirtualMachine, err error) {
+	err = s.look(ctx, vmRef(own), &v, "name", "parent", "resourcePool", "runtime.host", "config.hardware.device",
 		"config.changeTrackingEnabled", "config.flags")
 	v.Name = unescaped(v.Name)
 	switch {
@@ -142,7 +142,7 @@ func (h *Hand) attach(ctx context.Context, own string, source frozenDisk, clone 
 		return Attached{}, fmt.Errorf("attach a disk to our own VM: %w", err)
 	}
 	defer func() { err = errors.Join(err, claim.Close()) }()
-	self, err := h.self(ctx, own)
+	self, err := h.Session.attachable(ctx, own)
 	if err != nil {
 		return Attached{}, err
 	}
@@ -152,7 +152,7 @@ func (h *Hand) attach(ctx context.Context, own string, source frozenDisk, clone 
 	if err := h.take(ctx, self, disk, clone.Self); err != nil {
 		return Attached{}, err
 	}
-	if self, err = h.self(ctx, own); err != nil {
+	if self, err = h.Session.attachable(ctx, own); err != nil {
 		return Attached{}, err
 	}
 	return h.arrived(self, diskWith(self, file))

@@ -82,17 +82,22 @@ func dashed(b []byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
-// ownVM is OwnVM as a finding.
+// ownVM is OwnVM as a finding, which tells too of one that no disk can be attached to.
 func (s *Session) ownVM(ctx context.Context, purposes []Purpose) (string, Finding) {
 	ref, err := s.OwnVM(ctx)
+	if err == nil {
+		_, err = s.attachable(ctx, ref)
+	}
 	f := Finding{Code: "vsphere/own-vm", Level: Warning}
 	switch {
 	case err == nil:
 		return ref, Finding{Code: f.Code, Level: OK, Text: fmt.Sprintf("this program runs in the VM %s of this server: hotadd can be had", ref)}
 	case errors.Is(err, errElsewhere) && !slices.Contains(purposes, ForHotadd):
 		f.Level, f.Text = OK, errElsewhere.Error()+": hotadd cannot be had"
+	case ref != "":
+		f.Text, f.Try = fmt.Sprintf("hotadd cannot be had: %v", err), "do that, or read disks in another way"
 	default:
 		f.Text, f.Try = fmt.Sprintf("hotadd cannot be had: %v", err), "run the appliance as a VM of this server, where the user sees it, as root; or read disks in another way"
 	}
-	return "", f
+	return ref, f
 }
