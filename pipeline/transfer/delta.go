@@ -48,7 +48,8 @@ func (p Parallel) update(ctx context.Context, d Delta, b *budget, report func(Pr
 	if err != nil {
 		return Result{}, err
 	}
-	wire, err := d.fill(ctx, from, s, filling{d.To.Path, []iter.Seq2[piece, error]{touched(ctx, from, s.header, changed)}, b, report})
+	todo := []iter.Seq2[piece, error]{touched(ctx, from, s.header, changed)}
+	wire, err := d.fill(ctx, from, s, filling{d.To.Path, todo, b, report, p.silence()})
 	if err != nil {
 		return Result{}, err
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -68,6 +70,113 @@ func TestASourceThatFallsSilentIsOneError(t *testing.T) {
 		if err := server.Stop(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A target whose server hangs ends the copy with its reason, and what was copied is not
+// copied again when it answers.
+func TestATargetThatFallsSilentIsOneError(t *testing.T) {
+	data := patterned(300 << 20)
+	s := source(t, data)
+	shape := disk.Shape{Format: disk.QCOW2}
+	whole, err := Parallel{}.Copy(t.Context(), []Job{jobOf(s, t.TempDir(), shape)}, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := jobOf(s, t.TempDir(), shape)
+	var hang sync.Once
+	var wire int64
+	slow := Parallel{Silence: time.Second, Limits: []Limit{{Rate: 20 << 20}}}
+	_, err = slow.Copy(t.Context(), []Job{job}, func(p Progress) {
+		if wire = p.Wire; wire > 40<<20 { // and some of it is in the journal
+			hang.Do(func() { stop(t, serverOf(t, job.To.work())) })
+		}
+	})
+	if !errors.Is(err, ErrTarget) || !errors.Is(err, vhost.ErrSilent) && !errors.Is(err, nbd.ErrSilent) {
+		t.Fatalf("Copy to a disk whose server hangs: %v, want %v", err, nbd.ErrSilent)
+	}
+	got, err := Parallel{}.Copy(t.Context(), []Job{job}, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := wire + got[0].Wire - whole[0].Wire; wire >= whole[0].Wire || again > inFlight+unsaved {
+		t.Errorf("%d bytes of %d were read again", again, whole[0].Wire)
+	}
+	if !bytes.Equal(content(t, job.To.Path, disk.QCOW2), data) {
+		t.Error("the copy differs")
+	}
+}
+
+// What goes by NBD alone to a target's server that hangs is given up as well.
+func TestARequestToASilentTargetIsGivenUp(t *testing.T) {
+	needTools(t)
+	to := Target{Path: filepath.Join(t.TempDir(), "disk"), Shape: disk.Shape{Format: disk.QCOW2}, Size: 1 << 20}
+	if err := to.create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, ask := range map[string]func(Writer) error{
+		"Read":  func(w Writer) error { return w.Read(t.Context(), make([]byte, 512), 0) },
+		"Write": func(w Writer) error { return w.Write(t.Context(), make([]byte, 512), 0) },
+		"Zero":  func(w Writer) error { return w.Zero(t.Context(), 0, 512) },
+		"Flush": func(w Writer) error { return w.Flush(t.Context()) },
+	} {
+		w, err := to.open(t.Context(), to.work(), 300*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := serverOf(t, to.work())
+		stop(t, server)
+		done := make(chan error, 1)
+		go func() { done <- ask(w) }()
+		select {
+		case err := <-done:
+			if !errors.Is(err, nbd.ErrSilent) {
+				t.Errorf("%s = %v, want %v", name, err, nbd.ErrSilent)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s is waited for still", name)
+		}
+		if err := syscall.Kill(server, syscall.SIGCONT); err != nil {
+			t.Error(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// serverOf is the process of ours that serves a file.
+func serverOf(t *testing.T, path string) int {
+	t.Helper()
+	children, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range children {
+		pids, err := os.ReadFile(list)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for _, pid := range strings.Fields(string(pids)) {
+			argv, err := os.ReadFile("/proc/" + pid + "/cmdline")
+			if err == nil && bytes.Contains(argv, []byte(path)) {
+				n, err := strconv.Atoi(pid)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+		}
+	}
+	t.Fatalf("nobody serves %s", path)
+	return 0
+}
+
+// stop has a process do nothing any more.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Error(err)
 	}
 }
 

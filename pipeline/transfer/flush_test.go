@@ -47,7 +47,7 @@ func TestWhatIsFlushedIsOnItsWay(t *testing.T) {
 		if err := to.create(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w, err := to.open(t.Context(), to.work())
+		w, err := to.open(t.Context(), to.work(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

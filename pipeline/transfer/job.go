@@ -15,26 +15,28 @@ import (
 
 // copy brings a disk's content into the target's temporary file, which is whole
 // and on stable storage when it returns nil, and its manifest sealed.
-func (j Job) copy(ctx context.Context, from Reader, b *budget, report func(Progress)) (wire int64, err error) {
+func (j Job) copy(ctx context.Context, from Reader, f filling) (wire int64, err error) {
 	s, err := j.begin(ctx)
 	if err != nil {
 		return 0, unwritten(err)
 	}
-	return j.fill(ctx, from, s, filling{j.To.work(), j.To.order(ctx, from, s.header), b, report})
+	f.path, f.todo = j.To.work(), j.To.order(ctx, from, s.header)
+	return j.fill(ctx, from, s, f)
 }
 
 // filling is how a target is filled.
 type filling struct {
-	path   string                    // of the target's file
-	todo   []iter.Seq2[piece, error] // each is on stable storage before the next
-	budget *budget
-	report func(Progress)
+	path    string                    // of the target's file
+	todo    []iter.Seq2[piece, error] // each is on stable storage before the next
+	budget  *budget
+	report  func(Progress)
+	silence time.Duration // that the target's server may keep
 }
 
 // fill copies what is to do, and seals the manifest when that is whole.
 func (j Job) fill(ctx context.Context, from Reader, s *saved, f filling) (wire int64, err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
-	to, err := j.To.open(ctx, f.path)
+	to, err := j.To.open(ctx, f.path, f.silence)
 	if err != nil {
 		return 0, unwritten(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,14 +24,13 @@ type served struct {
 	mute  bool // its format does not tell what it has no room for
 }
 
-func serve(ctx context.Context, path string, s disk.Shape) (*served, error) {
+func serve(ctx context.Context, path string, s disk.Shape, silence time.Duration) (*served, error) {
 	d, err := disk.Serve(ctx, path, s)
 	if err != nil {
 		return nil, err
 	}
-	// A server that died took what it had not flushed with it, and one that flushes to a
-	// slow storage is silent for long.
-	e, err := openExport(ctx, d.Export, patience{})
+	// A server that died took what it had not flushed with it.
+	e, err := openExport(ctx, d.Export, patience{silence: silence})
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -68,16 +68,27 @@ func (s *served) Zero(ctx context.Context, off, n int64) error {
 	return nil
 }
 
+// mostZeroed is how much one request zeroes, in bytes: where a storage has to be written
+// to for that, the server says nothing until it was.
+const mostZeroed = 64 << 20
+
 func (s *served) zero(ctx context.Context, off, n int64) error {
 	var flags nbd.ZeroFlags
 	if s.solid {
 		flags = nbd.NoHole
 	}
-	err := s.client.Zero(ctx, off, n, flags)
-	if errors.Is(err, syscall.ENOTSUP) {
-		return writeZeroes(ctx, s, off, n)
+	for n > 0 {
+		piece := min(n, mostZeroed)
+		err := s.client.Zero(ctx, off, piece, flags)
+		if errors.Is(err, syscall.ENOTSUP) {
+			return writeZeroes(ctx, s, off, n)
+		}
+		if err != nil {
+			return err
+		}
+		off, n = off+piece, n-piece
 	}
-	return err
+	return nil
 }
 
 func (s *served) Flush(ctx context.Context) error {
@@ -126,13 +137,13 @@ func (t Target) create(ctx context.Context) error {
 // solid tells whether a target's room is taken before it is written.
 func solid(s disk.Shape) bool { return s.Preallocation == "falloc" || s.Preallocation == "full" }
 
-// open opens a target for writing.
-func (t Target) open(ctx context.Context, path string) (Writer, error) {
+// open opens a target for writing; silence is what its server may keep, if it has one.
+func (t Target) open(ctx context.Context, path string, silence time.Duration) (Writer, error) {
 	if t.Device {
 		return t.openDevice()
 	}
 	if t.Format != disk.Raw {
-		return serve(ctx, path, t.Shape)
+		return serve(ctx, path, t.Shape, silence)
 	}
 	f, err := openFile(path, os.O_RDWR)
 	if err != nil {

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
+	"hyper2kvm/pipeline/disk/vhost"
 )
 
 // Errors that callers decide on.
@@ -77,8 +79,9 @@ type Result struct {
 // Copier copies machines' disks.
 type Copier interface {
 	// Copy copies all jobs. Calls of report come one at a time. When it fails
-	// because of a source, or is cancelled, what was copied stays for the next
-	// call with the same jobs; a target that cannot be written leaves nothing.
+	// because of a source, is cancelled, or a target's server falls silent, what was
+	// copied stays for the next call with the same jobs; a target that cannot be written
+	// leaves nothing.
 	Copy(ctx context.Context, jobs []Job, report func(Progress)) ([]Result, error)
 }
 
@@ -87,18 +90,14 @@ type Parallel struct {
 	Limits []Limit // of the speed at which sources are read
 	// Reconnect is how long a source's server that was lost is dialed again.
 	Reconnect time.Duration
-	// Silence is how long a source's server may owe an answer and send nothing; zero:
-	// longestSilence. One that is slow sends something.
+	// Silence is how long a source's or a target's server may owe an answer and send
+	// nothing; zero: nbd.LongestSilence. One that is slow sends something.
 	Silence time.Duration
 }
 
-// longestSilence is far more than a read takes from what is far away, busy, or stunned
-// by a snapshot.
-const longestSilence = 5 * time.Minute
+func (p Parallel) patience() patience { return patience{p.Reconnect, p.silence()} }
 
-func (p Parallel) patience() patience {
-	return patience{p.Reconnect, cmp.Or(p.Silence, longestSilence)}
-}
+func (p Parallel) silence() time.Duration { return cmp.Or(p.Silence, nbd.LongestSilence) }
 
 // reportEvery is how often progress is told.
 const reportEvery = 500 * time.Millisecond
@@ -158,9 +157,9 @@ func serial(report func(Progress)) func(Progress) {
 }
 
 // afterwards removes what jobs made that failed for a target's sake: going on
-// would fail again, and its storage may be full.
+// would fail again, and its storage may be full. One that was silent may answer again.
 func afterwards(err error, jobs []Job) error {
-	if !errors.Is(err, ErrTarget) {
+	if !errors.Is(err, ErrTarget) || errors.Is(err, nbd.ErrSilent) || errors.Is(err, vhost.ErrSilent) {
 		return nil
 	}
 	var failed []error
@@ -195,7 +194,7 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	wire, err := job.copy(ctx, from, b, report)
+	wire, err := job.copy(ctx, from, filling{budget: b, report: report, silence: p.silence()})
 	if err != nil {
 		return Result{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
 )
 
 // vddk reads a disk through VMware's library, which nbdkit's vddk plugin loads. It is
@@ -32,7 +33,7 @@ func openVDDK(ctx context.Context, a Access, d Disk) (disk.Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &vddkDisk{access: a, disk: d}
+	v := &vddkDisk{access: a, disk: d, silence: nbd.LongestSilence}
 	v.access.VDDK = library.Folder // the link to it may lead elsewhere before the disk is read
 	ctx, cancel := context.WithTimeoutCause(ctx, openWait, fmt.Errorf("VMware's library opened the disk not within %v", openWait))
 	defer cancel()

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/nbd"
 	"hyper2kvm/vmware/transport/esxitest"
 	"hyper2kvm/vmware/transport/vddktest"
 )
@@ -171,6 +173,32 @@ func TestNbdkitIsStartedOnceMore(t *testing.T) {
 				t.Errorf("Read after nbdkit broke twice = %v; %s", err, l.said(t))
 			}
 		})
+	}
+}
+
+// TestAnNbdkitThatFallsSilentIsGivenUp: the next one is asked, and when that is silent too
+// the read ends with an error.
+func TestAnNbdkitThatFallsSilentIsGivenUp(t *testing.T) {
+	l := newVDDKLab(t)
+	r := l.open(t)
+	r.silence = 300 * time.Millisecond
+	if err := errors.Join(r.stop(), r.start(t.Context())); err != nil { // for that
+		t.Fatal(err)
+	}
+	for _, want := range []error{nil, nbd.ErrSilent} {
+		if err := syscall.Kill(r.server.Pid(), syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- r.Read(t.Context(), make([]byte, 512), 0) }()
+		select {
+		case err := <-done:
+			if !errors.Is(err, want) {
+				t.Errorf("Read = %v, want %v", err, want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("it is waited for still")
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/disk/nbd"
@@ -18,8 +19,9 @@ import (
 // over one connection, in flight together: each connection opens the disk once more, and
 // the library is slower with several (virt-v2v commit bb0e6983: 416 s fell to 332 s).
 type vddkDisk struct {
-	access Access
-	disk   Disk
+	access  Access
+	disk    Disk
+	silence time.Duration // that nbdkit may keep
 
 	mu      sync.Mutex
 	dir     string // private, of the nbdkit that runs
@@ -44,7 +46,7 @@ func (v *vddkDisk) start(ctx context.Context) (err error) {
 		})
 	}
 	if err == nil {
-		v.client, err = nbd.Dial(ctx, nbd.Options{Socket: socketIn(v.dir)})
+		v.client, err = nbd.Dial(ctx, nbd.Options{Socket: socketIn(v.dir), Silence: v.silence})
 	}
 	if err != nil {
 		stopped := v.stop() // and so all is said
