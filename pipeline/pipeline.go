@@ -204,6 +204,9 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 	}
 	r.tell(Event{Stage: s.Name, State: Running, Text: s.Does})
 	err := s.run(ctx)
+	if why := context.Cause(ctx); err != nil && why != nil && !errors.Is(err, why) { // what a stage stands on ends with it
+		err = fmt.Errorf("%w: %w", why, err)
+	}
 	record.Took, record.State = time.Since(record.Began), Done
 	if err != nil {
 		record.State, record.Reason = Failed, err.Error()

@@ -201,6 +201,34 @@ func TestARunGoesOnWhereItFailed(t *testing.T) {
 	}
 }
 
+// cutOff is a guest whose machine ends with its context, and that says no more than that.
+type cutOff struct {
+	guest.Guest
+	cut func()
+}
+
+func (c cutOff) UnmountAll() error {
+	c.cut()
+	return errors.New("the connection is closed")
+}
+
+func TestAnInterruptedStageSaysThatItWas(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("operator left")
+	r, err := open(t, filepath.Join(t.TempDir(), "small"), small(t), noTest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.engine = func(_ context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error) {
+		g, err := openEngine(t.Context(), name, s, c, nil, log)
+		return cutOff{g, func() { cancel(reason) }}, err
+	}
+	if err := r.Go(ctx); !errors.Is(err, reason) || !strings.HasPrefix(r.Stage("inspect").Reason, reason.Error()) {
+		t.Errorf("Go = %v, and the record says %q, want %v", err, r.Stage("inspect").Reason, reason)
+	}
+}
+
 // childEnv tells the test binary to be the migration that is killed.
 const childEnv = "HYPER2KVM_TEST_MIGRATE"
 

@@ -252,7 +252,8 @@ type Subvolume struct {
 	Default  bool   `json:"default,omitempty"`   // what a mount shows that asks for none
 }
 
-// Guest is an opened guest. One goroutine uses it at a time.
+// Guest is an opened guest. One goroutine uses it at a time. It ends with the context that
+// it was opened with: calls fail soon then, and Err and Close tell the context's cause.
 type Guest interface {
 	FS
 	Topology() Topology

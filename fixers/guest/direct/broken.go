@@ -15,6 +15,13 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
+// interrupt has a call that is under way return, and others fail. It may be called at any
+// time, by anybody; who calls next ends the engine.
+func (g *shown) interrupt(why error) {
+	g.cut.Store(&why)
+	_ = g.hangUp() // the end says what went wrong, if that was not all
+}
+
 // breakDown ends an engine that does not answer, and says why it did not: also if it
 // is asked once more.
 func (g *shown) breakDown(why error) error {
@@ -23,6 +30,11 @@ func (g *shown) breakDown(why error) error {
 		return g.broken
 	case g.closed:
 		return fs.ErrClosed
+	}
+	if cause := g.cut.Load(); cause != nil {
+		g.limits.end = min(g.limits.end, hurry)
+		g.broken = errors.Join(*cause, g.end())
+		return g.broken
 	}
 	select {
 	case <-g.mounter.Done(): // it ended by itself, and may have said why
@@ -38,6 +50,10 @@ func (g *shown) breakDown(why error) error {
 // lastWords is how long an engine that has hung up may take to end.
 const lastWords = 500 * time.Millisecond
 
+// hurry is how long an interrupted engine is waited for: what hangs goes with the storage
+// that it hangs on.
+const hurry = 5 * time.Second
+
 // end ends both processes and waits until nothing is left of them. An engine that
 // has closed the guest has nothing left to lose.
 func (g *shown) end() error {
@@ -46,12 +62,11 @@ func (g *shown) end() error {
 	}
 	g.closed = true
 	clear(g.on)
-	return errors.Join(g.hangUp(), endProcess(g.mounter, g.limits.end), letGo(g.disks, g.limits.end))
+	g.keep()
+	return errors.Join(g.hangUp(), g.Window.Close(), endProcess(g.mounter, g.limits.end), letGo(g.disks, g.limits.end))
 }
 
-func (g *shown) hangUp() error {
-	return errors.Join(g.calls.Close(), g.Caller.Close(), g.Window.Close())
-}
+func (g *shown) hangUp() error { return errors.Join(g.calls.Close(), g.Caller.Close()) }
 
 // endProcess ends a process, if it can be ended: not while it waits for a disk that
 // does not answer.

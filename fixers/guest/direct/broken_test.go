@@ -175,39 +175,50 @@ func TestEitherProcessMayBeKilledAtAnyMoment(t *testing.T) {
 	requireUsable(t, disks)
 }
 
-// TestADiskThatDoesNotAnswerKeepsNobody stops the daemon that serves a disk. Whoever
-// reads from it is in the kernel's hands until that is ended.
-func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
-	guesttest.Need(t, guesttest.Programs...)
+// slowDisk is a disk, its storage, and the daemon that serves it, which a test stops.
+// Whoever reads from it then is in the kernel's hands until the daemon is ended.
+func slowDisk(t *testing.T) (name string, storage *disk.Storage, daemon int) {
+	t.Helper()
 	overlay := filepath.Join(t.TempDir(), "overlay.qcow2")
 	_, err := proc.Run(t.Context(), "qemu-img", "convert", "-f", "raw", "-O", "qcow2", made(t, "ext4", 64<<20), overlay)
 	must(t, err)
-	storage, err := disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay}})
+	storage, err = disk.OpenStorage(t.Context(), []disk.Layer{{Overlay: overlay}})
 	must(t, err)
-	name, err := storage.Raw(t.Context(), 0)
+	name, err = storage.Raw(t.Context(), 0)
 	must(t, err)
-	daemon, err := strconv.Atoi(strings.Split(name, "/")[2])
+	daemon, err = strconv.Atoi(strings.Split(name, "/")[2])
 	must(t, err)
+	return name, storage, daemon
+}
+
+// requireGoneWith ends the daemon of a disk that did not answer: with it goes all.
+func requireGoneWith(t *testing.T, daemon int, g *shown, storage *disk.Storage) {
+	t.Helper()
+	must(t, unix.Kill(daemon, unix.SIGKILL))
+	select {
+	case <-g.mounter.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("the mounter is still there after the disk has gone")
+	}
+	left, err := attachedTo(g.disks)
+	if len(left) > 0 || err != nil {
+		t.Errorf("%q are attached, %v", left, err)
+	}
+	t.Log("the storage, whose daemon was killed:", storage.Close(t.Context()))
+}
+
+func TestADiskThatDoesNotAnswerKeepsNobody(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	name, storage, daemon := slowDisk(t)
 	g, err := Open(t.Context(), []string{name}, nil, slog.New(slog.DiscardHandler))
 	must(t, err)
 	shown := g.(*shown)
 	shown.limits = limits{mount: 300 * time.Millisecond, end: time.Second}
 	must(t, unix.Kill(daemon, unix.SIGSTOP))
-	err = g.Mount("disk0", "/")
-	if !errors.Is(err, ErrBroken) {
+	if err := g.Mount("disk0", "/"); !errors.Is(err, ErrBroken) {
 		t.Errorf("Mount: error %v, want ErrBroken", err)
 	}
-	must(t, unix.Kill(daemon, unix.SIGKILL))
-	select {
-	case <-shown.mounter.Done():
-	case <-time.After(10 * time.Second):
-		t.Error("the mounter is still there after the disk has gone")
-	}
-	left, err := attachedTo(shown.disks)
-	if len(left) > 0 || err != nil {
-		t.Errorf("%q are attached, %v", left, err)
-	}
-	t.Log("the storage, whose daemon was killed:", storage.Close(t.Context()))
+	requireGoneWith(t, daemon, shown, storage)
 }
 
 // TestTheProgramIsNotInItself: it would be larger each time that it is built.

@@ -2,6 +2,7 @@ package direct
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,7 @@ func needLocked(t *testing.T) {
 
 func unlock(t *testing.T, keys *guest.Keyring, disks ...string) *shown {
 	t.Helper()
-	g, err := Open(t.Context(), disks, keys, slog.New(slog.DiscardHandler))
+	g, err := Open(context.Background(), disks, keys, slog.New(slog.DiscardHandler))
 	must(t, err)
 	t.Cleanup(func() { g.Close() })
 	return g.(*shown)

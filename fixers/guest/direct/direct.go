@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"hyper2kvm/fixers/guest"
@@ -54,6 +55,9 @@ type shown struct {
 	on       map[string]string // devices that are mounted, by the numbers of their mounts
 	closed   bool
 	broken   error
+
+	cut  atomic.Pointer[error] // why the guest is not wanted any more
+	keep func() bool           // from now on it is, whatever becomes of the context
 }
 
 // limits are how long calls may take. Those that mount, write through or grow read
@@ -69,7 +73,9 @@ var usual = limits{open: 20 * time.Minute, mount: 20 * time.Minute, file: 5 * ti
 // in production, what the overlays' daemon exports through FUSE. The files are
 // opened for writing; nothing is written before Mount, which may replay a
 // journal. What is encrypted is opened as far as there are keys for it; what was found
-// out about these is kept with them. ctx bounds Open alone.
+// out about these is kept with them. When ctx ends, so does the guest: a call that is
+// under way, or comes then, returns soon with ctx's cause, and nothing stays mounted or
+// attached.
 func Open(ctx context.Context, disks []string, keys *guest.Keyring, log *slog.Logger) (_ guest.Guest, err error) {
 	var opened []*os.File
 	defer func() {
@@ -88,6 +94,7 @@ func Open(ctx context.Context, disks []string, keys *guest.Keyring, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	g.keep = context.AfterFunc(ctx, func() { g.interrupt(context.Cause(ctx)) })
 	seen, err := ask[openReply](ctx, g, "open", openArgs{len(disks), keys}, g.limits.open)
 	if err != nil {
 		return nil, errors.Join(err, g.end())
@@ -127,7 +134,7 @@ func start(ctx context.Context, disks []*os.File, locked bool, log *slog.Logger)
 	g := &shown{disks: known, limits: usual, on: map[string]string{}, calls: call.NewCaller(calls, log, ErrUnsupported)}
 	g.Client = files.Client{Caller: call.NewCaller(names, log), Window: window, Limit: usual.file, Gone: g.breakDown}
 	if g.mounter, err = proc.Start(ctx, mounterService(program, locked, slices.Concat([]*os.File{mounterEnd, filesEnd, shared}, disks))); err != nil {
-		return nil, errors.Join(err, g.hangUp())
+		return nil, errors.Join(err, g.hangUp(), window.Close())
 	}
 	return g, nil
 }
@@ -180,7 +187,8 @@ func (g *shown) Space(name string) (guest.Space, error) {
 	return s, nil
 }
 
-// Err is ErrBroken once a process has crashed, or did not answer.
+// Err is ErrBroken once a process has crashed, or did not answer, and the cause of the
+// context that the guest was opened with when that has ended.
 func (g *shown) Err() error { return g.broken }
 
 // UnmountAll writes everything through and unmounts.
@@ -220,6 +228,8 @@ func (g *shown) Grow(ctx context.Context, r guest.Resize) error {
 // writes may be missing. Closing twice is harmless.
 func (g *shown) Close() error {
 	switch {
+	case g.broken != nil && g.cut.Load() != nil:
+		return g.broken
 	case g.broken != nil:
 		return ErrBroken // why was said before
 	case g.closed:

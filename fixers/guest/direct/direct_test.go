@@ -34,7 +34,7 @@ func (d suite) Pipe(name string) error { return unix.Mkfifo(d.path(name), 0o600)
 
 func openDisks(t testing.TB, disks ...string) *shown {
 	t.Helper()
-	g, err := Open(t.Context(), disks, nil, slog.New(slog.DiscardHandler))
+	g, err := Open(context.Background(), disks, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

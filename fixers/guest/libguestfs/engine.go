@@ -3,7 +3,9 @@
 package libguestfs
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +38,10 @@ type engine struct {
 	crypts    []string // names of what is encrypted, in /dev/mapper
 	mounts    []guest.Mounted
 	log       *slog.Logger
+
+	name string                // of the virtual machine
+	cut  atomic.Pointer[error] // why the guest is not wanted any more
+	keep func() bool           // from now on it is, whatever becomes of the context
 }
 
 // pin keeps the calling goroutine on its thread until the returned function is
@@ -53,7 +60,7 @@ func open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (
 		return nil, fmt.Errorf("libguestfs: %w", err)
 	}
 	defer pin(handle)()
-	g := &engine{handle: handle, devices: map[string]string{}, labelled: map[string]string{}, log: log}
+	g := &engine{handle: handle, devices: map[string]string{}, labelled: map[string]string{}, log: log, name: "libguestfs-" + rand.Text()}
 	if err := g.start(ctx, disks, opts); err != nil {
 		handle.Close()
 		return nil, err
@@ -61,17 +68,36 @@ func open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (
 	return g, nil
 }
 
+// interrupt ends the virtual machine: a call that is under way then returns, and others
+// fail. It may be called at any time, by anybody.
+func (g *engine) interrupt(why error) {
+	g.cut.Store(&why)
+	if err := killChild(g.name); err != nil {
+		g.log.Warn("libguestfs goes on", "err", err)
+	}
+}
+
+// interrupted is why the guest was interrupted, if it was.
+func (g *engine) interrupted() error {
+	if why := g.cut.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
 func (g *engine) start(ctx context.Context, disks []Export, opts Options) error {
 	if err := configure(g.handle, disks, opts); err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := launch(ctx, g.handle, opts.deadline()); err != nil {
+	if err := launch(ctx, g.handle, g.name, opts.deadline()); err != nil {
 		return err
 	}
 	g.log.Info("libguestfs is up", "took", time.Since(began), "emulated", opts.TCG)
+	g.keep = context.AfterFunc(ctx, func() { g.interrupt(context.Cause(ctx)) })
 	if err := g.readTopology(ctx, opts.Keys); err != nil {
-		return fmt.Errorf("topology: %w", err)
+		g.keep()
+		return fmt.Errorf("topology: %w", cmp.Or(g.interrupted(), err))
 	}
 	return nil
 }
@@ -225,9 +251,13 @@ func reason(err error, device string) string {
 // that of another in the library.
 var kernelName = regexp.MustCompile(`/dev/sd[a-z]+[0-9]*`)
 
-// Err asks the virtual machine whether it is still there.
+// Err asks the virtual machine whether it is still there. Of a guest that was interrupted
+// it is the context's cause.
 func (g *engine) Err() error {
 	defer pin(g.handle)()
+	if err := g.interrupted(); err != nil {
+		return err
+	}
 	if err := g.handle.Ping_daemon(); err != nil {
 		return fmt.Errorf("the virtual machine that has the guest's disks broke down: %w", err)
 	}
@@ -246,6 +276,10 @@ func (g *engine) UnmountAll() error {
 func (g *engine) Close() error {
 	defer pin(g.handle)()
 	err := errors.Join(g.UnmountAll(), g.closeVolumes(), g.handle.Shutdown())
+	g.keep()
+	if why := g.interrupted(); why != nil {
+		err = why
+	}
 	if closed := g.handle.Close(); closed != nil { // a *GuestfsError: nil must not become an error
 		err = errors.Join(err, closed)
 	}

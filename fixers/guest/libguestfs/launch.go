@@ -5,7 +5,6 @@ package libguestfs
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -17,11 +16,10 @@ import (
 	"libguestfs.org/guestfs"
 )
 
-// launch starts the virtual machine. The library knows no way to give up: the
+// launch starts the virtual machine, under a name. The library knows no way to give up: the
 // call holds the handle's lock, so neither user_cancel nor get_pid helps, and
 // closing would wait. What ends it is the end of its QEMU.
-func launch(ctx context.Context, handle *guestfs.Guestfs, limit time.Duration) error {
-	name := "libguestfs-" + rand.Text()
+func launch(ctx context.Context, handle *guestfs.Guestfs, name string, limit time.Duration) error {
 	if err := handle.Config("-name", &name); err != nil {
 		return err
 	}

@@ -51,8 +51,14 @@ func NewCaller(socket net.Conn, log *slog.Logger, errs ...error) *Caller {
 	return &Caller{socket: socket, bound: bound, in: newReader(bound), out: newWriter(socket), log: log, known: known(errs)}
 }
 
-// Close ends the conversation. The other end sees that.
-func (c *Caller) Close() error { return c.socket.Close() }
+// Close ends the conversation, also beside a call, which then is ErrGone. The other end
+// sees that. Closing twice is harmless.
+func (c *Caller) Close() error {
+	if err := c.socket.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // ended gives up and says why.
 func (c *Caller) ended(op string, limit time.Duration, err error) error {
