@@ -74,6 +74,23 @@ func InMemory(name string, content io.Reader) (_ *os.File, err error) {
 	return f, nil
 }
 
+// within runs f on a thread that has, for what it starts, the rights that the program may
+// have.
+func (c Command) within(f func() error) error {
+	switch {
+	case c.Keep == nil:
+		return pinned(f)
+	case c.Confine == nil:
+		return weakened(c.Keep, f)
+	}
+	return weakened(c.Keep, func() error {
+		if err := c.Confine(); err != nil {
+			return fmt.Errorf("confine %s: %w", c.Name, err)
+		}
+		return f()
+	})
+}
+
 // weakened runs f on a thread of its own which has, for all that it starts, only the
 // capabilities to keep, and no way to more. The thread ends with f.
 //

@@ -71,7 +71,7 @@ func startPart(t *testing.T, s Service) (*Server, string) {
 func TestAPartHasTheRightsThatItMayKeep(t *testing.T) {
 	needRoot(t)
 	for _, keep := range [][]uintptr{{}, {unix.CAP_CHOWN}, {unix.CAP_CHOWN, unix.CAP_SETFCAP}} {
-		server, said := startPart(t, Service{Command: Command{Name: rightsPart, Args: []string{"--x"}}, Keep: keep})
+		server, said := startPart(t, Service{Command: Command{Name: rightsPart, Args: []string{"--x"}, Keep: keep}})
 		if err := server.Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestAPartHasTheRightsThatItMayKeep(t *testing.T) {
 // anything else.
 func TestOthersKeepTheirRights(t *testing.T) {
 	needRoot(t)
-	startPart(t, Service{Command: Command{Name: rightsPart}, Keep: []uintptr{}})
+	startPart(t, Service{Command: Command{Name: rightsPart, Keep: []uintptr{}}})
 	for range 50 {
 		bounding, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_CHOWN, 0, 0, 0)
 		if bounding != 1 || err != nil {

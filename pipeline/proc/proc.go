@@ -41,6 +41,12 @@ type Command struct {
 	Both   io.Writer // instead: receives standard error too
 	On     *os.File  // instead of all three: the terminal that somebody uses the program on
 	Memory int64     // anonymous memory, bytes, over which the program is ended: ErrMemory; none if zero
+	// Keep are the capabilities that it may have, of those that the agent has; nil
+	// for all. With fewer, neither it nor what it starts can come by more.
+	Keep []uintptr
+	// Confine takes more from the thread that starts it, and so from the program; it is
+	// for one that does not keep all.
+	Confine func() error
 }
 
 // Error is a program that could not be started or did not exit with 0.
@@ -97,7 +103,7 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	cmd.SysProcAttr = attributes()
 	cmd.SysProcAttr.Setpgid = c.On == nil // a terminal is its foreground group's, which is the agent's
 	began := time.Now()
-	err = pinned(func() error {
+	err = c.within(func() error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}

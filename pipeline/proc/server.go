@@ -28,9 +28,6 @@ type Service struct {
 	// Program is the file of the program, in place of one that is found by Name, which
 	// is then only its argv[0]: see InMemory.
 	Program *os.File
-	// Keep are the capabilities that it may have, of those that the agent has; nil
-	// for all. With fewer, neither it nor what it starts can come by more.
-	Keep []uintptr
 	// Files are its descriptors 3, 4 and so on: see Handed.
 	Files []*os.File
 	// Group is the folder of a control group in which it begins; the agent's own if nil.
@@ -91,11 +88,7 @@ func (s Service) live(cmd *exec.Cmd, started chan<- error) (err error) {
 		}
 		return cmd.Wait()
 	}
-	if s.Keep != nil {
-		err = weakened(s.Keep, run)
-	} else {
-		err = pinned(run)
-	}
+	err = s.within(run)
 	if !begun {
 		started <- err
 	}

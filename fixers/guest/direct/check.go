@@ -49,7 +49,9 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 	limited, cancel := context.WithTimeoutCause(ctx, guest.CheckLimit, errOverdue)
 	defer cancel()
 	said := &head{}
-	_, err = proc.Command{Name: c.Program, Args: append(c.Args[:len(c.Args):len(c.Args)], l.node()), Env: []string{"LC_ALL=C"}, Both: said, Memory: checkMemory}.Run(limited)
+	checker := confined(l.node(), false, c.Program, c.Args...)
+	checker.Both, checker.Memory = said, checkMemory
+	_, err = checker.Run(limited)
 	exit := 0
 	failure, failed := errors.AsType[*proc.Error](err)
 	switch {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/pipeline/proc"
 )
 
 // Grow changes the partition table and LVM's metadata through the disks' files, and
@@ -81,7 +80,7 @@ func (g *engine) growFilesystem(ctx context.Context, device string) error {
 	if err != nil {
 		return err
 	}
-	_, err = proc.Run(ctx, guest.GrowExt[0], slices.Concat(guest.GrowExt[1:], []string{d.node()})...)
+	_, err = confined(d.node(), true, guest.GrowExt[0], guest.GrowExt[1:]...).Run(ctx)
 	return errors.Join(err, d.detach())
 }
 

@@ -52,11 +52,10 @@ func mounterService(program *os.File, locked bool, handed []*os.File) proc.Servi
 		memory += luks.MaxMemory
 	}
 	return proc.Service{
-		Command:       proc.Command{Name: mounterPart, Memory: memory},
+		Command:       proc.Command{Name: mounterPart, Memory: memory, Keep: mayMount},
 		Program:       program,
 		NoSocket:      true,
 		PrivateMounts: true,
-		Keep:          mayMount,
 		Files:         handed,
 	}
 }

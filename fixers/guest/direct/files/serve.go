@@ -19,10 +19,9 @@ const Part = "hyper2kvm-files"
 // nothing else will it see.
 func Service(base string, calls, attrs, window *os.File) proc.Service {
 	return proc.Service{
-		Command:  proc.Command{Name: Part, Args: []string{base}, Memory: maxMemory},
+		Command:  proc.Command{Name: Part, Args: []string{base}, Memory: maxMemory, Keep: capabilities},
 		Part:     true,
 		NoSocket: true,
-		Keep:     capabilities,
 		Files:    []*os.File{calls, attrs, window},
 	}
 }
