@@ -51,6 +51,7 @@ var Programs = []Program{
 	{Name: "journalctl", Package: "systemd", Usage: "agent/bundle: the agent's part of the journal", Build: true},
 	{Name: "systemd-analyze", Package: "systemd", Usage: "agent/serve: tests have systemd read the unit", Build: true},
 	{Name: "bash", Package: "bash", Usage: "agent/dashboard: the shell of the appliance's screen; build: ask the set-up script for its packages", Build: true},
+	{Name: "git", Package: "git", Usage: "build: versions are made of commits", Build: true},
 	{Name: "systemctl", Package: "systemd", Usage: "agent/dashboard: power the appliance off, restart it, set up its network", Image: true},
 	{Name: "apt-config", Package: "apt", Usage: "testers/guests: how the mirror is reached", Build: true},
 	{Name: "apt-get", Package: "apt", Usage: "testers/guests: where the mirror is", Build: true},
