@@ -8,6 +8,7 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hyper2kvm
 # build/setup leaves the Go to use under this link.
 export PATH := $(CACHE)/go/bin:$(PATH)
 VERSION := $(or $(shell build/version),unknown)
+PROGRAM := bin/hyper2kvm
 FUZZTIME ?= 10s
 GUEST    ?= web01
 TO       ?= migrated
@@ -51,7 +52,7 @@ setup: ## install what is missing: Debian packages, a recent Go
 	@build/setup
 
 build: setup guest-binaries ## bin/hyper2kvm, with libguestfs, hivex and libvirt
-	$(GO_BUILD) -tags $(TAGS) -ldflags '-X main.version=$(VERSION)' -o bin/hyper2kvm ./agent
+	$(GO_BUILD) -tags $(TAGS) -ldflags '-X main.version=$(VERSION)' -o '$(PROGRAM)' ./agent
 
 migrate: build ## migrate DISK (a VMDK or VMX; default: a sample guest, afresh) into TO and prove that it boots
 	@disk='$(DISK)'; \

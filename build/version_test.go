@@ -113,12 +113,3 @@ func TestAShallowClonesVersionIsEarlierThanAllOthers(t *testing.T) {
 		t.Errorf("with all commits it is %q, want %q", got, want)
 	}
 }
-
-func TestAnImageOfAShallowCloneIsRefused(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	clone := shallow(t, repository(t, "version", "image"))
-	_, err := proc.Run(t.Context(), "bash", filepath.Join(clone, "build/image"))
-	if err == nil || !strings.Contains(err.Error(), "this clone lacks commits") || !strings.Contains(err.Error(), "git fetch --unshallow") {
-		t.Errorf("build/image: %v", err)
-	}
-}
