@@ -30,7 +30,7 @@ func (n applianceNetwork) now() (f dashboard.Form) {
 		}
 	}
 	maps.Copy(counts, firstboot.Kept(n.root))
-	f = dashboard.Form{Card: counts["nic"], Address: counts["address"], Gateway: counts["gateway"], DNS: counts["dns"], Hostname: counts["hostname"]}
+	f = dashboard.Form{Card: counts["nic"], Address: counts["address"], Gateway: counts["gateway"], DNS: counts["dns"], Keymap: counts["keymap"], Hostname: counts["hostname"]}
 	if f.Static = f.Address != "" && f.Address != byDHCP; !f.Static {
 		f.Address = ""
 	}
@@ -43,7 +43,7 @@ const byDHCP = "dhcp"
 // values are a form by first boot's keys, beside what was kept for others.
 func (n applianceNetwork) values(f dashboard.Form) map[string]string {
 	v := firstboot.Kept(n.root)
-	maps.Copy(v, map[string]string{"nic": f.Card, "address": f.Address, "gateway": f.Gateway, "dns": f.DNS, "hostname": f.Hostname})
+	maps.Copy(v, map[string]string{"nic": f.Card, "address": f.Address, "gateway": f.Gateway, "dns": f.DNS, "keymap": f.Keymap, "hostname": f.Hostname})
 	if !f.Static {
 		v["address"], v["gateway"] = byDHCP, ""
 	}

@@ -8,13 +8,14 @@ import (
 	tea "charm.land/bubbletea/v2"
 )
 
-// Form is what people say of the network.
+// Form is what people say of the network, and of the keyboard that they say it with.
 type Form struct {
 	Card     string // a name, or a MAC address; "": any
 	Static   bool   // and not by DHCP
 	Address  string // with prefix lengths
 	Gateway  string
 	DNS      string
+	Keymap   string // "": the usual one
 	Hostname string
 }
 
@@ -51,6 +52,7 @@ var fields = []field{
 	{label: "Address/prefix", text: func(f *Form) *string { return &f.Address }, only: true},
 	{label: "Gateway", text: func(f *Form) *string { return &f.Gateway }, only: true},
 	{label: "DNS servers", text: func(f *Form) *string { return &f.DNS }},
+	{label: "Keyboard layout", text: func(f *Form) *string { return &f.Keymap }},
 	{label: "Host name", text: func(f *Form) *string { return &f.Hostname }},
 }
 

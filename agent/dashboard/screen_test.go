@@ -128,6 +128,7 @@ func TestScreens(t *testing.T) {
 		"power":          drawn(busy(t), 80, 25, "f10"),
 		"power-refused":  drawn(busy(t), 80, 25, "p", "p", "y"),
 		"network":        drawn(idle(t), 80, 25, "f2"),
+		"network-typed":  drawn(idle(t), 80, 25, "n", "up", "up", "d", "e"),
 		"network-wrong":  drawn(idle(t), 80, 25, "n", "down", "down", "backspace", "enter"),
 		"network-apply":  drawn(busy(t), 80, 25, "n", "enter"),
 		"shell-refused":  drawn(idle(t), 80, 25, "f12"),

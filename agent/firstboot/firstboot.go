@@ -34,8 +34,8 @@ func (b Boot) Run(ctx context.Context) (Report, error) {
 	r.tell(sources, t)
 	changed, failed := apply(b.Root, wanted(&t.Settings, t.card))
 	r.Changed = append(r.Changed, changed...)
-	if err = errors.Join(err, failed, b.name()); err != nil {
-		r.Problems = append(r.Problems, "not all could be written: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	if err = errors.Join(err, failed, b.name(), b.keyboard(ctx, &t.Settings, changed)); err != nil {
+		r.Problems = append(r.Problems, "not all could be done: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	return r, errors.Join(err, r.write(b.Root))
 }

@@ -19,13 +19,14 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 	certificate, key := pair(t, "mover1")
 	admin, _ := pair(t, "marta")
 	values := map[string]string{"hostname": "mover1.example.org", "address": "192.0.2.10/24, 2001:db8::10/64", "gateway": "192.0.2.1 fe80::1", "dns": "192.0.2.53", "search": "example.org",
-		"ntp": "ntp.example.org", "nic": "00-50-56-01-02-03", "trust": admin, "certificate": certificate, "key": key, "authorities": certificate + admin, "join-token": token(t), "ssh-key": sshKey, "settings": "oidc: {issuer: 'https://id.example.org', clientID: h2k, redirect: 'https://mover1.example.org/login/callback', roles: {admins: admin}, ca: /" + caPath + "}\n" + strings.Repeat("# as long as several clusters\n", 500)}
+		"ntp": "ntp.example.org", "nic": "00-50-56-01-02-03", "keymap": "de-latin1", "trust": admin, "certificate": certificate, "key": key, "authorities": certificate + admin, "join-token": token(t), "ssh-key": sshKey, "settings": "oidc: {issuer: 'https://id.example.org', clientID: h2k, redirect: 'https://mover1.example.org/login/callback', roles: {admins: admin}, ca: /" + caPath + "}\n" + strings.Repeat("# as long as several clusters\n", 500)}
 	want := map[string]string{
 		networkPath: written + "[Match]\nPermanentMACAddress=00:50:56:01:02:03\n\n[Network]\nDHCP=no\nAddress=192.0.2.10/24\nAddress=2001:db8::10/64\nGateway=192.0.2.1\nGateway=fe80::1\nIPv6AcceptRA=no\n" +
 			"\n[DHCPv4]\nClientIdentifier=mac\nUseDNS=no\nUseNTP=no\n\n[DHCPv6]\nUseDNS=no\nUseNTP=no\n\n[IPv6AcceptRA]\nUseDNS=no\n",
 		hostnamePath:           "mover1.example.org\n",
 		resolvedPath:           written + "[Resolve]\nDNS=192.0.2.53\nDomains=example.org\n",
 		timesyncPath:           written + "[Time]\nNTP=ntp.example.org\n",
+		keymapPath:             written + "KEYMAP=de-latin1\n",
 		sshPath + " private":   sshKey + "\n",
 		pairPath + " private":  certificate + key,
 		trustPath + " private": admin,
@@ -59,7 +60,7 @@ func TestWhatASeedSaysIsDone(t *testing.T) {
 func TestWhatNobodySaysAnyMoreIsRemoved(t *testing.T) {
 	m := newMachine(t)
 	certificate, key := pair(t, "mover1")
-	m.seed(ISO, map[string]string{"hostname": "a", "address": "192.0.2.10/24", "dns": "192.0.2.53", "ntp": "192.0.2.7", "ssh-key": sshKey, "certificate": certificate, "key": key, "trust": certificate, "authorities": certificate, "join-token": token(t), "settings": "log: {level: debug}"})
+	m.seed(ISO, map[string]string{"hostname": "a", "address": "192.0.2.10/24", "dns": "192.0.2.53", "ntp": "192.0.2.7", "keymap": "fr", "ssh-key": sshKey, "certificate": certificate, "key": key, "trust": certificate, "authorities": certificate, "join-token": token(t), "settings": "log: {level: debug}"})
 	m.put("etc/hyper2kvm/config.d/20-site.yaml", "capacity: 2\n")
 	m.put("etc/ssh/"+partPrefix+"left", "by another")
 	m.boot(nil)
@@ -243,6 +244,9 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"hub: there is no token to join it with":                                    "hub: hub.example.org",
 		"settings: 60-seed.yaml:2: capcity: there is no such field: write capacity": "settings: {capcity: 3}",
 		"settings: line 2 is not YAML":                                              "settings: '['",
+		"keymap: \"german\" is no keyboard layout: write one such as de, es, fr":    "keymap: german",
+		"keymap: \"CH\" is no keyboard layout: write one such as fr_CH, fr_CH-lat":  "keymap: CH",
+		"keymap: \"../us\" is no keyboard layout":                                   "keymap: ../us",
 		"gateway: counts only with an address":                                      "gateway: 192.0.2.1",
 		"has 17 values: write 16 at most":                                           "dns: " + strings.Repeat("192.0.2.1 ", 17),
 	} {
@@ -305,7 +309,7 @@ func TestWhatCannotBeWrittenIsTold(t *testing.T) {
 		t.Errorf("Run = %v", err)
 	}
 	r, err := ReadReport(m.root)
-	if err != nil || len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], "not all could be written: /"+resolvedPath) {
+	if err != nil || len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], "not all could be done: /"+resolvedPath) {
 		t.Errorf("the report is %+v, %v", r, err)
 	}
 	if m.network() == "" || m.etc()[timesyncPath] != "" {

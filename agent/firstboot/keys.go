@@ -45,6 +45,8 @@ var keys = []key{
 		description: "Names or addresses of time servers, instead of those that DHCP gives."},
 	{name: "nic", label: "Network card", example: "00:50:56:01:02:03", most: mostName, network: true, take: takeNIC,
 		description: "The MAC address or the name of the card that is used, where there are several."},
+	{name: "keymap", label: "Keyboard layout", example: "de", most: mostName, take: takeKeymap,
+		description: "The layout of the console's keyboard, by its name in Debian's console-data, such as de, fr or uk; us without one."},
 	{name: "trust", label: "Certificates of admins", example: "{file: admin.pem}", most: mostText, file: "trust.pem", take: takeTrust,
 		description: "Client certificates, PEM, whose holders are admins from the start, as long as nobody else has access."},
 	{name: "certificate", label: "Certificate", example: "{file: tls.pem}", most: mostText, file: "certificate.pem", take: takeCertificate,

@@ -16,6 +16,7 @@ type Settings struct {
 	Search      []string
 	NTP         []string // names or addresses
 	NIC         string   // a MAC address in small letters with colons, or a name
+	Keymap      string   // one of layouts
 	Trust       []*x509.Certificate
 	Certificate []byte       // PEM
 	Key         guest.Secret // PEM, of Certificate

@@ -13,6 +13,7 @@ const (
 	resolvedPath = "etc/systemd/resolved.conf.d/50-hyper2kvm.conf"
 	timesyncPath = "etc/systemd/timesyncd.conf.d/50-hyper2kvm.conf"
 	hostnamePath = "etc/hostname"
+	keymapPath   = "etc/vconsole.conf"
 	sshPath      = "etc/ssh/authorized_keys.d/root" // that it is there lets sshd start
 	pairPath     = "etc/hyper2kvm/tls/seeded.pem"   // certificate and key, which one rename changes
 	trustPath    = "etc/hyper2kvm/tls/admins.pem"
@@ -40,7 +41,7 @@ type file struct {
 
 // owned are all files of first boot's, each after those that it names: they are written
 // in this order, and removed in the other one.
-var owned = []string{networkPath, hostnamePath, resolvedPath, timesyncPath, sshPath, pairPath, trustPath, caPath, tokenPath, ownPath, agentPath}
+var owned = []string{networkPath, hostnamePath, resolvedPath, timesyncPath, keymapPath, sshPath, pairPath, trustPath, caPath, tokenPath, ownPath, agentPath}
 
 // wanted are the files that settings ask for, in the order of owned.
 func wanted(s *Settings, c *card) []file {
@@ -56,6 +57,7 @@ func wanted(s *Settings, c *card) []file {
 	}
 	add(len(s.DNS) > 0 || len(s.Search) > 0, resolvedPath, 0o644, resolvedFile(s))
 	add(len(s.NTP) > 0, timesyncPath, 0o644, timesyncFile(s))
+	add(s.Keymap != "", keymapPath, 0o644, keymapFile(s))
 	add(len(s.SSHKeys) > 0, sshPath, 0o600, strings.Join(s.SSHKeys, "\n")+"\n")
 	add(len(s.Certificate) > 0, pairPath, 0o600, string(s.Certificate)+string(s.Key))
 	add(len(s.Trust) > 0, trustPath, 0o600, string(encode(s.Trust)))

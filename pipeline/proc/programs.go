@@ -48,6 +48,7 @@ var Programs = []Program{
 	{Name: "fsck.fat", Package: "dosfstools", Usage: "fixers/guest: check FAT"},
 	{Name: "ntfs-3g", Package: "ntfs-3g", Usage: "fixers/guest: show NTFS"},
 	{Name: "vmtoolsd", Package: "open-vm-tools", Usage: "agent/firstboot: ask VMware for the appliance's settings", Image: true},
+	{Name: "loadkeys", Package: "kbd", Usage: "agent/firstboot: give the appliance's console its keyboard layout", Image: true},
 	{Name: "journalctl", Package: "systemd", Usage: "agent/bundle: the agent's part of the journal", Build: true},
 	{Name: "systemd-analyze", Package: "systemd", Usage: "agent/serve: tests have systemd read the unit", Build: true},
 	{Name: "bash", Package: "bash", Usage: "agent/dashboard: the shell of the appliance's screen; build: ask the set-up script for its packages", Build: true},

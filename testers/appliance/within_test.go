@@ -1,21 +1,25 @@
 package appliance
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/testers/screen"
 )
 
 // attached are options for empty disks, which keep what is written to them.
@@ -80,11 +84,22 @@ echo "otherwise: <$(lvs --noheadings -o lv_name,lv_active; grep ^md /proc/mdstat
 	}
 }
 
-// TestItsProgramsAnswerWithin: libvirt, and nbdkit's vddk plugin.
+// TestItsProgramsAnswerWithin: libvirt, nbdkit's vddk plugin, and loadkeys for each layout
+// that first boot takes.
 func TestItsProgramsAnswerWithin(t *testing.T) {
 	said := inside(t, Spec{}, `echo "libvirt: <$(virsh -c qemu:///system version --daemon 2>&1)>"; \
 echo "domains: <$(virsh -c qemu:///system domcapabilities --virttype qemu 2>&1 | grep -c domainCapabilities)>"; \
-echo "vddk: <$(nbdkit vddk --dump-plugin 2>&1)>"`)
+echo "vddk: <$(nbdkit vddk --dump-plugin 2>&1)>"; \
+echo "layouts: <$(for f in /usr/share/keymaps/i386/*/*.kmap.gz; do l=$(basename $f .kmap.gz); loadkeys --quiet --parse $l >/dev/null 2>&1 && echo $l; done)>"`)
+	taken, err := os.ReadFile("../../agent/firstboot/keymaps.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layouts := strings.Fields(said["layouts"])
+	slices.Sort(layouts)
+	if diff := cmp.Diff(strings.Fields(string(taken)), layouts); diff != "" {
+		t.Errorf("the layouts that first boot takes, and those that there are: %s", diff)
+	}
 	for name, word := range map[string]string{"libvirt": "Running against daemon", "domains": "2", "vddk": "name=vddk"} {
 		if !strings.Contains(said[name], word) {
 			t.Errorf("%s: %q", name, said[name])
@@ -180,6 +195,56 @@ func TestASeedThatSaysNothingIsOnItsScreen(t *testing.T) {
 	if err := m.Shows(ctx, "Problems", "the seed volume on /dev/vd", "make it with hyper2kvm seed"); err != nil {
 		t.Error(err)
 	}
+}
+
+// Keys that are on all keyboards, as screen.QEMU numbers them.
+const (
+	tab = 15
+	f2  = 60
+)
+
+// hostName are the keys that lead to the last field of the network's settings, by DHCP.
+var hostName = []int{f2, tab, tab, tab, tab}
+
+// press presses keys, and then those that a US keyboard has for a text.
+func (m *Machine) press(t *testing.T, ctx context.Context, keys []int, text string) {
+	t.Helper()
+	for _, k := range keys {
+		if err := m.Press(ctx, []int{k}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range len(text) {
+		if err := m.Press(ctx, screen.Keys(text[i])); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestItsKeyboardHasTheLayoutThatIsSaid: German from its start on, where Z and Y have changed
+// places, and French as soon as that was said on its screen, where A is at the place of Q.
+func TestItsKeyboardHasTheLayoutThatIsSaid(t *testing.T) {
+	m, ctx := started(t, Spec{Kernel: "hyper2kvm.keymap=de"})
+	if err := m.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	shows := func(text string) {
+		t.Helper()
+		if err := m.Shows(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows("F2 network")
+	m.press(t, ctx, hostName, "zy")
+	shows("Keyboard layout de Host name yz_")
+	m.press(t, ctx, []int{tab, tab, tab, tab}, "\x7f\x7ffr")
+	shows("Keyboard layout fr_ Host name yz")
+	m.press(t, ctx, nil, "\r")
+	shows("Press Y to apply it.")
+	m.press(t, ctx, nil, "z")
+	shows("The network is set up as you said.")
+	m.press(t, ctx, hostName, "q")
+	shows("Keyboard layout fr Host name yza_")
 }
 
 // TestTheStateGrowsWithItsDisk, and can be left alone.
