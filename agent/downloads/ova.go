@@ -136,7 +136,7 @@ func (k *Keeper) makeOVA(ctx context.Context, l *layout, path string) (err error
 	if err := k.writeImage(ctx, image); err != nil {
 		return err
 	}
-	if err := ova.Write(ctx, ova.Usual(k.Version, k.Now()), image, made); err != nil {
+	if err := ova.Write(ctx, ova.Usual(k.Version), image, made); err != nil {
 		return err
 	}
 	return os.Rename(made, path)

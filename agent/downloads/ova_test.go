@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/ovf"
@@ -61,7 +60,7 @@ func TestAnOVASaysItsSettings(t *testing.T) {
 	k, _ := keeper(t, m)
 	image := filepath.Join(m.Dev, "vda")
 	disk := read(t, image)
-	if err := ova.Write(t.Context(), ova.Usual("v1", time.Unix(1_700_000_000, 0)), image, inStorage(k, "hyper2kvm.ova")); err != nil {
+	if err := ova.Write(t.Context(), ova.Usual("v1"), image, inStorage(k, "hyper2kvm.ova")); err != nil {
 		t.Fatal(err)
 	}
 	_, base := packed(t, read(t, inStorage(k, "hyper2kvm.ova")))

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 
 	"hyper2kvm/agent/firstboot"
 	"hyper2kvm/pipeline/disk"
@@ -31,7 +30,6 @@ type Appliance struct {
 	MemoryMiB  int
 	Capacity   int64                // of its disk, in bytes; what is behind the image is the appliance's state
 	Properties []firstboot.Property // what it can be told when it is deployed
-	Built      time.Time            // the files' time
 }
 
 // The least that the appliance is given; migrations side by side want more. What is behind
@@ -43,8 +41,8 @@ const (
 )
 
 // Usual is the appliance as it is given to people.
-func Usual(version string, built time.Time) Appliance {
-	return Appliance{Name: "hyper2kvm", Version: version, CPUs: CPUs, MemoryMiB: MemoryMiB, Capacity: Capacity, Built: built, Properties: firstboot.Properties()}
+func Usual(version string) Appliance {
+	return Appliance{Name: "hyper2kvm", Version: version, CPUs: CPUs, MemoryMiB: MemoryMiB, Capacity: Capacity, Properties: firstboot.Properties()}
 }
 
 // file is one of the archive.
@@ -56,7 +54,8 @@ type file struct {
 }
 
 // Write writes the appliance whose disk is the raw image into a file, which must not be
-// there. It needs a folder on the same file system for the time that it takes.
+// there. Of one version and image it is the same each time. It needs a folder on the same file
+// system for the time that it takes.
 func Write(ctx context.Context, a Appliance, raw, out string) (err error) {
 	work, err := os.MkdirTemp(filepath.Dir(out), "."+filepath.Base(out)+"-*")
 	if err != nil {
@@ -83,7 +82,8 @@ func Write(ctx context.Context, a Appliance, raw, out string) (err error) {
 	return os.Link(part, out)
 }
 
-// stream writes the disk as VMware streams it, grown to a capacity by an overlay.
+// stream writes the disk as VMware streams it, grown to a capacity by an overlay, and in the
+// order of its sectors: with -W, chance would order it.
 func stream(ctx context.Context, raw, overlay, vmdk string, capacity int64) error {
 	raw, err := filepath.Abs(raw)
 	if err != nil {
@@ -92,8 +92,10 @@ func stream(ctx context.Context, raw, overlay, vmdk string, capacity int64) erro
 	if _, err := proc.Run(ctx, "qemu-img", "create", "-q", "-f", disk.QCOW2, "-F", disk.Raw, "-b", raw, "--", overlay, fmt.Sprint(capacity)); err != nil {
 		return err
 	}
-	_, err = proc.Run(ctx, "qemu-img", "convert", "-q", "-W", "-f", disk.QCOW2, "-O", "vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic", "--", overlay, vmdk)
-	return err
+	if _, err := proc.Run(ctx, "qemu-img", "convert", "-q", "-f", disk.QCOW2, "-O", "vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic", "--", overlay, vmdk); err != nil {
+		return err
+	}
+	return identify(vmdk)
 }
 
 //go:embed appliance.ovf.tmpl
@@ -136,7 +138,7 @@ func (a Appliance) archive(out string, ovf, d file) error {
 	defer f.Close()
 	w := tar.NewWriter(f)
 	for _, part := range []file{ovf, {name: a.Name + ".mf", size: int64(len(manifest)), text: manifest}, d} {
-		if err := part.write(w, a.Built); err != nil {
+		if err := part.write(w); err != nil {
 			return err
 		}
 	}
@@ -171,14 +173,15 @@ func (f file) open() (io.ReadCloser, error) {
 	return os.Open(f.path)
 }
 
-// write adds the file in the oldest form of archives, which every importer knows.
-func (f file) write(w *tar.Writer, at time.Time) error {
+// write adds the file in the oldest form of archives, which every importer knows. It has no
+// time.
+func (f file) write(w *tar.Writer) error {
 	r, err := f.open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: f.size, ModTime: at, Format: tar.FormatUSTAR}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: f.size, Format: tar.FormatUSTAR}); err != nil {
 		return err
 	}
 	_, err = io.CopyN(w, r, f.size)

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi"
@@ -31,7 +30,7 @@ import (
 	"hyper2kvm/pipeline/proc"
 )
 
-var sample = Appliance{Name: "hyper2kvm", Version: "1.0 <beta> & more", CPUs: 4, MemoryMiB: 8192, Capacity: 64 << 20, Built: time.Unix(1_700_000_000, 0),
+var sample = Appliance{Name: "hyper2kvm", Version: "1.0 <beta> & more", CPUs: 4, MemoryMiB: 8192, Capacity: 64 << 20,
 	Properties: []firstboot.Property{
 		{Key: "hostname", Type: "string", Qualifiers: "MaxLen(64)", Label: "Host name", Description: `What it is called; "none": by DHCP`},
 		{Key: "token", Type: "string", Label: "Token", Description: "To join with", Password: true},

@@ -43,11 +43,12 @@ func (f forms) stick(_ context.Context, path string) error {
 }
 
 func (f forms) ova(ctx context.Context, path string) error {
-	return ova.Write(ctx, ova.Usual(f.version, f.built), f.raw, path)
+	return ova.Write(ctx, ova.Usual(f.version), f.raw, path)
 }
 
+// qcow2 is written in the order of its sectors: with -W, chance would order it.
 func (f forms) qcow2(ctx context.Context, path string) error {
-	if _, err := proc.Run(ctx, "qemu-img", "convert", "-q", "-W", "-c", "-f", disk.Raw, "-O", disk.QCOW2, "-o", "compression_type=zstd", "--", f.raw, path); err != nil {
+	if _, err := proc.Run(ctx, "qemu-img", "convert", "-q", "-c", "-f", disk.Raw, "-O", disk.QCOW2, "-o", "compression_type=zstd", "--", f.raw, path); err != nil {
 		return err
 	}
 	_, err := proc.Run(ctx, "qemu-img", "resize", "-q", "-f", disk.QCOW2, "--", path, fmt.Sprint(ova.Capacity))

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/testers/libvirt/libvirttest"
 )
@@ -36,5 +39,39 @@ func TestTheDomainIsLibvirts(t *testing.T) {
 		if args[0] == "domxml-to-native" && (!strings.Contains(string(out), "/OVMF_CODE_4M.fd") || strings.Contains(string(out), "/OVMF_VARS_4M.ms.fd")) {
 			t.Errorf("libvirt gives it another firmware:\n%s", out)
 		}
+	}
+}
+
+// TestOneImageGivesTheSameForms whenever they are made, and wherever it lies. That holds for
+// the update too, which takes a real image and is not made here.
+func TestOneImageGivesTheSameForms(t *testing.T) {
+	if _, err := proc.Look("qemu-img"); err != nil {
+		guesttest.Missing(t, err.Error())
+	}
+	raw := make([]byte, 48<<20)
+	if _, err := rand.NewChaCha8([32]byte{}).Read(raw[1<<20 : 40<<20]); err != nil {
+		t.Fatal(err)
+	}
+	var sums []string
+	for i := range 3 {
+		f := forms{version: "v1", raw: filepath.Join(t.TempDir(), "hyper2kvm.raw"), folder: t.TempDir()}
+		if err := os.WriteFile(f.raw, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Unix(int64(1_700_000_000+i), 0)
+		if err := os.Chtimes(f.raw, then, then); err != nil {
+			t.Fatal(err)
+		}
+		if err := run(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(f.folder, "SHA256SUMS"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, string(text))
+	}
+	if strings.Count(sums[0], "\n") != 4 || sums[1] != sums[0] || sums[2] != sums[0] {
+		t.Errorf("three times, they are\n%s", strings.Join(sums, "\n"))
 	}
 }

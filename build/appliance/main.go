@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -42,7 +41,6 @@ func main() {
 type forms struct {
 	version, raw, folder string
 	keys, only           string
-	built                time.Time // when the image was
 }
 
 // form is one of them, and how it is written.
@@ -60,11 +58,6 @@ func (f forms) list() []form {
 }
 
 func run(ctx context.Context, f forms) error {
-	info, err := os.Stat(f.raw)
-	if err != nil {
-		return err
-	}
-	f.built = info.ModTime()
 	if err := os.MkdirAll(f.folder, 0o755); err != nil {
 		return err
 	}
