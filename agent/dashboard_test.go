@@ -81,6 +81,10 @@ func TestTheScreenFollowsTheAgent(t *testing.T) {
 		p.shows(t, "Somebody has or had access already")
 	})
 	p.shows(t, `Agent: does not answer since`)
+	if err := os.WriteFile(filepath.Join(folder, "agent.sock.ended"), []byte("the state is full\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.shows(t, `It has ended: the state is full\. It is started`)
 	t.Run("comes back", func(t *testing.T) {
 		servedIn(t, folder)
 		p.shows(t, `Agent: ready`)

@@ -34,7 +34,7 @@ func (r Records) Load(ctx context.Context, key string, v any) (revision uint64, 
 		return 0, fmt.Errorf("record %s: %w", kind(key), err)
 	}
 	if e.Format != format {
-		return 0, fmt.Errorf("record %s is of format %d, and this version knows %d: update this appliance", kind(key), e.Format, format)
+		return 0, fmt.Errorf("the record %s was written by another version (format %d, and this one knows %d): start that version, if the boot menu has it, or update this appliance", kind(key), e.Format, format)
 	}
 	if err := json.Unmarshal(e.Data, v); err != nil {
 		return 0, fmt.Errorf("record %s: %w", kind(key), err)

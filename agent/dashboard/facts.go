@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -26,6 +27,18 @@ func reason(err error) string {
 		return op.Err.Error()
 	}
 	return err.Error()
+}
+
+// ending is what the agent has left of why it has ended; "" if it has left nothing.
+func ending(socket string) string {
+	text, err := os.ReadFile(config.Ended(socket))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ""
+	case err != nil:
+		return "why, is not known: " + err.Error()
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // local looks at what this machine knows without the agent.

@@ -86,6 +86,14 @@ func away(t *testing.T) Status {
 	return s
 }
 
+// ended is away with what the agent has left.
+func ended(t *testing.T) Status {
+	t.Helper()
+	s := away(t)
+	s.Agent.Ended = "the record access was written by another version (format 2, and this one knows 1): start that version, if the boot menu has it, or update this appliance"
+	return s
+}
+
 // drawn is a screen of a size, without how its lines look.
 func drawn(s Status, width, height int, keys ...string) string {
 	screen := newScreen(context.Background(), Options{Network: Network{
@@ -123,6 +131,7 @@ func TestScreens(t *testing.T) {
 		"busy-more":      drawn(busy(t), 80, 25, "pgdown"),
 		"hostile":        drawn(hostile(t), 80, 40),
 		"away":           drawn(away(t), 80, 25),
+		"away-ended":     drawn(ended(t), 80, 25),
 		"no-network":     drawn(Status{Name: "mover1", Version: "v0.9.0", Links: []Link{}}, 80, 25),
 		"code-hidden":    drawn(idle(t), 80, 25, "f3"),
 		"power":          drawn(busy(t), 80, 25, "f10"),

@@ -30,6 +30,7 @@ type Health struct {
 	Answers bool
 	Since   time.Time // that it does not
 	Why     string    // it does not, or is not ready
+	Ended   string    // why it has ended, as far as it has said
 }
 
 // Code is the one-time code that makes the first admin.

@@ -205,12 +205,20 @@ func (p *page) agent(h Health) {
 	case !h.Known:
 		p.say(normal, indent, "Agent: is asked")
 	case !h.Answers:
-		p.say(bad, indent, fmt.Sprintf("Agent: does not answer since %s (%s). It is started again by itself; if it stays away for minutes, restart the machine with F10: migrations go on where they were.", h.Since.Format(clock), short(h.Why)))
+		p.say(bad, indent, fmt.Sprintf("Agent: does not answer since %s (%s).%s It is started again by itself; if it stays away for minutes, restart the machine with F10: migrations go on where they were.", h.Since.Format(clock), short(h.Why), lastWords(h.Ended)))
 	case h.Why != "":
 		p.say(bad, indent, "Agent: answers, and is not ready: "+short(h.Why))
 	default:
 		p.say(good, indent, "Agent: ready")
 	}
+}
+
+// lastWords are the agent's, as a sentence behind another one.
+func lastWords(ended string) string {
+	if ended == "" {
+		return ""
+	}
+	return " It has ended: " + short(ended) + "."
 }
 
 // host tells what this machine can run. The reason names the setting of vSphere's that

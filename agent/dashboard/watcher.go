@@ -167,12 +167,13 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 // no more.
 func (w *Watcher) away(err error) {
 	w.leave()
+	ended := ending(w.options.Socket)
 	w.set(func(s *Status) {
 		since := s.Agent.Since
 		if !s.Agent.Known || s.Agent.Answers {
 			since = time.Now()
 		}
-		s.Agent = Health{Known: true, Since: since, Why: reason(err)}
+		s.Agent = Health{Known: true, Since: since, Why: reason(err), Ended: ended}
 		s.Jobs, s.Fingerprint = Jobs{}, ""
 		if s.Code.State != CodeMade { // which holds when the agent is back
 			s.Code = Code{}

@@ -44,7 +44,10 @@ func newAgent(s *config.Settings, version string, log *slog.Logger) *agent {
 }
 
 func (a *agent) run(ctx context.Context, out io.Writer) (err error) {
-	defer func() { err = errors.Join(err, a.close()) }()
+	defer func() {
+		err = errors.Join(err, a.close())
+		a.leave(ctx, err)
+	}()
 	if err := a.open(ctx); err != nil {
 		return err
 	}
@@ -245,7 +248,7 @@ func (a *agent) apiConfig(ctx context.Context, provider api.Provider) (api.Confi
 	}, nil
 }
 
-// tell says that the agent is ready, to systemd and to people.
+// tell says that the agent is ready, to systemd, to people and to the screen.
 func (a *agent) tell(ctx context.Context, ways []way, out io.Writer) error {
 	for _, w := range ways {
 		if _, err := fmt.Fprintf(out, "listening on %s%s\n", w.name, w.note); err != nil {
@@ -264,5 +267,5 @@ func (a *agent) tell(ctx context.Context, ways []way, out io.Writer) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fmt.Errorf("tell systemd: %w", err)
 	}
-	return nil
+	return a.forget()
 }
