@@ -49,7 +49,7 @@ func (p Parallel) update(ctx context.Context, d Delta, b *budget, report func(Pr
 		return Result{}, err
 	}
 	todo := []iter.Seq2[piece, error]{touched(ctx, from, s.header, changed)}
-	wire, err := d.fill(ctx, from, s, filling{d.To.Path, todo, b, report, p.silence()})
+	wire, err := d.fill(ctx, from, s, filling{d.To.Path, todo, b, report, p.flushes()})
 	if err != nil {
 		return Result{}, err
 	}

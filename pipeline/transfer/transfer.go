@@ -91,13 +91,20 @@ type Parallel struct {
 	// Reconnect is how long a source's server that was lost is dialed again.
 	Reconnect time.Duration
 	// Silence is how long a source's or a target's server may owe an answer and send
-	// nothing; zero: nbd.LongestSilence. One that is slow sends something.
+	// nothing; zero: nbd.LongestSilence, and longestFlush for a target.
 	Silence time.Duration
 }
 
-func (p Parallel) patience() patience { return patience{p.Reconnect, p.silence()} }
+func (p Parallel) patience() patience {
+	return patience{p.Reconnect, cmp.Or(p.Silence, nbd.LongestSilence)}
+}
 
-func (p Parallel) silence() time.Duration { return cmp.Or(p.Silence, nbd.LongestSilence) }
+// longestFlush is far more than a slow stick takes to write what a kernel keeps back for
+// it, which may be a fifth of a large memory: a server says nothing meanwhile.
+const longestFlush = time.Hour
+
+// flushes is how long a target's server may say nothing.
+func (p Parallel) flushes() time.Duration { return cmp.Or(p.Silence, longestFlush) }
 
 // reportEvery is how often progress is told.
 const reportEvery = 500 * time.Millisecond
@@ -194,7 +201,7 @@ func (p Parallel) one(ctx context.Context, job Job, b *budget, report func(Progr
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	wire, err := job.copy(ctx, from, filling{budget: b, report: report, silence: p.silence()})
+	wire, err := job.copy(ctx, from, filling{budget: b, report: report, silence: p.flushes()})
 	if err != nil {
 		return Result{}, err
 	}

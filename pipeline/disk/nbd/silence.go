@@ -33,7 +33,7 @@ func (h heard) Read(p []byte) (int, error) {
 }
 
 // LongestSilence is far more than a read takes from what is far away, busy, or stunned by
-// a snapshot, and than a write takes to a storage that is slow.
+// a snapshot.
 const LongestSilence = 5 * time.Minute
 
 // looksPerSilence is how often it is looked whether a server has fallen silent, in the
