@@ -171,14 +171,14 @@ func diskName(prefix string, i int) string {
 // the graphics card's, 31 the chipset's.
 const mostPorts = 29 * 8
 
-// MostDisks is how many disks a domain can have, on the bus that takes most.
-const MostDisks = 256
+// MostDisks is how many disks a domain can have at most, on the bus that takes most.
+const MostDisks = mostPorts
 
 // most is how many disks each bus takes.
 //
-// Source: QEMU, hw/i386/pc_q35.c (six ports of its AHCI controller), hw/scsi/virtio-scsi.h
-// (VIRTIO_SCSI_MAX_TARGET), hw/scsi/vmw_pvscsi.c (PVSCSI_MAX_DEVS).
-var most = map[string]int{"virtio": mostPorts, "scsi": MostDisks, "sata": 6, "pvscsi": 64}
+// Source: QEMU, hw/i386/pc_q35.c (six ports of its AHCI controller), hw/scsi/vmw_pvscsi.c
+// (PVSCSI_MAX_DEVS); libvirt, domaincommon.rng (a SCSI target has two digits).
+var most = map[string]int{"virtio": MostDisks, "scsi": 100, "sata": 6, "pvscsi": 64}
 
 // Fits is an error for a domain with more devices than such a machine takes.
 func (d Domain) Fits() error {

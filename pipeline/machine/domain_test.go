@@ -91,7 +91,7 @@ func TestADomainWithTooManyDevicesDoesNotFit(t *testing.T) {
 	with := func(bus string, disks int) Domain {
 		return Target(Machine{Disks: make([]Disk, disks), NICs: make([]NIC, 1)}, Caps{DiskBus: bus})
 	}
-	for bus, most := range map[string]int{"sata": 6, "scsi": 256, "virtio": 226} {
+	for bus, most := range map[string]int{"sata": 6, "scsi": 100, "virtio": 226} {
 		if err := with(bus, most).Fits(); err != nil {
 			t.Errorf("%d disks on %s: %v", most, bus, err)
 		}

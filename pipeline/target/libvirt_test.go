@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,17 @@ func domains(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	made["bridge and unplugged"] = text
+	for bus, n := range map[string]int{"virtio": 225, "scsi": 100, "sata": 6} { // as many as fit
+		m, disks := web01, slices.Repeat(disks[:1], n)
+		m.Disks = make([]machine.Disk, n)
+		d := machine.Target(m, machine.Caps{DiskBus: bus, NICModel: "virtio"})
+		if err := d.Fits(); err != nil {
+			t.Fatal(err)
+		}
+		if made[bus+" full"], err = LibvirtXML(d, disks); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return made
 }
 
