@@ -11,8 +11,8 @@ import (
 )
 
 // journal tells which chunks of a copy are in its target, so that a copy that was
-// killed goes on where it was. It is a header's page and then records, each with
-// its own checksum: what follows a record that is damaged or cut is not believed,
+// killed goes on where it was. It is a header's page and then records, all with
+// checksums of their own: what follows a record that is damaged or cut is not believed,
 // nor is a record whose digests the manifest has not. What it does not tell is
 // copied again, so a journal that is lost costs time alone.
 type journal struct {
@@ -71,6 +71,7 @@ func createJournal(path string, h header) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	copy(page[headerSize-sumSize:], sumOf(page))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
@@ -88,15 +89,38 @@ func openJournal(path string, h header) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := readHeader(f)
-	id, boot, _ := strings.Cut(got.ID, "\n")
-	if got.ID = id; err == nil && got != h {
+	got, boot, err := readJournalHeader(f)
+	if err == nil && got != h {
 		err = fmt.Errorf("%w: it is of another copy", ErrManifest)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return &journal{header: h, f: f, end: headerSize, boot: boot}, nil
+}
+
+// sumSize is the room of a checksum at the end of the header's page, in bytes.
+const sumSize = 8
+
+func sumOf(page []byte) string {
+	return fmt.Sprintf("%0*x", sumSize, crc32.Checksum(page[:headerSize-sumSize], castagnoli))
+}
+
+// readJournalHeader reads the header of a copy's journal, and which start of the machine it
+// began in. A flipped bit would make it another copy's.
+func readJournalHeader(f io.ReaderAt) (h header, boot string, err error) {
+	page, err := readPage(f)
+	if err != nil {
+		return h, "", err
+	}
+	if sum := string(page[headerSize-sumSize:]); sum != sumOf(page) && strings.Trim(sum, "\n") != "" { // journals had none once
+		return h, "", fmt.Errorf("%w: its header is damaged", ErrManifest)
+	}
+	if h, err = parseHeader(page[:headerSize-sumSize]); err != nil {
+		return h, "", err
+	}
+	h.ID, boot, _ = strings.Cut(h.ID, "\n")
+	return h, boot, nil
 }
 
 // replay is the chunks that the journal tells of and whose digests the manifest

@@ -91,10 +91,22 @@ func (h header) page() ([]byte, error) {
 }
 
 func readHeader(f io.ReaderAt) (h header, err error) {
+	page, err := readPage(f)
+	if err != nil {
+		return h, err
+	}
+	return parseHeader(page)
+}
+
+func readPage(f io.ReaderAt) ([]byte, error) {
 	page := make([]byte, headerSize)
 	if n, err := f.ReadAt(page, 0); err != nil {
-		return h, fmt.Errorf("%w: %w after %d bytes", ErrManifest, err, n)
+		return nil, fmt.Errorf("%w: %w after %d bytes", ErrManifest, err, n)
 	}
+	return page, nil
+}
+
+func parseHeader(page []byte) (h header, err error) {
 	if err := json.Unmarshal(bytes.TrimRight(page, "\n"), &h); err != nil {
 		return h, fmt.Errorf("%w: %w", ErrManifest, err)
 	}

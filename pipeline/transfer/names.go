@@ -128,19 +128,19 @@ func Discard(t Target, id string) error {
 // atWork is the ID of the copy or the delta that has begun and not ended; unknown
 // where none has, or where it was killed before it could say so.
 func (t Target) atWork() (id string, known bool) {
-	for _, name := range []string{t.journal(), t.Manifest() + partial} {
-		f, err := os.Open(name)
-		if err != nil {
-			continue
-		}
-		h, err := readHeader(f)
-		f.Close()
-		if err == nil {
-			id, _, _ := strings.Cut(h.ID, "\n")
-			return id, true
+	if f, err := os.Open(t.journal()); err == nil {
+		defer f.Close()
+		if h, _, err := readJournalHeader(f); err == nil {
+			return h.ID, true
 		}
 	}
-	return "", false
+	f, err := os.Open(t.Manifest() + partial)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	h, err := readHeader(f)
+	return h.ID, err == nil
 }
 
 func discardManifest(path, id string) error {

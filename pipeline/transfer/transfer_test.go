@@ -368,6 +368,73 @@ func TestAKilledCopyGoesOn(t *testing.T) {
 	}
 }
 
+// A journal with a flipped bit is believed as far as it is whole, or not at all: the copy
+// goes on or begins anew, and is whole.
+func TestAKilledCopyGoesOnWithADamagedJournal(t *testing.T) {
+	data := patterned(140 << 20)
+	s := source(t, data)
+	for _, format := range []string{disk.Raw, disk.QCOW2} {
+		job := jobOf(s, t.TempDir(), disk.Shape{Format: format})
+		killAt(t, job, 125<<20)
+		left := leftBy(t, job)
+		text := int64(bytes.IndexByte(left[job.To.journal()], '\n'))
+		records := int64(len(left[job.To.journal()])) - headerSize
+		if records < recordSize || records%recordSize != 0 {
+			t.Fatalf("%s: the journal has records of %d bytes", format, records)
+		}
+		places := []int64{0, int64(bytes.Index(left[job.To.journal()], []byte(job.ID))), text / 4, text / 2, text - 2, headerSize - 1}
+		for field := range int64(6) { // the last bytes of first, count, digests and the checksum, and the first ones of others
+			places = append(places, headerSize+field*4, headerSize+records-recordSize+field*4)
+		}
+		for _, at := range places {
+			leave(t, left)
+			flip(t, job.To.journal(), at)
+			if _, err := (Parallel{}).Copy(t.Context(), []Job{job}, silent); err != nil {
+				t.Errorf("%s, byte %d of the journal: %v", format, at, err)
+				continue
+			}
+			if !bytes.Equal(content(t, job.To.Path, format), data) {
+				t.Errorf("%s, byte %d of the journal: the copy differs", format, at)
+			}
+		}
+	}
+}
+
+// leftBy is what a killed copy has left, by name, as soon as its server has ended too.
+func leftBy(t *testing.T, job Job) map[string][]byte {
+	t.Helper()
+	if job.To.Format != disk.Raw {
+		s, err := disk.Serve(t.Context(), job.To.work(), job.To.Shape) // which waits for that
+		if err == nil {
+			err = s.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := map[string][]byte{}
+	for _, name := range filesIn(t, filepath.Dir(job.To.Path)) {
+		path := filepath.Join(filepath.Dir(job.To.Path), name)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left[path] = data
+	}
+	return left
+}
+
+// leave puts it back, and nothing else.
+func leave(t *testing.T, left map[string][]byte) {
+	t.Helper()
+	for path, data := range left {
+		if err := os.RemoveAll(strings.TrimSuffix(path, partial)); err != nil {
+			t.Fatal(err)
+		}
+		writeSparse(t, path, data)
+	}
+}
+
 // killAt has another process copy and be killed when it says that it has dealt
 // with so many bytes; it returns how many it had read when it last said so.
 func killAt(t *testing.T, job Job, at int64) (wire int64) {
@@ -553,7 +620,9 @@ func pretendAnotherBoot(t *testing.T, path string) {
 	if err != nil || !bytes.Contains(text, []byte(boot)) {
 		t.Fatalf("the journal does not name the boot: %v", err)
 	}
-	if err := os.WriteFile(path, bytes.Replace(text, []byte(boot), []byte(strings.Repeat("0", len(boot))), 1), 0o600); err != nil {
+	text = bytes.Replace(text, []byte(boot), []byte(strings.Repeat("0", len(boot))), 1)
+	copy(text[headerSize-sumSize:], sumOf(text[:headerSize]))
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
