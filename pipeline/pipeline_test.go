@@ -249,6 +249,9 @@ func child(spec string) int {
 		if e.Stage == s.Stage && e.State == Running && (s.Stage != "convert" || e.Progress != nil) {
 			standStill()
 		}
+		if s.Stage == copied && e.Progress != nil && e.Progress.Virtual == e.Progress.Total {
+			standStill()
+		}
 	}}, Options{Source: s.Source, Shape: disk.Shape{Format: disk.QCOW2}, Engine: Direct, Skip: map[string]string{"test": "not part of this"}})
 	if err != nil {
 		fmt.Println(err)
@@ -270,6 +273,9 @@ func standStill() {
 	signal.Notify(never, syscall.SIGWINCH)
 	<-never
 }
+
+// copied is the moment at which all of a disk is copied and nothing has its final name yet.
+const copied = "copied"
 
 // published is the moment at which a target has its final name and the record
 // does not say so yet.
@@ -301,7 +307,7 @@ func TestARunKilledAfterItsCopyGoesOn(t *testing.T) {
 func TestAKilledRunLeavesItsSourceAndGoesOn(t *testing.T) {
 	source := small(t)
 	before := digest(t, source)
-	for _, stage := range []string{"fetch", "flatten", "inspect", "plan", "fix", "convert"} {
+	for _, stage := range []string{"fetch", "flatten", "inspect", "plan", "fix", "convert", copied} {
 		t.Run(stage, func(t *testing.T) {
 			folder := filepath.Join(t.TempDir(), "small")
 			killAt(t, stage, source, folder)
