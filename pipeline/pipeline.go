@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"hyper2kvm/fixers/fixer"
@@ -102,6 +103,7 @@ type Run struct {
 	packaged bool                        // libguestfs is in this build
 	noDirect func(context.Context) error // why the direct engine does not work here
 	probed   func() error                // its result, once the run has begun to find it out
+	beside   sync.WaitGroup              // what nobody waits for but the end
 	noMapper func() error                // why the direct engine shows no volumes in several pieces
 	machines map[string]hypervisor
 	accel    func(context.Context) (accel.Choice, error)
@@ -127,6 +129,7 @@ func (r *Run) Go(ctx context.Context) (err error) {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
+	r.beside.Go(func() { Versions(ctx, r.version) }) // the report finds them known
 	returned, err := r.givenBack(ctx)
 	if err != nil {
 		return err
@@ -289,6 +292,7 @@ func (r *Run) release(ctx context.Context) error {
 		_ = r.probed() // INSPECT has told of it, or does not need it
 		r.probed = nil
 	}
+	r.beside.Wait()
 	failed := []error{r.closeGuest()}
 	if r.storage != nil {
 		failed = append(failed, r.storage.Close(ctx))
