@@ -25,53 +25,6 @@ import (
 	"hyper2kvm/pipeline/transfer"
 )
 
-// Stage is one step of a migration.
-type Stage struct {
-	Name string
-	Does string
-	run  func(context.Context) error
-	// resume brings back what a stage that is done keeps in this process:
-	// servers and opened guests do not outlive the process that made them.
-	resume func(context.Context) error
-	// drop undoes what a stage left half made. It runs before the stage is
-	// run once more.
-	drop func(context.Context) error
-	// programs are looked for before the first stage runs.
-	programs []string
-}
-
-// stages is the canonical pipeline; nothing else knows the order.
-func (r *Run) stages() []Stage {
-	return []Stage{
-		{"fetch", "open the source, read-only", r.fetch, r.openSources, nil, []string{"qemu-img", "qemu-storage-daemon"}},
-		{"flatten", "put one writable overlay over every disk", r.flatten, r.openOverlays, r.dropOverlays, []string{"qemu-img", "qemu-storage-daemon"}},
-		{"inspect", "read what is installed on the disks", r.inspect, nil, r.renewOverlays, nil},
-		{"plan", "work out every change, touching nothing", r.plan, nil, r.renewOverlays, nil},
-		{"fix", "apply the planned changes to the overlay", r.fix, nil, r.renewOverlays, nil},
-		{"convert", "copy to the target, once", r.convert, nil, nil, []string{"qemu-img", "qemu-storage-daemon"}},
-		{"test", "boot a throwaway overlay and watch it come up", r.test, nil, nil, []string{"qemu-img", "qemu-storage-daemon", "qemu-system-x86_64"}},
-	}
-}
-
-// StageNames are the stages' names in their order.
-func StageNames() []string {
-	var names []string
-	for _, s := range (&Run{}).stages() {
-		names = append(names, s.Name)
-	}
-	return names
-}
-
-// Does is what a stage does, for people; "" if there is none of that name.
-func Does(stage string) string {
-	for _, s := range (&Run{}).stages() {
-		if s.Name == stage {
-			return s.Does
-		}
-	}
-	return ""
-}
-
 // Errors that tell how a migration ended short of a proof.
 var (
 	ErrBlocked   = errors.New("blocked")    // a concern forbids it
@@ -226,27 +179,6 @@ func (r *Run) step(ctx context.Context, s Stage, record *Record) error {
 	return nil
 }
 
-// leave lets go of everything, and last of the source, which is left as the run's end
-// wants it.
-func (r *Run) leave(ctx context.Context, failed error, interrupted bool) error {
-	if carried := r.origin.Carried(); carried != nil {
-		r.Carried = carried
-	}
-	released := r.release(ctx)
-	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Proved: r.Outcome != nil && r.Outcome.Proved, Interrupted: interrupted, Err: errors.Join(failed, released)}
-	r.Leaving = true
-	if err := r.save(r.Folder); err != nil {
-		return errors.Join(released, err)
-	}
-	changes, err := r.origin.Release(ctx, end)
-	r.Leaving = err != nil
-	if changes && !end.Finished {
-		r.Returned = true
-		err = errors.Join(err, r.unplug())
-	}
-	return errors.Join(released, err, r.save(r.Folder))
-}
-
 // givenBack tells whether the source was given back since, maybe by a process that was
 // killed over it.
 func (r *Run) givenBack(ctx context.Context) (bool, error) {
@@ -275,38 +207,6 @@ func (r *Run) anew(ctx context.Context) error {
 	m.Facts, m.Fixed, m.Plan, m.Undo, m.Again, m.Expect, m.Domain, m.Outcome = nil, nil, nil, nil, nil, nil, nil, nil
 	m.Checks, m.Carried, m.Returned, m.Leaving = Checks{}, nil, false, false
 	return r.save(r.Folder)
-}
-
-// finish clears the work files of a migration that came to its end.
-func (r *Run) finish(ctx context.Context) error {
-	if err := r.release(ctx); err != nil {
-		return err
-	}
-	return os.RemoveAll(filepath.Join(r.Folder, workFolder))
-}
-
-// release lets go of everything that the run holds, in the order in which one
-// stands on the other.
-func (r *Run) release(ctx context.Context) error {
-	if r.probed != nil {
-		_ = r.probed() // INSPECT has told of it, or does not need it
-		r.probed = nil
-	}
-	r.beside.Wait()
-	failed := []error{r.closeGuest()}
-	if r.storage != nil {
-		failed = append(failed, r.storage.Close(ctx))
-		r.storage = nil
-	}
-	failed = append(failed, closeAll(r.sources))
-	r.sources = nil
-	return errors.Join(failed...)
-}
-
-// Close lets other processes work on the migration, and forgets the keys.
-func (r *Run) Close() error {
-	r.keys.Wipe()
-	return r.lock.Close()
 }
 
 func (r *Run) work(name string) string { return filepath.Join(r.Folder, workFolder, name) }
