@@ -8,13 +8,17 @@ import (
 )
 
 // leave lets go of everything, and last of the source, which is left as the run's end
-// wants it.
-func (r *Run) leave(ctx context.Context, failed error, interrupted bool) error {
+// wants it: a failure, an interruption, or none.
+func (r *Run) leave(ctx context.Context, failed, interrupted error) error {
 	if carried := r.origin.Carried(); carried != nil {
 		r.Carried = carried
 	}
-	released := r.release(ctx)
-	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Proved: r.Outcome != nil && r.Outcome.Proved, Interrupted: interrupted, Err: errors.Join(failed, released)}
+	closed := r.closeGuest()
+	if failed != nil && interrupted != nil && errors.Unwrap(closed) == interrupted {
+		closed = nil // it ended for the reason for which the stage did
+	}
+	released := errors.Join(closed, r.release(ctx))
+	end := End{Finished: failed == nil && released == nil && r.Finished(), Converted: r.Stage("convert").State == Done, Proved: r.Outcome != nil && r.Outcome.Proved, Interrupted: interrupted != nil, Err: errors.Join(failed, released)}
 	r.Leaving = true
 	if err := r.save(r.Folder); err != nil {
 		return errors.Join(released, err)

@@ -77,7 +77,7 @@ type engineFunc func(ctx context.Context, name string, s *disk.Storage, c accel.
 // Go runs the stages that are not done, in order, and saves the record after
 // each. Its error is the stage's that failed.
 func (r *Run) Go(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, r.leave(context.WithoutCancel(ctx), err, ctx.Err() != nil)) }()
+	defer func() { err = errors.Join(err, r.leave(context.WithoutCancel(ctx), err, context.Cause(ctx))) }()
 	r.probeAhead(ctx)
 	if err := r.ready(ctx); err != nil {
 		return err

@@ -229,6 +229,25 @@ func TestAnInterruptedStageSaysThatItWas(t *testing.T) {
 	}
 }
 
+// TestAnInterruptionIsSaidOnce: the stage's call and the guest's end fail for one reason.
+func TestAnInterruptionIsSaidOnce(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("operator left")
+	r, err := open(t, filepath.Join(t.TempDir(), "small"), small(t), noTest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.engine = func(ctx context.Context, name string, s *disk.Storage, c accel.Choice, log *slog.Logger) (guest.Guest, error) {
+		g, err := openEngine(ctx, name, s, c, nil, log)
+		cancel(reason)
+		return g, err
+	}
+	if err := r.Go(ctx); err == nil || err.Error() != "inspect: operator left" {
+		t.Errorf("Go = %v, want the reason", err)
+	}
+}
+
 // childEnv tells the test binary to be the migration that is killed.
 const childEnv = "HYPER2KVM_TEST_MIGRATE"
 

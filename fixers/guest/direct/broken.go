@@ -33,7 +33,10 @@ func (g *shown) breakDown(why error) error {
 	}
 	if cause := g.cut.Load(); cause != nil {
 		g.limits.end = min(g.limits.end, hurry)
-		g.broken = errors.Join(*cause, g.end())
+		g.broken = *cause
+		if err := g.end(); err != nil {
+			g.broken = errors.Join(*cause, err)
+		}
 		return g.broken
 	}
 	select {
