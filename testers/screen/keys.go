@@ -13,6 +13,7 @@ type stroke struct {
 const (
 	Enter     = '\r'
 	Backspace = 0x7f
+	Tab       = '\t'
 )
 
 const shiftKey = 42
@@ -31,7 +32,7 @@ var rows = []struct {
 
 // strokes are how characters are typed.
 var strokes = func() map[byte]stroke {
-	all := map[byte]stroke{Enter: {key: 28}, Backspace: {key: 14}, ' ': {key: 57}}
+	all := map[byte]stroke{Enter: {key: 28}, Backspace: {key: 14}, Tab: {key: 15}, ' ': {key: 57}}
 	for _, row := range rows {
 		for i := range len(row.plain) {
 			all[row.plain[i]] = stroke{row.first + i, false}

@@ -8,7 +8,7 @@ import (
 func TestEveryCharacterHasItsKeys(t *testing.T) {
 	// Source: Linux, include/uapi/linux/input-event-codes.h.
 	for c, want := range map[byte][]int{'1': {2}, '0': {11}, '=': {13}, 'q': {16}, ']': {27}, 'A': {42, 30}, ';': {39}, '"': {42, 40}, '~': {42, 41},
-		'\\': {43}, 'z': {44}, '?': {42, 53}, ' ': {57}, Enter: {28}, Backspace: {14}, '\n': nil, 0: nil, 0xe4: nil} {
+		'\\': {43}, 'z': {44}, '?': {42, 53}, ' ': {57}, Enter: {28}, Backspace: {14}, Tab: {15}, '\n': nil, 0: nil, 0xe4: nil} {
 		if got := Keys(c); !slices.Equal(got, want) {
 			t.Errorf("%q is %v, want %v", c, got, want)
 		}
