@@ -43,8 +43,16 @@ func (c Choice) QEMU() []string {
 	if c.Name == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+	return []string{"-accel", Emulator, "-cpu", "max"}
 }
+
+// Emulator is QEMU's, as -accel takes it, with less room for what it has translated than
+// the GiB that QEMU gives it. What a guest writes to where it had code is slow as long as
+// the translation is there: each piece that is dropped empties the caches of all CPUs by
+// which translations are found. A guest that is reset writes everywhere.
+//
+// Source: QEMU, accel/tcg/tb-maint.c, tb_jmp_cache_inval_tb; accel/tcg/region.c.
+const Emulator = "tcg,thread=multi,tb-size=64" // MiB
 
 // deadline bounds the probe's guest: with working KVM it needs under 2 s.
 const deadline = 15 * time.Second
