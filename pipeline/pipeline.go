@@ -82,7 +82,9 @@ func (r *Run) Go(ctx context.Context) (err error) {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	r.beside.Go(func() { Versions(ctx, r.version) }) // the report finds them known
+	if r.Options.Until == "" { // its report finds them known
+		r.beside.Go(func() { Versions(ctx, r.version) })
+	}
 	returned, err := r.givenBack(ctx)
 	if err != nil {
 		return err
