@@ -3,6 +3,7 @@ package direct
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,7 +80,7 @@ func TestACheckerHasOneDeviceAndNoRights(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if version, err := landlockVersion(); name != "rights" && version == 0 {
-				t.Skip("this kernel has no Landlock:", err)
+				guesttest.Missing(t, fmt.Sprintf("this kernel has no Landlock: %v", err))
 			}
 			own := standIn(t, "e2fsck", c.script)
 			must(t, os.WriteFile(filepath.Join(own, "there"), []byte("content\n"), 0o644))

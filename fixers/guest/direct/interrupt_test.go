@@ -14,6 +14,15 @@ import (
 
 var errInterrupted = errors.New("the operator has enough")
 
+// interruptible is a guest of a disk, and what ends it.
+func interruptible(t *testing.T, disk string) (*shown, context.CancelCauseFunc) {
+	t.Helper()
+	ctx, interrupt := context.WithCancelCause(context.Background())
+	g, err := Open(ctx, []string{disk}, nil, slog.New(slog.DiscardHandler))
+	must(t, err)
+	return g.(*shown), interrupt
+}
+
 // interrupted is how a call ends whose guest is interrupted while it is under way.
 func interrupted(t *testing.T, interrupt context.CancelCauseFunc, call func() error) error {
 	t.Helper()
@@ -51,10 +60,7 @@ func TestAnInterruptedCallReturns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			disks := []string{made(t, "ext4", 16<<20)}
-			ctx, interrupt := context.WithCancelCause(context.Background())
-			opened, err := Open(ctx, disks, nil, slog.New(slog.DiscardHandler))
-			must(t, err)
-			g := opened.(*shown)
+			g, interrupt := interruptible(t, disks[0])
 			must(t, g.Mount("disk0", "/"))
 			must(t, g.Mkdir("/mnt", 0o755))
 			must(t, g.WriteFile("/file", 0, nil))
@@ -86,10 +92,7 @@ func requireInterrupted(t *testing.T, g *shown, err error) {
 func TestAGuestThatIsInterruptedBetweenCallsLeavesNothing(t *testing.T) {
 	guesttest.Need(t, guesttest.Programs...)
 	disks := []string{made(t, "ext4", 16<<20)}
-	ctx, interrupt := context.WithCancelCause(context.Background())
-	opened, err := Open(ctx, disks, nil, slog.New(slog.DiscardHandler))
-	must(t, err)
-	g := opened.(*shown)
+	g, interrupt := interruptible(t, disks[0])
 	must(t, g.Mount("disk0", "/"))
 	interrupt(errInterrupted)
 	for g.cut.Load() == nil {
@@ -104,12 +107,10 @@ func TestAGuestThatIsInterruptedBetweenCallsLeavesNothing(t *testing.T) {
 func TestAnInterruptedGuestDoesNotWaitForItsDisk(t *testing.T) {
 	guesttest.Need(t, guesttest.Programs...)
 	name, storage, daemon := slowDisk(t)
-	ctx, interrupt := context.WithCancelCause(context.Background())
-	g, err := Open(ctx, []string{name}, nil, slog.New(slog.DiscardHandler))
-	must(t, err)
+	g, interrupt := interruptible(t, name)
 	must(t, unix.Kill(daemon, unix.SIGSTOP))
 	if err := interrupted(t, interrupt, func() error { return g.Mount("disk0", "/") }); !errors.Is(err, errInterrupted) {
 		t.Errorf("Mount: error %v, want %v", err, errInterrupted)
 	}
-	requireGoneWith(t, daemon, g.(*shown), storage)
+	requireGoneWith(t, daemon, g, storage)
 }
