@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers/probe/wire"
 	"hyper2kvm/testers/watch"
@@ -131,7 +130,7 @@ func TestTheMachineFollowsTheAcceleratorAndTheFirmware(t *testing.T) {
 		code   string
 	}{
 		{"kvm", machine.BIOS, false, map[string]string{"-accel": "kvm", "-cpu": "host", "-machine": "q35,usb=off,vmport=off,hpet=off", "-rtc": "base=utc,driftfix=slew"}, ""},
-		{"tcg", machine.UEFI, false, map[string]string{"-accel": accel.Emulator, "-cpu": "max",
+		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi,tb-size=64", "-cpu": "max",
 			"-machine": "q35,usb=off,vmport=off,hpet=off,pflash0=code,pflash1=vars"}, ovmfCode},
 		{"kvm", machine.UEFI, true, map[string]string{"-machine": "q35,usb=off,vmport=off,hpet=off,smm=on,pflash0=code,pflash1=vars",
 			"-global": "driver=cfi.pflash01,property=secure,value=on"}, ovmfSecureCode},
