@@ -67,7 +67,7 @@ func (l *vcenterLab) served(t *testing.T) (address, folder string) {
 
 func TestAnAppliancesServersAreAsked(t *testing.T) {
 	l := newVCenterLab(t)
-	l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 30}}})
+	l.tag(t, l.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 30}}}), "stage", "prod")
 	l.AddVM(t, vmwaretest.VM{Name: "db01", Disks: []vmwaretest.Disk{{Size: 1 << 30, Sharing: "sharingMultiWriter"}}})
 	there, _ := l.served(t)
 	out, _ := told(t, 0, "vsphere", "vms", "vc1", "--appliance", there)
@@ -75,10 +75,10 @@ func TestAnAppliancesServersAreAsked(t *testing.T) {
 		t.Errorf("listed there are\n%s\nand here\n%s", out, here)
 	}
 	out, _ = told(t, 0, "vsphere", "vms", "vc1", "--output", "csv", "--appliance", there)
-	if here, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "csv"); out != here {
+	if here, _ := l.told(t, 0, "vsphere", "vms", l.URL.Host, "--output", "csv"); out != here || !strings.Contains(out, ",stage/prod,") {
 		t.Errorf("listed there as CSV are\n%s\nand here\n%s", out, here)
 	}
-	if out, _ = told(t, 0, "vsphere", "vms", "vc1", "web*", "--output", "json", "--appliance", there); !strings.Contains(out, `"web01"`) || strings.Contains(out, `"db01"`) {
+	if out, _ = told(t, 0, "vsphere", "vms", "vc1", "web*", "--output", "json", "--appliance", there); !strings.Contains(out, `"web01"`) || !strings.Contains(out, `"stage/prod"`) || strings.Contains(out, `"db01"`) {
 		t.Errorf("as JSON:\n%s", out)
 	}
 	if out, _ = told(t, 0, "vsphere", "check", "vc1", "web01", "--appliance", there); !strings.Contains(out, "ok      vsphere/server: ") || !strings.Contains(out, "vsphere/govc: ") {
