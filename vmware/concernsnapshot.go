@@ -17,7 +17,7 @@ var snapshotChecks = []check{
 		return when(n > mostSnapshotsBefore, fmt.Sprintf("%d snapshots stand on each other; vSphere takes 32, and a migration needs some", n))
 	}, "delete those that are not needed"},
 	{"vsphere/snapshots", Warning, func(vm VM, _ Around) []string {
-		n := count(vm.Snapshots)
+		n := CountSnapshots(vm.Snapshots)
 		return when(n > 0, fmt.Sprintf("it has %d snapshots; the migration takes the present state only, and reads it more slowly", n))
 	}, "delete them in vSphere if they are not needed; the migration leaves them as they are"},
 	{"vsphere/consolidation", Warning, func(vm VM, _ Around) []string {
@@ -32,7 +32,7 @@ var snapshotChecks = []check{
 		return when(!vm.CBT && vm.CBTSupported && !vm.unsaid("cbt"), "changes of its disks are not tracked")
 	}, "nothing for a cold migration; a warm one turns it on, and off again at its end"},
 	{"vsphere/cbt-snapshots", Warning, func(vm VM, _ Around) []string {
-		return when(!vm.CBT && count(vm.Snapshots) > 0 && !vm.unsaid("cbt"), "changes are not tracked, and while it has snapshots that cannot be turned on")
+		return when(!vm.CBT && CountSnapshots(vm.Snapshots) > 0 && !vm.unsaid("cbt"), "changes are not tracked, and while it has snapshots that cannot be turned on")
 	}, "delete its snapshots before a warm migration"},
 	{"vsphere/cbt-disk", Warning, func(vm VM, _ Around) []string {
 		return eachDisk(vm, func(d Disk) bool {
@@ -48,11 +48,11 @@ func trackable(d Disk) bool {
 	return d.Kind != "rdm-physical" && d.Kind != "raw" && d.Kind != "pmem" && d.BusSharing == "" && d.Mode == "persistent"
 }
 
-// count is how many snapshots there are.
-func count(tree []Snapshot) int {
+// CountSnapshots is how many there are, with those that stand on others.
+func CountSnapshots(tree []Snapshot) int {
 	n := len(tree)
 	for _, s := range tree {
-		n += count(s.Children)
+		n += CountSnapshots(s.Children)
 	}
 	return n
 }

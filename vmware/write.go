@@ -111,7 +111,7 @@ var columns = []column{
 	{"nics", func(r Row) string { return strconv.Itoa(len(r.NICs)) }},
 	{"macs", func(r Row) string { return each(r.NICs, func(n NIC) string { return n.MAC }) }},
 	{"networks", func(r Row) string { return each(r.NICs, func(n NIC) string { return n.Network }) }},
-	{"snapshots", func(r Row) string { return strconv.Itoa(count(r.Snapshots)) }},
+	{"snapshots", func(r Row) string { return strconv.Itoa(CountSnapshots(r.Snapshots)) }},
 	{"cbt", func(r Row) string { return strconv.FormatBool(r.CBT) }},
 	{"tags", func(r Row) string { return each(r.Tags, func(t Tag) string { return t.Category + "/" + t.Name }) }},
 	{"blockers", func(r Row) string { return r.codes(Blocker) }},

@@ -13,7 +13,7 @@ func told(r vmware.Row) model.VM {
 	v := model.VM{Ref: r.Ref, Name: r.Name, Path: r.Path, Datacenter: r.Datacenter, Cluster: r.Cluster, Host: r.Host, Power: string(r.Power), Template: r.Template,
 		InstanceUUID: r.InstanceUUID, BiosUUID: r.BIOSUUID, Guest: r.GuestName, GuestID: r.GuestID, HostName: r.HostName, Addresses: r.Addresses, Tools: r.Tools,
 		Hardware: r.Hardware, Firmware: string(r.Firmware), SecureBoot: r.SecureBoot, Tpm: r.TPM, Cpus: r.CPUs, Memory: r.Memory, Used: r.Used,
-		Snapshots: snapshots(r.Snapshots), Cbt: r.CBT, Unknown: r.Unknown, Disks: []model.VMDisk{}, Nics: []model.VMNIC{}, Concerns: []model.Finding{}}
+		Snapshots: vmware.CountSnapshots(r.Snapshots), Cbt: r.CBT, Unknown: r.Unknown, Disks: []model.VMDisk{}, Nics: []model.VMNIC{}, Concerns: []model.Finding{}}
 	for _, t := range r.Tags {
 		v.Tags = append(v.Tags, t.Category+"/"+t.Name)
 	}
@@ -27,14 +27,6 @@ func told(r vmware.Row) model.VM {
 		v.Concerns = append(v.Concerns, model.Finding{Code: c.Code, Level: model.FindingLevel(c.Level), Text: c.Text, Try: c.Try})
 	}
 	return v
-}
-
-func snapshots(tree []vmware.Snapshot) int {
-	n := len(tree)
-	for _, s := range tree {
-		n += snapshots(s.Children)
-	}
-	return n
 }
 
 // Row is a VM that the API shows, with all that tables of VMs have columns for.
