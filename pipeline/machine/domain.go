@@ -182,10 +182,9 @@ var most = map[string]int{"virtio": MostDisks, "scsi": 100, "sata": 6, "pvscsi":
 
 // Fits is an error for a domain with more devices than such a machine takes.
 func (d Domain) Fits() error {
-	for bus, n := range most {
-		if has := len(d.Disks); has > n && d.Disks[0].Bus == bus {
-			return fmt.Errorf("it has %d disks, and the bus %s of the target takes %d: leave disks out, or join them in the guest", has, bus, n)
-		}
+	if has := len(d.Disks); has > 0 && has > most[d.Disks[0].Bus] {
+		bus := d.Disks[0].Bus // all are on one
+		return fmt.Errorf("it has %d disks, and the bus %s of the target takes %d: leave disks out, or join them in the guest", has, bus, most[bus])
 	}
 	if d.Ports > mostPorts {
 		return fmt.Errorf("its devices take %d PCIe ports, and the target has %d: leave disks or network cards out", d.Ports, mostPorts)
