@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,11 +136,15 @@ func TestALogInThatWasRefusedIsNotTriedAgain(t *testing.T) {
 	d := e.disk(t, "DS", "web", content()[:1<<20])
 	access := e.access(t)
 	access.Password = func() string { return "wrong" }
-	for range 3 {
-		if _, err := overSSH.Open(t.Context(), Access{SSH: access}, d); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "refuses the user") {
-			t.Errorf("Open = %v", err)
-		}
+	var disks sync.WaitGroup
+	for range 3 { // which are opened side by side
+		disks.Go(func() {
+			if _, err := overSSH.Open(t.Context(), Access{SSH: access}, d); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "refuses the user") {
+				t.Errorf("Open = %v", err)
+			}
+		})
 	}
+	disks.Wait()
 	if n := e.Dials(); n != 1 {
 		t.Errorf("the host was asked %d times", n)
 	}

@@ -87,6 +87,11 @@ type sshSession struct {
 }
 
 func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
+	end, err := l.access.turns.wait(ctx, l.address)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	if no, ok := l.access.refused.Load(l.address); ok {
 		return nil, no.(error)
 	}
