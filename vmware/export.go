@@ -54,9 +54,11 @@ func (h *Hand) Export(ctx context.Context, vm, snapshot string, key int32) (*Exp
 	h.export.Lock()
 	defer h.export.Unlock()
 	name := vm + "/" + snapshot
-	l := h.leases[name]
-	if l == nil || l.lost.Load() != nil {
-		var err error
+	l, err := h.shared(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
 		if l, err = h.lease(ctx, vm, snapshot, name); err != nil {
 			return nil, err
 		}
@@ -70,6 +72,25 @@ func (h *Hand) Export(ctx context.Context, vm, snapshot string, key int32) (*Exp
 		return nil, errors.Join(err, h.leave(ctx, l, false))
 	}
 	return e, err
+}
+
+// shared is the lease that other disks have, nil if there is none that still holds. It
+// is asked for each time: who has it may not know yet that it has ended.
+func (h *Hand) shared(ctx context.Context, name string) (*lease, error) {
+	l := h.leases[name]
+	if l == nil || l.lost.Load() != nil {
+		return nil, nil
+	}
+	var now mo.HttpNfcLease
+	err := h.Session.look(ctx, l.ref, &now, "state", "error")
+	if err == nil && now.State != types.HttpNfcLeaseStateReady {
+		err = leaseError(now)
+	}
+	if gone(err) || errors.Is(err, ErrGone) {
+		l.lost.Store(&err)
+		return nil, nil
+	}
+	return l, explain(err, "the export of %s", name)
 }
 
 // exported is one disk of a lease.

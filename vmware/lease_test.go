@@ -133,6 +133,32 @@ func TestALostExportIsToldAndBegunAnew(t *testing.T) {
 	}
 }
 
+// TestAnExportThatHasEndedIsNotShared, also before whoever has it knows of that.
+func TestAnExportThatHasEndedIsNotShared(t *testing.T) {
+	r, h, _ := exportRig(t)
+	ctx := context.Background()
+	first, err := r.export(ctx, h, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.lease.stop() // nothing keeps it alive, and nobody hears that it has ended
+	for deadline := time.Now().Add(5 * time.Second); r.leases() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server keeps it")
+		}
+	}
+	second, err := r.export(ctx, h, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := capacity(t, r, h, second); got != r.source.Disks[1].Size || second.lease == first.lease || first.Progress(ctx, 1) == nil {
+		t.Errorf("the second disk is exported with %d bytes, by %s after %s", got, second.lease.id, first.lease.id)
+	}
+	if err := errors.Join(first.Close(ctx, false), second.Close(ctx, true)); err != nil || r.leases() != 0 {
+		t.Errorf("Close = %v, and there are %d leases", err, r.leases())
+	}
+}
+
 func TestAnExportOfAKilledProcessIsAborted(t *testing.T) {
 	r, h, ledger := exportRig(t)
 	e, err := r.export(context.Background(), h, 0)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
+
 	"hyper2kvm/pipeline"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/machine"
@@ -63,18 +65,43 @@ func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.S
 	if err := o.findOwn(ctx); err != nil {
 		return nil, nil, err
 	}
-	o.carried = nil
 	o.guard.stop()
 	o.guard = watch(func(ctx context.Context) error { return o.Same(ctx, nil) })
+	if sources, err = o.openAll(ctx); err != nil {
+		return sources, nil, err
+	}
 	for i, d := range o.vm.Disks {
-		r, err := o.open(ctx, d)
-		if err != nil {
-			return sources, nil, fmt.Errorf("%s of %s: %w", d.Label, o.vm.Name, err)
-		}
-		sources = append(sources, disk.FromRemote(r))
 		ids = append(ids, pipeline.Identity{Path: m.Disks[i].Path, Size: d.Size})
 	}
 	return sources, ids, nil
+}
+
+// openAll opens the disks one after another, so that what forbids it is known early and
+// the same each time. One that is taken whole for that, which may be hours, does not hold
+// up the next. With an error it returns those that are open.
+func (o *Origin) openAll(ctx context.Context) ([]*disk.Source, error) {
+	o.carried = nil
+	opened := make([]*disk.Source, len(o.vm.Disks))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, d := range o.vm.Disks {
+		c := &carried{size: d.Size}
+		o.carried = append(o.carried, c)
+		next, begun := context.WithCancel(ctx)
+		g.Go(func() error {
+			defer begun()
+			r, err := o.open(ctx, d, c, begun)
+			if err != nil {
+				return fmt.Errorf("%s of %s: %w", d.Label, o.vm.Name, err)
+			}
+			opened[i] = disk.FromRemote(r)
+			return nil
+		})
+		if <-next.Done(); ctx.Err() != nil {
+			break
+		}
+	}
+	err := g.Wait()
+	return slices.DeleteFunc(opened, func(s *disk.Source) bool { return s == nil }), err
 }
 
 // Doubt implements pipeline.Origin: change tracking has forgotten writes in some versions.
@@ -95,11 +122,11 @@ func (o *Origin) findOwn(ctx context.Context) error {
 	return nil
 }
 
-// open opens one disk by the first transport that can.
-func (o *Origin) open(ctx context.Context, d vmware.Disk) (disk.Remote, error) {
-	c := &carried{size: d.Size}
-	o.carried = append(o.carried, c)
+// open opens one disk by the first transport that can. begun is called once it is taken
+// whole.
+func (o *Origin) open(ctx context.Context, d vmware.Disk, c *carried, begun func()) (disk.Remote, error) {
 	from := o.disk(d)
+	from.Begun = begun
 	from.Came = func(n int64) { c.read.Add(n) }
 	r, err := transport.Open(ctx, o.transports(), o.access(), from, func(e transport.Event) {
 		c.heard(e)
@@ -174,7 +201,13 @@ func (o *Origin) export(ctx context.Context, key int32) (transport.Export, error
 	if err != nil {
 		return transport.Export{}, errors.Join(err, e.Close(context.WithoutCancel(ctx), false))
 	}
-	return transport.Export{URL: e.URL, Client: client, Progress: e.Progress, Close: e.Close}, nil
+	progress := func(ctx context.Context, percent int) error {
+		if lost := e.Progress(ctx, percent); lost != nil {
+			return fmt.Errorf("the export %w: %w", transport.ErrEnded, lost)
+		}
+		return nil
+	}
+	return transport.Export{URL: e.URL, Client: client, Progress: progress, Close: e.Close}, nil
 }
 
 // attach makes a disk one of the VM that this program runs in. A VM that is off gets a
@@ -193,8 +226,10 @@ func (o *Origin) attach(ctx context.Context, own string, key int32) (transport.A
 		Detach: func(ctx context.Context) error { return o.hand.Detach(ctx, a) }}, nil
 }
 
-// frozen is a snapshot of ours of the disks that are read.
+// frozen is a snapshot of ours of the disks that are read, one for all of them.
 func (o *Origin) frozen(ctx context.Context) (string, error) {
+	o.freezing.Lock()
+	defer o.freezing.Unlock()
 	if o.ledger.kept.Snapshot != "" {
 		return o.ledger.kept.Snapshot, nil
 	}

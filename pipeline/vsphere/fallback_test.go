@@ -3,10 +3,12 @@ package vsphere
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,20 +73,51 @@ func TestTransportsAreHeldToTheLimit(t *testing.T) {
 func TestTransportsAreToldWhatIsStillToCome(t *testing.T) {
 	l := newLab(t, nil)
 	l.by = []string{"nfc"}
-	var told [][2]int64
+	var mu sync.Mutex
+	told := map[int32][2]int64{}
 	l.Change("nfc", func(open waystest.Opener) waystest.Opener {
 		return func(ctx context.Context, a transport.Access, d transport.Disk) (disk.Remote, error) {
-			told = append(told, [2]int64{d.Holds, d.Next})
+			mu.Lock()
+			told[d.Key] = [2]int64{d.Holds, d.Next}
+			mu.Unlock()
 			return open(ctx, a, d)
 		}
 	})
 	if err := l.run(t).Go(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	first, second := l.vm.Disks[0].Size, l.vm.Disks[1].Size
-	if want := [][2]int64{{first, second}, {second, 0}}; !slices.Equal(told, want) {
+	first, second := l.vm.Disks[0], l.vm.Disks[1]
+	if want := map[int32][2]int64{first.Key: {first.Size, second.Size}, second.Key: {second.Size, 0}}; !maps.Equal(told, want) {
 		t.Errorf("told %v, want %v", told, want)
 	}
+}
+
+// TestTheDisksOfAVMAreExportedSideBySide: no stream is sent before both were asked for.
+func TestTheDisksOfAVMAreExportedSideBySide(t *testing.T) {
+	l := newLab(t, nil)
+	l.by = []string{"nfc"}
+	var asked atomic.Int32
+	both := make(chan struct{})
+	l.OnRequest = func(r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/nfc/") {
+			return false
+		}
+		if asked.Add(1) == 2 {
+			close(both)
+		}
+		select {
+		case <-both:
+		case <-time.After(time.Minute):
+			t.Error("one disk's stream is not asked for while another's is sent")
+		}
+		return false
+	}
+	r := l.run(t)
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(t, off)
+	l.arrived(t, r)
 }
 
 // TestOfAnExportTheStreamIsCounted, and not the file that it was kept in.
@@ -208,6 +241,24 @@ func TestATransportThatBreaksInTheMiddleIsReplaced(t *testing.T) {
 				t.Error("the report does not tell of it")
 			}
 		})
+	}
+}
+
+// TestOneSnapshotIsEnoughForAllDisks, also if they are attached at the same time because
+// what read them broke.
+func TestOneSnapshotIsEnoughForAllDisks(t *testing.T) {
+	l := newLab(t, nil)
+	l.ByHotadd(t)
+	l.fill(t)
+	l.by = []string{"https", "hotadd"}
+	r := l.run(t, l.breaks("https", 1<<20, func() { l.Storm(vmwaretest.Weather{Prefix: "/folder", Status: http.StatusForbidden}) }))
+	if err := r.Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(t, off)
+	l.arrived(t, r)
+	if n, by := l.Calls()["CreateSnapshot_Task"], carriers(r); n != 1 || !slices.Equal(by, []string{"hotadd"}) {
+		t.Errorf("%d snapshots were made, for disks that came by %q", n, by)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/pipeline"
@@ -50,7 +51,7 @@ type Config struct {
 	// ID tells what is made in vSphere from others'; made up if empty.
 	ID   string
 	Log  *slog.Logger
-	Tell func(text string) // of what takes long; may be nil
+	Tell func(text string) // of what takes long, one at a time; may be nil
 
 	Known []transport.Transport // in place of all; for tests alone
 }
@@ -89,19 +90,31 @@ type Origin struct {
 	doubted bool                                     // what change tracking tells
 	pace    func(ctx context.Context, n int64) error // of all disks together
 	guard   *guard                                   // while disks are open; nil if none ever were
+
+	freezing sync.Mutex // held while a VM that is off gets a snapshot
 }
 
 // New prepares to bring a VM. Nothing is asked of the server yet.
 func New(c Config) (*Origin, error) {
-	if c.Tell == nil {
-		c.Tell = func(string) {}
-	}
+	c.Tell = oneByOne(c.Tell)
 	for _, name := range c.Transports {
 		if !slices.ContainsFunc(transport.Transports(), func(t transport.Transport) bool { return t.Name == name }) {
 			return nil, fmt.Errorf("%w: there is no transport %q", source.ErrBadInput, name)
 		}
 	}
 	return &Origin{Config: c, pace: transfer.Pace(c.Limits)}, nil
+}
+
+// oneByOne is a teller for many.
+func oneByOne(tell func(string)) func(string) {
+	var mu sync.Mutex
+	return func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if tell != nil {
+			tell(text)
+		}
+	}
 }
 
 // connect logs in, and takes up what an earlier process noted.

@@ -36,7 +36,12 @@ func openNFC(ctx context.Context, a Access, d Disk) (disk.Remote, error) {
 		return r, err
 	}
 	for n := 1; ; n++ {
-		err := s.fill(func(put func([]byte, int64) error) error { return export(ctx, a, d, put) })
+		err := s.fill(func(put func([]byte, int64) error) error {
+			if d.Begun != nil {
+				d.Begun()
+			}
+			return export(ctx, a, d, put)
+		})
 		if err == nil {
 			return s.open()
 		}
@@ -130,7 +135,7 @@ func beat(ctx context.Context, e Export, size int64, read *atomic.Int64, cancel 
 		if lost++; err == nil {
 			lost = 0
 		}
-		if errors.Is(err, ErrGone) || lost == mostLost {
+		if errors.Is(err, ErrEnded) || lost == mostLost {
 			cancel(fmt.Errorf("the server has ended the export: %w", err))
 			return
 		}

@@ -176,7 +176,7 @@ func TestALeaseThatTimedOutIsTakenAgain(t *testing.T) {
 			beats := 0 // the stream has begun by then
 			e.Progress = func(context.Context, int) error {
 				if beats++; beats > 5 {
-					return fmt.Errorf("the lease %w", ErrGone)
+					return fmt.Errorf("the lease %w", ErrEnded)
 				}
 				return nil
 			}

@@ -22,9 +22,11 @@ var (
 	// ErrUnusable is a transport that cannot be used for a disk, now or ever; its
 	// text says why, for people.
 	ErrUnusable = errors.New("cannot be used")
-	// ErrGone is a disk, a snapshot or a lease that is not there any more: no other
-	// transport will find it.
+	// ErrGone is a disk or a snapshot that is not there any more: no other transport will
+	// find it.
 	ErrGone = errors.New("is gone")
+	// ErrEnded is an export that the server does not know any more. There may be another.
+	ErrEnded = errors.New("has ended")
 )
 
 // Transport is one way to read disks. Its name is stable.
@@ -105,8 +107,11 @@ type Disk struct {
 	// disk meanwhile.
 	Folder string
 	// Holds is how many bytes of the disk can be other than zeroes; Size if zero. Next is
-	// that of the VM's disks which are opened after it, into the same folder maybe.
+	// that of the VM's disks whose opening begins after it, into the same folder maybe.
 	Holds, Next int64
+	// Begun is called when a transport that takes the disk whole has found room for it and
+	// begins. It may be nil.
+	Begun func()
 	// Came hears of the bytes that are taken from the server. It may be nil.
 	Came func(n int64)
 }
@@ -115,7 +120,8 @@ type Disk struct {
 type Export struct {
 	URL    *url.URL
 	Client *http.Client // that authenticates that URL's host by its certificate
-	// Progress says how far it is, 0 to 100, and keeps the export alive.
+	// Progress says how far it is, 0 to 100, and keeps the export alive, if it has not
+	// ended (ErrEnded).
 	Progress func(ctx context.Context, percent int) error
 	// Close ends the export; complete if the disk was read whole.
 	Close func(ctx context.Context, complete bool) error
