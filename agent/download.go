@@ -13,6 +13,7 @@ import (
 
 	"hyper2kvm/agent/api/client"
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/pipeline/durable"
 )
 
 func (a *app) download() *cobra.Command {
@@ -108,7 +109,7 @@ func (f afar) fetch(ctx context.Context, path, part string) error {
 	if err := errors.Join(err, to.Sync(), to.Close()); err != nil {
 		return err
 	}
-	return os.Rename(part, path)
+	return durable.Rename(part, path)
 }
 
 // fill goes on where a file ends until it has its size.

@@ -10,6 +10,7 @@ import (
 
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/target"
 	"hyper2kvm/pipeline/transfer"
@@ -122,7 +123,7 @@ func (r *Run) emit() error {
 	if err != nil {
 		return err
 	}
-	return ReplaceFile(r.XMLPath(), []byte(text))
+	return durable.Write(r.XMLPath(), []byte(text))
 }
 
 // domain is the hardware for the guest as it is after FIX.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // Discard removes what the migration of an ID has made in a folder, and the folder if
@@ -41,7 +43,7 @@ func Discard(folder, id string, others ...string) (err error) {
 		return err
 	}
 	for _, e := range entries { // the record goes last: it says what the others are
-		if e.Name() != recordFile && (madeBy(m.Name, e.Name()) || slices.Contains(others, strings.TrimSuffix(e.Name(), temporary))) {
+		if e.Name() != recordFile && (madeBy(m.Name, e.Name()) || slices.Contains(others, strings.TrimSuffix(e.Name(), durable.Part))) {
 			if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
 				return err
 			}
@@ -56,10 +58,10 @@ func Discard(folder, id string, others ...string) (err error) {
 // madeBy tells whether a migration of a name makes a file of this one.
 func madeBy(name, file string) bool {
 	switch file {
-	case workFolder, "evidence", "hooks.json", recordFile + temporary:
+	case workFolder, "evidence", "hooks.json", "hooks.json" + durable.Part, recordFile + durable.Part:
 		return true
 	}
-	return file == name+".xml" || strings.HasPrefix(file, name+"-disk") || strings.HasPrefix(file, name+"-report.") || strings.HasPrefix(file, name+"-boot.") || file == name+".xml"+temporary
+	return file == name+".xml" || strings.HasPrefix(file, name+"-disk") || strings.HasPrefix(file, name+"-report.") || strings.HasPrefix(file, name+"-boot.") || file == name+".xml"+durable.Part
 }
 
 // removeEmpty removes a folder in which nothing but its lock is.

@@ -12,6 +12,7 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/proc"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
@@ -232,7 +233,7 @@ func TestAHalfDoneUndoIsNotThrownAway(t *testing.T) {
 	if err := r.undoInOverlays(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := ReplaceFile(r.work(undoReady), nil); err != nil {
+	if err := durable.Write(r.work(undoReady), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Retest(t.Context(), WithQEMU, ""); !errors.Is(err, ErrRecord) {

@@ -20,6 +20,7 @@ import (
 	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/pipeline/transfer"
 	"hyper2kvm/testers"
@@ -185,33 +186,7 @@ func (m *Migration) save(folder string) error {
 	if err != nil {
 		return err
 	}
-	return ReplaceFile(filepath.Join(folder, recordFile), append(text, '\n'))
-}
-
-// temporary is what a file's name ends in until it is whole.
-const temporary = ".new"
-
-// ReplaceFile puts a whole file in place of another, on stable storage.
-func ReplaceFile(path string, data []byte) (err error) {
-	f, err := os.OpenFile(path+temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path+temporary))
-	}
-	if err := os.Rename(path+temporary, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.Write(filepath.Join(folder, recordFile), append(text, '\n'))
 }
 
 // lock makes this process the only one to work on the folder's migration. The

@@ -21,6 +21,7 @@ import (
 	"hyper2kvm/fixers/guest/libguestfs"
 	"hyper2kvm/pipeline/accel"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/pipeline/transfer"
 )
@@ -138,7 +139,7 @@ func newFolder(name string) (string, error) {
 		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
 	}
 	for _, e := range entries {
-		if !has(recordFile) && e.Name() != lockFile && e.Name() != recordFile+temporary {
+		if !has(recordFile) && e.Name() != lockFile && e.Name() != recordFile+durable.Part {
 			return "", fmt.Errorf("%w: %s holds other files (%q) and no migration; choose another folder", ErrRecord, folder, e.Name())
 		}
 	}

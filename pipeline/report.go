@@ -18,6 +18,7 @@ import (
 	"hyper2kvm/fixers"
 	"hyper2kvm/fixers/fixer"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -81,10 +82,10 @@ func (r *Run) WriteReport(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := ReplaceFile(r.report("json"), append(text, '\n')); err != nil {
+	if err := durable.Write(r.report("json"), append(text, '\n')); err != nil {
 		return err
 	}
-	return ReplaceFile(r.report("md"), []byte(report.Markdown()))
+	return durable.Write(r.report("md"), []byte(report.Markdown()))
 }
 
 func withoutData(p *fixers.Plan) *fixers.Plan {

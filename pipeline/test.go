@@ -13,6 +13,7 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/linux"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/machine"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/probe"
@@ -221,7 +222,7 @@ func (r *Run) keepScreenshot(s testers.Session) error {
 	if err != nil {
 		return err
 	}
-	return ReplaceFile(r.screenshot(), picture)
+	return durable.Write(r.screenshot(), picture)
 }
 
 // Retest boots the converted disks of a finished migration once more, with

@@ -9,6 +9,7 @@ import (
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/durable"
 )
 
 // undoReady names the file that says that the overlays of an undo are whole.
@@ -60,7 +61,7 @@ func (r *Run) UndoAll(ctx context.Context) (err error) {
 		if err := r.undoInOverlays(ctx); err != nil {
 			return err
 		}
-		if err := ReplaceFile(r.work(undoReady), nil); err != nil {
+		if err := durable.Write(r.work(undoReady), nil); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/seal"
+	"hyper2kvm/pipeline/durable"
 )
 
 // Errors that callers decide on.
@@ -249,6 +250,9 @@ func putKeys(from, state string, passphrase seal.Secret) (bool, error) {
 // place moves what was built into the state folder, the engine's part at last: without
 // it, an agent sees an appliance that nobody has restored.
 func place(built, state string) error {
+	if err := durable.SyncAll(built); err != nil {
+		return err
+	}
 	list, err := os.ReadDir(built)
 	if err != nil {
 		return err
@@ -261,5 +265,8 @@ func place(built, state string) error {
 			return err
 		}
 	}
-	return os.Rename(filepath.Join(built, "engine"), filepath.Join(state, "engine"))
+	if err := durable.SyncFolder(state); err != nil {
+		return err
+	}
+	return durable.Rename(filepath.Join(built, "engine"), filepath.Join(state, "engine"))
 }

@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"hyper2kvm/agent/api/model"
-	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/durable"
 )
 
 // choice is what a disk is for.
@@ -53,7 +53,7 @@ func (k *Keeper) save() error {
 	if err != nil {
 		return err
 	}
-	return pipeline.ReplaceFile(filepath.Join(k.State, choicesFile), append(text, '\n'))
+	return durable.Write(filepath.Join(k.State, choicesFile), append(text, '\n'))
 }
 
 // choice is that of an ID; nil if there is none.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // kept is the folder of the files that downloads are made of, and records that of what is
@@ -36,7 +38,7 @@ func (k *Keeper) keepFile(ending string, fill func(*os.File) error) (name string
 		return "", err
 	}
 	name = sum[:32] + ending
-	return name, os.Rename(f.Name(), filepath.Join(k.kept(), name))
+	return name, durable.Rename(f.Name(), filepath.Join(k.kept(), name))
 }
 
 // filled is the digest of a file when all of it is on the disk.

@@ -13,6 +13,7 @@ import (
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/ova"
 	"hyper2kvm/agent/upload"
+	"hyper2kvm/pipeline/durable"
 )
 
 // ova is the recipe of an OVA that says the values as its properties.
@@ -139,7 +140,10 @@ func (k *Keeper) makeOVA(ctx context.Context, l *layout, path string) (err error
 	if err := ova.Write(ctx, ova.Usual(k.Version), image, made); err != nil {
 		return err
 	}
-	return os.Rename(made, path)
+	if err := durable.SyncAll(folder); err != nil {
+		return err
+	}
+	return durable.Rename(made, path)
 }
 
 // writeImage writes the appliance's own disk as an image without settings.

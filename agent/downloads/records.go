@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"hyper2kvm/agent/api/model"
+	"hyper2kvm/pipeline/durable"
 )
 
 // record is what is kept of a download that is ready. What was made for it is sealed.
@@ -32,15 +33,7 @@ func (k *Keeper) save(d model.Download, r *recipe) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(k.records(), partPrefix+"*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return os.Rename(f.Name(), k.record(d.ID))
+	return durable.Write(k.record(d.ID), text)
 }
 
 // drop removes what is kept of a download.

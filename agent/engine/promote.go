@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // An appliance that was alone and then votes with others carries what it has kept over to
@@ -46,7 +48,7 @@ func carries(ctx context.Context, c Config, id string) (bool, error) {
 	}
 	if alone {
 		c.Log.Info("what this appliance has kept by itself is laid aside", "folder", store+"-alone")
-		return true, os.Rename(store, store+"-alone")
+		return true, durable.Rename(store, store+"-alone")
 	}
 	return true, nil
 }
@@ -95,7 +97,7 @@ func writeOut(ctx context.Context, c Config, id, folder string) (err error) {
 	if err := writeList(filepath.Join(fresh, carriedList), list); err != nil {
 		return err
 	}
-	return os.Rename(fresh, folder)
+	return durable.Rename(fresh, folder)
 }
 
 // carriedList is the file that says what is carried over.

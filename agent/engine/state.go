@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // ErrBusy is a state folder that another process works in.
@@ -43,5 +45,5 @@ func Identity(folder string) (string, error) {
 		return "", err
 	}
 	id := strings.ToLower(rand.Text()[:12])
-	return id, os.WriteFile(path, []byte(id+"\n"), 0o600)
+	return id, durable.Write(path, []byte(id+"\n"))
 }

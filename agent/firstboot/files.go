@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // partPrefix begins the names of files that are being written: no program reads those.
@@ -61,10 +63,10 @@ func (f file) write(root string) (changed bool, err error) {
 	if err := errors.Join(err, part.Chmod(f.mode), part.Sync(), part.Close()); err != nil {
 		return false, errors.Join(err, os.Remove(part.Name()))
 	}
-	if err := os.Rename(part.Name(), path); err != nil {
-		return false, errors.Join(err, os.Remove(part.Name()))
+	if err := durable.Rename(part.Name(), path); err != nil {
+		return false, errors.Join(err, os.RemoveAll(part.Name()))
 	}
-	return true, syncFolder(folder)
+	return true, nil
 }
 
 // makeFolder makes the folder of a file: a private one's is private too.
@@ -101,12 +103,4 @@ func sweep(folder string) error {
 		err = errors.Join(err, os.Remove(path))
 	}
 	return err
-}
-
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -106,7 +107,7 @@ func (s Seed) Write(ctx context.Context, path, format string, force bool) (err e
 	}
 	err = errors.Join(writer(f, s), f.Sync(), f.Close(), context.Cause(ctx))
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = durable.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))

@@ -30,6 +30,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/upload"
+	"hyper2kvm/pipeline/durable"
 )
 
 // incoming is the folder that libraries are uploaded into.
@@ -155,7 +156,10 @@ func (s *Shelf) put(name, by string, f *os.File) (v model.Library, err error) {
 	if _, err := os.Stat(filepath.Join(s.folder, own, about)); err == nil { // the same one once more, which may be in use
 		return v, s.lead(name, own)
 	}
-	if err := os.Rename(work, filepath.Join(s.folder, own)); err != nil {
+	if err := durable.SyncAll(work); err != nil {
+		return v, err
+	}
+	if err := durable.Rename(work, filepath.Join(s.folder, own)); err != nil {
 		return v, err
 	}
 	if err := s.lead(name, own); err != nil {
@@ -193,7 +197,7 @@ func (s *Shelf) lead(name, to string) error {
 	if err := os.Symlink(to, link+".new"); err != nil {
 		return err
 	}
-	return os.Rename(link+".new", link)
+	return durable.Rename(link+".new", link)
 }
 
 // Remove takes a library away; ErrName if it is not there.

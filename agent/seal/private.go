@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 const mostFile = 64 << 10 // bytes
@@ -98,10 +100,5 @@ func put(name string, data []byte, move func(temporary string) error) error {
 	if err := move(f.Name()); err != nil {
 		return err
 	}
-	folder, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
+	return durable.SyncFolder(filepath.Dir(name))
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"hyper2kvm/agent/config"
+	"hyper2kvm/pipeline/durable"
 )
 
 // life is how long a certificate of our own lasts. Whoever trusts it compares its
@@ -56,7 +57,10 @@ func ownCertificate(folder, name string) (tls.Certificate, error) {
 		if text, err = selfSigned(name, addresses()); err != nil {
 			return tls.Certificate{}, err
 		}
-		err = keepPrivate(folder, path, text)
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return tls.Certificate{}, err
+		}
+		err = durable.Write(path, text)
 	}
 	if err != nil {
 		return tls.Certificate{}, err
@@ -66,21 +70,6 @@ func ownCertificate(folder, name string) (tls.Certificate, error) {
 		return c, fmt.Errorf("%s: %w; remove it, and another one is made", path, err)
 	}
 	return c, nil
-}
-
-func keepPrivate(folder, path string, text []byte) error {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(folder, "new-*") // which is 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // selfSigned is a new key with a certificate for a name and addresses, PEM.

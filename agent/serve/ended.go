@@ -8,7 +8,7 @@ import (
 
 	"hyper2kvm/agent/config"
 	"hyper2kvm/agent/problem"
-	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/durable"
 )
 
 // leave leaves why the agent has ended, unless it was told to.
@@ -17,7 +17,7 @@ func (a *agent) leave(ctx context.Context, err error) {
 		return
 	}
 	for _, path := range a.endings() {
-		if err := pipeline.ReplaceFile(path, []byte(problem.Sentence(err)+"\n")); err != nil {
+		if err := durable.Write(path, []byte(problem.Sentence(err)+"\n")); err != nil {
 			a.log.Warn("the screen is not told why the agent has ended", "err", err)
 		}
 	}

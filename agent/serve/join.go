@@ -13,6 +13,7 @@ import (
 	"hyper2kvm/agent/engine"
 	"hyper2kvm/agent/fleet"
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/durable"
 )
 
 // Join makes the appliance of some settings a member of the fleet that a token is of.
@@ -45,7 +46,7 @@ func Join(ctx context.Context, s *config.Settings, token guest.Secret) (m *fleet
 // layAside renames a folder, if it is there, and returns its new name.
 func layAside(folder string, now time.Time) (string, error) {
 	to := folder + "-before-" + now.UTC().Format("20060102T150405")
-	err := os.Rename(folder, to)
+	err := durable.Rename(folder, to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

@@ -187,12 +187,7 @@ func TestTheAgentAnswersOnAllItsWays(t *testing.T) {
 	if got := a.get(t, "/migrations", nil); got != 200 {
 		t.Errorf("over the socket root gets %d", got)
 	}
-	var address string
-	for line := range strings.Lines(a.out.String()) {
-		if _, rest, ok := strings.Cut(line, "https://"); ok {
-			address, _, _ = strings.Cut(rest, ",")
-		}
-	}
+	address := a.address(t)
 	conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)

@@ -42,14 +42,14 @@ func Place(folder *os.Root, part, name, match string) error {
 	if err := Match(folder, name, match); err != nil {
 		return err
 	}
-	if match != "" {
-		return folder.Rename(part, name)
-	}
 	d, err := folder.Open(".")
 	if err != nil {
 		return err
 	}
 	defer d.Close()
+	if match != "" {
+		return errors.Join(folder.Rename(part, name), d.Sync())
+	}
 	err = unix.Renameat2(int(d.Fd()), part, int(d.Fd()), name, unix.RENAME_NOREPLACE)
 	switch {
 	case errors.Is(err, unix.EEXIST):

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // record is what is kept of an upload.
@@ -74,11 +76,7 @@ func (r records) write(v record) error {
 	if err != nil {
 		return err
 	}
-	path := r.path(v.Key)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.Write(r.path(v.Key), text)
 }
 
 func (r records) remove(key string) error { return gone(os.Remove(r.path(key))) }

@@ -16,6 +16,7 @@ import (
 	"hyper2kvm/agent/hooks"
 	"hyper2kvm/agent/webhook"
 	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/durable"
 )
 
 // hook is one that a runner runs, with where it goes.
@@ -165,9 +166,5 @@ func (h *hooked) save() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(h.order.Folder, hooksFile)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.Write(filepath.Join(h.order.Folder, hooksFile), append(text, '\n'))
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hyper2kvm/pipeline/durable"
 )
 
 // What the files of a copy are called, beside the target's own name.
@@ -172,11 +174,7 @@ func (t Target) publish() error {
 			return fmt.Errorf("%w: %w", ErrTarget, err)
 		}
 	}
-	dir, err := os.Open(filepath.Dir(t.Manifest()))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close(), ignoreAbsent(os.Remove(t.journal())))
+	return errors.Join(durable.SyncFolder(filepath.Dir(t.Manifest())), ignoreAbsent(os.Remove(t.journal())))
 }
 
 func rename(temporary, final string) error {

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"hyper2kvm/pipeline"
+	"hyper2kvm/pipeline/durable"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/vmware"
 )
@@ -88,7 +89,7 @@ func (l *ledger) write(change func(*kept)) error {
 	if err != nil {
 		return err
 	}
-	if err := pipeline.ReplaceFile(l.path, append(text, '\n')); err != nil {
+	if err := durable.Write(l.path, append(text, '\n')); err != nil {
 		return err
 	}
 	l.kept = next
