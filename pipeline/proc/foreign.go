@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -61,20 +60,14 @@ func (f Foreign) Run(ctx context.Context) (said []byte, err error) {
 }
 
 // unprivileged runs f on an operating system thread of which no child gains rights by
-// running a program, such as one with the set-user-ID bit. The thread ends with f: what
-// was set for it cannot be taken back.
+// running a program, such as one with the set-user-ID bit.
 //
-// Source: prctl(2), PR_SET_NO_NEW_PRIVS; runtime.LockOSThread, which ends the thread of
-// a goroutine that ends locked.
+// Source: prctl(2), PR_SET_NO_NEW_PRIVS.
 func unprivileged(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	return apart(func() error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			done <- fmt.Errorf("have programs gain no rights: %w", err)
-			return
+			return fmt.Errorf("have programs gain no rights: %w", err)
 		}
-		done <- f()
-	}()
-	return <-done
+		return f()
+	})
 }

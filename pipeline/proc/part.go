@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -92,20 +91,16 @@ func (c Command) within(f func() error) error {
 }
 
 // weakened runs f on a thread of its own which has, for all that it starts, only the
-// capabilities to keep, and no way to more. The thread ends with f.
+// capabilities to keep, and no way to more.
 //
 // Source: capabilities(7), "Capability bounding set"; prctl(2), PR_SET_NO_NEW_PRIVS.
 func weakened(keep []uintptr, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: nobody else shall have this thread
+	return apart(func() error {
 		if err := bound(keep); err != nil {
-			done <- err
-			return
+			return err
 		}
-		done <- f()
-	}()
-	return <-done
+		return f()
+	})
 }
 
 // bound takes from the calling thread what it may not hand on.

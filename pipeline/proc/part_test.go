@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,5 +120,28 @@ func TestAServerThatNeedsTooMuchMemoryIsEnded(t *testing.T) {
 	}
 	if err := server.Err(); !errors.Is(err, ErrMemory) {
 		t.Errorf("error %v, want ErrMemory", err)
+	}
+}
+
+// TestTheFirstThreadKeepsItsRights, which stays as long as the process does.
+func TestTheFirstThreadKeepsItsRights(t *testing.T) {
+	needRoot(t)
+	for range 200 {
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if err := weakened(nil, func() error { return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	text, err := os.ReadFile("/proc/self/status") // of the first thread
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "NoNewPrivs:\t0") {
+		t.Error("it has given up rights, and does not end")
 	}
 }

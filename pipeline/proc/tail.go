@@ -3,6 +3,8 @@ package proc
 import (
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // tail is a writer that keeps the last bytes written to it.
@@ -36,6 +38,24 @@ func pinned(f func() error) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		done <- f()
+	}()
+	return <-done
+}
+
+// apart runs f on an operating system thread of its own, which ends with f: what is taken
+// from it cannot be given back. The process's first thread cannot end, and is none.
+//
+// Source: runtime.LockOSThread, which ends the thread of a goroutine that ends locked.
+func apart(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			done <- apart(f) // on another, as this one is busy
+			runtime.UnlockOSThread()
+			return
+		}
 		done <- f()
 	}()
 	return <-done
