@@ -104,7 +104,7 @@ func contentsOf(ctx context.Context, f *os.File, log *slog.Logger) (c contents, 
 
 // fill says of a part what it holds.
 func fill(ctx context.Context, f *os.File, p *model.DiskPart, log *slog.Logger) error {
-	found, ok, err := direct.Identify(ctx, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), p.Start, p.Size, log)
+	found, ok, err := direct.Identify(ctx, f, p.Start, p.Size, log)
 	if err != nil || !ok {
 		return err
 	}

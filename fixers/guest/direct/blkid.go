@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 
@@ -13,8 +14,15 @@ import (
 )
 
 // Identify tells what a part of a disk holds; ok is false if that is unknown.
-func Identify(ctx context.Context, path string, offset, size int64, log *slog.Logger) (fs guest.Filesystem, ok bool, err error) {
-	out, err := proc.Run(ctx, "blkid", blkidArgs(path, offset, size)...)
+func Identify(ctx context.Context, disk *os.File, offset, size int64, log *slog.Logger) (fs guest.Filesystem, ok bool, err error) {
+	own, err := os.Open(ownPath(disk)) // which cannot be written to
+	if err != nil {
+		return fs, false, err
+	}
+	defer own.Close()
+	blkid := confined(ownPath(own), false, "blkid", blkidArgs(offset, size)...)
+	blkid.Stdin, blkid.Args[len(blkid.Args)-1] = own, "/proc/self/fd/0"
+	out, err := blkid.Run(ctx)
 	failure, failed := errors.AsType[*proc.Error](err)
 	switch {
 	case failed && failure.Exit == 2: // nothing found
@@ -30,10 +38,13 @@ func Identify(ctx context.Context, path string, offset, size int64, log *slog.Lo
 	return fs, fs.Type != "", err
 }
 
+// ownPath is the path of a file that this process has open.
+func ownPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
 // blkidArgs ask for udev's format: it alone is unambiguous, since labels are
 // a guest's and may hold anything.
-func blkidArgs(path string, offset, size int64) []string {
-	return []string{"-p", "-o", "udev", "--offset", strconv.FormatInt(offset, 10), "--size", strconv.FormatInt(size, 10), path}
+func blkidArgs(offset, size int64) []string {
+	return []string{"-p", "-o", "udev", "--offset", strconv.FormatInt(offset, 10), "--size", strconv.FormatInt(size, 10)}
 }
 
 func parseBlkid(out []byte) (fs guest.Filesystem, err error) {

@@ -1,18 +1,41 @@
 package direct
 
 import (
-	"slices"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/guesttest"
 )
 
+// TestBlkidIsAskedForAPartOfAFile, which is all that it may see: a script in its place says
+// how it was asked, and what it can do.
 func TestBlkidIsAskedForAPartOfAFile(t *testing.T) {
-	want := []string{"-p", "-o", "udev", "--offset", "1048576", "--size", "512", "/disk"}
-	if got := blkidArgs("/disk", 1<<20, 512); !slices.Equal(got, want) {
-		t.Errorf("blkidArgs = %q, want %q", got, want)
+	guesttest.Need(t)
+	own := standIn(t, "blkid", `exec 2>/dev/null
+		grep -q '^CapEff:.0000000000000000$' /proc/self/status && can=nothing
+		(: >> $own/there) && can=$can,write
+		(: >> /dev/loop-control) && can=$can,loops
+		(echo x >&0) && can=$can,pass
+		echo "ID_FS_TYPE=$can"
+		echo "ID_FS_LABEL_ENC=$*"`)
+	file := filepath.Join(own, "there")
+	must(t, os.WriteFile(file, []byte("content\n"), 0o644))
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	got, ok, err := Identify(t.Context(), f, 1<<20, 512, slog.New(slog.DiscardHandler))
+	want := guest.Filesystem{Type: "nothing", Label: "-p -o udev --offset 1048576 --size 512 /proc/self/fd/0", Size: 512}
+	if version, unknown := landlockVersion(); version == 0 {
+		guesttest.Missing(t, fmt.Sprintf("this kernel has no Landlock: %v", unknown))
+	}
+	if diff := cmp.Diff(want, got); !ok || err != nil || diff != "" {
+		t.Error(ok, err, diff)
 	}
 }
 

@@ -60,7 +60,11 @@ func landlock(device string, writes bool) error {
 		allowed[device] = mayChange
 	}
 	for path, rights := range allowed {
-		if err := allow(set, path, rights&rules.Handled_access_fs); err != nil {
+		err := allow(set, path, rights&rules.Handled_access_fs)
+		if path == device && errors.Is(err, unix.EBADFD) {
+			err = nil // it is in no file system, and kept from nobody: landlock_add_rule(2)
+		}
+		if err != nil {
 			return fmt.Errorf("landlock: allow %s: %w", path, err)
 		}
 	}

@@ -49,8 +49,7 @@ func (g *engine) openDisk(ctx context.Context, name string, f *os.File) error {
 
 // identify adds what a part of a file holds to the topology, if that is known.
 func (g *engine) identify(ctx context.Context, device string, f *os.File, offset, size int64) error {
-	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
-	found, ok, err := Identify(ctx, path, offset, size, g.log.With("device", device))
+	found, ok, err := Identify(ctx, f, offset, size, g.log.With("device", device))
 	if err != nil || !ok {
 		return err
 	}
