@@ -233,11 +233,25 @@ func (r *Run) holdsMore() bool {
 // fallBack opens the guest with libguestfs instead.
 func (r *Run) fallBack(ctx context.Context, why string) error {
 	r.log.Warn("another engine is taken", "migration", r.Name, "engine", Libguestfs, "why", why)
+	for _, f := range r.guest.Topology().Filesystems {
+		if f.Replayed {
+			r.replayed = append(r.replayed, f.Device)
+		}
+	}
 	if err := r.closeGuest(); err != nil {
 		return err
 	}
 	r.Engine = Engine{Libguestfs, why}
 	return r.openGuest(ctx)
+}
+
+// recalled are file systems with what another engine has done to them.
+func (r *Run) recalled(list []guest.Filesystem) []guest.Filesystem {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Replayed = list[i].Replayed || slices.Contains(r.replayed, list[i].Device)
+	}
+	return list
 }
 
 // hint adds to an error of INSPECT what another engine would have done for it.

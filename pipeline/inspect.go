@@ -54,7 +54,9 @@ func (r *Run) look(ctx context.Context, check func(inspect.Facts) error) (inspec
 	if err := r.guest.UnmountAll(); err != nil {
 		return inspect.Facts{}, err
 	}
-	return inspect.Checked(ctx, r.guest, r.Machine, r.log, check)
+	facts, err := inspect.Checked(ctx, r.guest, r.Machine, r.log, check)
+	facts.Topology.Filesystems = r.recalled(facts.Topology.Filesystems)
+	return facts, err
 }
 
 // checkBefore lets all that the guest mounts be checked, or that may grow.

@@ -68,7 +68,8 @@ type Run struct {
 	sources  []*disk.Source
 	storage  *disk.Storage
 	guest    guest.Guest
-	closed   string // why the direct engine does not show the guest whole; "" if it does
+	closed   string   // why the direct engine does not show the guest whole; "" if it does
+	replayed []string // devices whose journals an engine before the present one has replayed
 }
 
 // engineFunc opens the guest on a storage's disks.

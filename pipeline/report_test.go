@@ -94,6 +94,34 @@ func TestALibguestfsThatDoesNotStartIsNotInsistedOn(t *testing.T) {
 	}
 }
 
+// TestWhatAnotherEngineReplayedIsTold: the one that is taken then finds a clean journal.
+func TestWhatAnotherEngineReplayedIsTold(t *testing.T) {
+	for _, replayed := range []bool{true, false} {
+		top := guest.Topology{Filesystems: []guest.Filesystem{{Device: "disk0p1", Type: "ext4", Replayed: replayed}, {Device: "disk0p2", Type: "xfs"}}}
+		r := &Run{Migration: &Migration{Options: Options{Engine: Auto}, Engine: Engine{Direct, "chosen first"}}, packaged: true, log: slog.New(slog.DiscardHandler)}
+		r.guest = &partly{FS: tree.NewGuest(top, nil), closed: map[string]error{"disk0p2": fmt.Errorf("bit 31: %w", direct.ErrUnsupported)}}
+		later := slices.Clone(top.Filesystems)
+		later[0].Replayed = false
+		system, err := tree.Parse(txtar.Parse([]byte("-- guest/etc/os-release --\nID=debian\nVERSION_ID=\"12\"\n-- guest/etc/fstab --\n/dev/sda1 / ext4 defaults 0 1\n-- guest/sbin/init --\n")), "guest/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.engine = func(context.Context, string, *disk.Storage, accel.Choice, *slog.Logger) (guest.Guest, error) {
+			return tree.NewGuest(guest.Topology{Filesystems: later}, map[string]*tree.FS{"disk0p1": system}), nil
+		}
+		if err := r.reconsider(t.Context()); err != nil || r.Engine.Name != Libguestfs {
+			t.Fatalf("%+v, %v", r.Engine, err)
+		}
+		facts, err := r.look(t.Context(), nil)
+		if err != nil || len(facts.Topology.Filesystems) != 2 || facts.Topology.Filesystems[0].Replayed != replayed || facts.Topology.Filesystems[1].Replayed {
+			t.Errorf("%+v, %v", facts.Topology, err)
+		}
+		if later[0].Replayed {
+			t.Error("the engine's own topology has changed")
+		}
+	}
+}
+
 // partly is a guest of which an engine does not show some file systems.
 type partly struct {
 	*tree.FS
