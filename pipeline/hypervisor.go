@@ -7,7 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
 
+	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/target"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/libvirt"
@@ -34,6 +37,23 @@ var hypervisors = map[string]hypervisor{
 	WithQEMU:    {qemu.Boot, func(context.Context, string) error { return nil }},
 	WithLibvirt: {libvirt.Boot, libvirt.Check},
 }
+
+// needsWhole tells whether a guest may need instructions that the first x86-64 had not, and
+// that an emulator may have wrong. Not those distributions: as far as they are named, they
+// are built for any x86-64. Windows needs CMPXCHG16B since 8.1, RHEL and its kin since 9.
+//
+// Source: RHEL 9, "Considerations in adopting", 2.2, x86-64-v2; SUSE Linux Enterprise Server
+// 16, release notes; Amazon Linux 2023, "Compared to Amazon Linux 2"; Microsoft, "Windows 8.1
+// system requirements".
+func needsWhole(o inspect.OS) bool {
+	most, known := map[string]int{"debian": anyVersion, "ubuntu": anyVersion, "alpine": anyVersion, "rhel": 8, "centos": 8, "rocky": 8, "almalinux": 8, "ol": 8,
+		"sles": 15, "opensuse-leap": 15, "amzn": 2}[o.Distro]
+	major, err := strconv.Atoi(strings.SplitN(o.Version, ".", 2)[0])
+	return !known || most != anyVersion && (err != nil || major > most)
+}
+
+// anyVersion is each that there is until now.
+const anyVersion = 0
 
 // maxXML bounds the libvirt XML in bytes; ours has some ten thousand.
 const maxXML = 1 << 20

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"hyper2kvm/fixers/inspect"
 	"hyper2kvm/pipeline/source"
 	"hyper2kvm/testers"
 	"hyper2kvm/testers/watch"
@@ -109,6 +110,20 @@ func TestWhatCannotTestIsRefused(t *testing.T) {
 	} {
 		if _, err := open(t, filepath.Join(t.TempDir(), "small"), small(t), change); !errors.Is(err, source.ErrBadInput) {
 			t.Errorf("%s: %v, want %v", why, err, source.ErrBadInput)
+		}
+	}
+}
+
+func TestGuestsThatNeedAllOfACPU(t *testing.T) {
+	for _, c := range []struct {
+		distro, version string
+		want            bool
+	}{
+		{"debian", "12", false}, {"debian", "", false}, {"ubuntu", "24.04", false}, {"centos", "7", false}, {"rhel", "8.10", false}, {"rhel", "9.4", true}, {"rocky", "10.0", true},
+		{"rhel", "", true}, {"sles", "15.6", false}, {"sles", "16.0", true}, {"amzn", "2", false}, {"amzn", "2023", true}, {"arch", "", true}, {"", "", true},
+	} {
+		if got := needsWhole(inspect.OS{Distro: c.distro, Version: c.version}); got != c.want {
+			t.Errorf("%s %s: %v", c.distro, c.version, got)
 		}
 	}
 }

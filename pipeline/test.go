@@ -98,7 +98,7 @@ func (r *Run) session(ctx context.Context, name string, withProbe bool) (_ teste
 		return testers.Session{}, err
 	}
 	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
-	spec := watch.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name), Daemon: r.Options.Connect}
+	spec := watch.Spec{Domain: *r.Domain, Accel: r.Accel.Name, Whole: needsWhole(r.facts().OS), Expect: *r.Expect, Dir: filepath.Join(r.evidence(), name), Daemon: r.Options.Connect}
 	if r.Options.With == WithLibvirt {
 		if spec.Emitted, err = r.emitted(); err != nil {
 			return testers.Session{}, err

@@ -38,13 +38,22 @@ type Choice struct {
 	Took   time.Duration `json:"took"`
 }
 
-// QEMU is the choice as options of QEMU's. The emulator has no host model.
+// QEMU is the choice as options of QEMU's, for a guest that every x86-64 can run.
 func (c Choice) QEMU() []string {
 	if c.Name == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	return []string{"-accel", Emulator, "-cpu", "max"}
+	return []string{"-accel", Emulator, "-cpu", "max,-" + Flawed}
 }
+
+// Flawed is an instruction, CMPXCHG16B, that QEMU's emulator has wrong before version 8: it
+// leaves what happens to be there in the flags, and a guest whose kernel is interrupted
+// just then returns with those and crashes, every now and then. A guest that does not
+// need it is better off without it.
+//
+// Source: QEMU 7.2, target/i386/tcg/translate.c, case 0x1c7, which does not store cc_op for
+// helper_cmpxchg16b.
+const Flawed = "cx16"
 
 // Emulator is QEMU's, as -accel takes it, with less room for what it has translated than
 // the GiB that QEMU gives it. What a guest writes to where it had code is slow as long as

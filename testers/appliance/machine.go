@@ -100,7 +100,7 @@ func processor(c accel.Choice) []string {
 	if c.Name == accel.KVM {
 		return []string{"-accel", "kvm", "-cpu", "host,-svm,-vmx"}
 	}
-	return []string{"-accel", accel.Emulator, "-cpu", "Nehalem"}
+	return []string{"-accel", accel.Emulator, "-cpu", "Nehalem,-" + accel.Flawed}
 }
 
 // furnish makes what the home lacks: an overlay over the image, and the firmware's

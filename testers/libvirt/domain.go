@@ -102,13 +102,16 @@ func accelerated(p *proof) string {
 	}
 	was := p.Type
 	p.Type = "qemu"
-	cpu := &libvirtxml.DomainCPU{Mode: "maximum"}
+	cpu, without := &libvirtxml.DomainCPU{Mode: "maximum"}, ""
+	if !p.spec.Whole {
+		cpu.Features, without = []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: accel.Flawed}}, " without "+accel.Flawed
+	}
 	if p.CPU != nil {
 		was += " with CPU mode " + p.CPU.Mode
 		cpu.Topology = p.CPU.Topology
 	}
 	p.CPU = cpu
-	return fmt.Sprintf("the CPU is emulated: domain type qemu with CPU mode maximum instead of %s", was)
+	return fmt.Sprintf("the CPU is emulated: domain type qemu with CPU mode maximum%s instead of %s", without, was)
 }
 
 // sized gives the domain the memory that the host can spare.

@@ -31,6 +31,14 @@ const (
 	ovmfSecureVars = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 )
 
+// processor is the accelerator and a CPU that the guest can run on.
+func processor(s watch.Spec) []string {
+	if s.Accel == accel.TCG && s.Whole {
+		return []string{"-accel", accel.Emulator, "-cpu", "max"}
+	}
+	return accel.Choice{Name: s.Accel}.QEMU()
+}
+
 // arguments is QEMU's command line for a domain, paused until told to go on.
 func arguments(s watch.Spec, w watch.Wires) ([]string, error) {
 	d := s.Domain
@@ -53,7 +61,7 @@ func arguments(s watch.Spec, w watch.Wires) ([]string, error) {
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", "socket,id=serial,path=" + comma(w.Serial),
 	}
-	args = append(args, accel.Choice{Name: s.Accel}.QEMU()...)
+	args = append(args, processor(s)...)
 	if s.Key != nil {
 		args = append(args, "-chardev", "socket,id=probe,path="+comma(w.Probe))
 	}

@@ -120,6 +120,26 @@ func TestRootPortsAreEightToASlot(t *testing.T) {
 	}
 }
 
+func TestAGuestThatNeedsAllOfACPUHasIt(t *testing.T) {
+	for _, c := range []struct {
+		spec watch.Spec
+		cpu  string
+		said []string
+	}{
+		{watch.Spec{Accel: "tcg", Whole: true}, "max", []string{"the CPU is emulated: model max"}},
+		{watch.Spec{Accel: "tcg"}, "max,-cx16", []string{"the CPU is emulated: model max,-cx16"}},
+		{watch.Spec{Accel: "kvm", Whole: true}, "host", nil},
+		{watch.Spec{Accel: "kvm"}, "host", nil},
+	} {
+		if got := value(processor(c.spec), "-cpu"); got != c.cpu {
+			t.Errorf("%+v: %s", c.spec, got)
+		}
+		if _, said := (&process{spec: c.spec}).About(); !slices.Equal(said, c.said) {
+			t.Errorf("%+v: %q", c.spec, said)
+		}
+	}
+}
+
 func TestTheMachineFollowsTheAcceleratorAndTheFirmware(t *testing.T) {
 	d := machine.Control(guestMachine())
 	for _, c := range []struct {
@@ -130,7 +150,7 @@ func TestTheMachineFollowsTheAcceleratorAndTheFirmware(t *testing.T) {
 		code   string
 	}{
 		{"kvm", machine.BIOS, false, map[string]string{"-accel": "kvm", "-cpu": "host", "-machine": "q35,usb=off,vmport=off,hpet=off", "-rtc": "base=utc,driftfix=slew"}, ""},
-		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi,tb-size=64", "-cpu": "max",
+		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi,tb-size=64", "-cpu": "max,-cx16",
 			"-machine": "q35,usb=off,vmport=off,hpet=off,pflash0=code,pflash1=vars"}, ovmfCode},
 		{"kvm", machine.UEFI, true, map[string]string{"-machine": "q35,usb=off,vmport=off,hpet=off,smm=on,pflash0=code,pflash1=vars",
 			"-global": "driver=cfi.pflash01,property=secure,value=on"}, ovmfSecureCode},

@@ -74,7 +74,8 @@ type process struct {
 // About tells what an emulated CPU lacks.
 func (q *process) About() (by string, differences []string) {
 	if q.spec.Accel != accel.KVM {
-		differences = []string{"the CPU is emulated: model max"}
+		options := processor(q.spec)
+		differences = []string{"the CPU is emulated: model " + options[len(options)-1]}
 	}
 	return "QEMU", differences
 }

@@ -31,6 +31,7 @@ type Spec struct {
 	Domain machine.Domain
 	Disks  []Disk         // in the domain's order
 	Accel  string         // kvm or tcg, proved to work by the caller
+	Whole  bool           // the guest needs all of a CPU, also what emulators have wrong
 	Scale  float64        // deadlines are multiplied by it; 1 if zero
 	Memory int64          // bytes, where the host cannot give the domain's
 	Key    []byte         // the injected probe's; nil: a boot without the probe
