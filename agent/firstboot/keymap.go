@@ -13,7 +13,8 @@ import (
 )
 
 // layouts are the names of keyboard layouts for PCs in Debian's console-data, which the
-// appliance has.
+// appliance has: those that its loadkeys can load, which ar, fa, ro-comma and
+// dvorak-fr-bepo-utf8 are not.
 //
 //go:embed keymaps.txt
 var layouts string
