@@ -79,21 +79,21 @@ func (o *Origin) Open(ctx context.Context, m machine.Machine) (sources []*disk.S
 // openAll opens the disks one after another, so that what forbids it is known early and
 // the same each time. One that is taken whole for that, which may be hours, does not hold
 // up the next. With an error it returns those that are open.
-func (o *Origin) openAll(ctx context.Context) ([]*disk.Source, error) {
+func (o *Origin) openAll(whole context.Context) ([]*disk.Source, error) {
 	o.carried = nil
 	opened := make([]*disk.Source, len(o.vm.Disks))
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(whole)
 	for i, d := range o.vm.Disks {
 		c := &carried{size: d.Size}
 		o.carried = append(o.carried, c)
 		next, begun := context.WithCancel(ctx)
 		g.Go(func() error {
-			defer begun()
 			r, err := o.open(ctx, d, c, begun)
-			if err != nil {
+			if err != nil { // which ends next too, with ctx
 				return fmt.Errorf("%s of %s: %w", d.Label, o.vm.Name, err)
 			}
 			opened[i] = disk.FromRemote(r)
+			begun()
 			return nil
 		})
 		if <-next.Done(); ctx.Err() != nil {
@@ -101,6 +101,9 @@ func (o *Origin) openAll(ctx context.Context) ([]*disk.Source, error) {
 		}
 	}
 	err := g.Wait()
+	if err == nil {
+		err = context.Cause(whole) // between two disks
+	}
 	return slices.DeleteFunc(opened, func(s *disk.Source) bool { return s == nil }), err
 }
 

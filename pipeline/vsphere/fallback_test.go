@@ -3,6 +3,7 @@ package vsphere
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -260,6 +261,22 @@ func TestOneSnapshotIsEnoughForAllDisks(t *testing.T) {
 	if n, by := l.Calls()["CreateSnapshot_Task"], carriers(r); n != 1 || !slices.Equal(by, []string{"hotadd"}) {
 		t.Errorf("%d snapshots were made, for disks that came by %q", n, by)
 	}
+}
+
+func TestNoDiskIsOpenedAfterOneThatCannotBe(t *testing.T) {
+	l := newLab(t, nil)
+	l.by = []string{"nfc"}
+	refused, opens := fmt.Errorf("%w: there is no room", transport.ErrUnusable), 0
+	l.Change("nfc", func(waystest.Opener) waystest.Opener {
+		return func(context.Context, transport.Access, transport.Disk) (disk.Remote, error) {
+			opens++
+			return nil, refused
+		}
+	})
+	if err := l.run(t).Go(t.Context()); !errors.Is(err, refused) || opens != 1 {
+		t.Errorf("Go = %v, after %d disks were opened", err, opens)
+	}
+	l.wants(t, on)
 }
 
 // TestWhatForbidsTransportsIsOneSentence: none can be used.
