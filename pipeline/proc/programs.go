@@ -81,7 +81,7 @@ var Programs = []Program{
 	{Name: "grub-editenv", Package: "grub-common", Usage: "agent/update: tests have GRUB read its environment block", Build: true},
 	{Name: "hyper2kvm", Usage: "build: measure the program as users run it", Bench: true},
 	{Name: "cp", Package: "coreutils", Usage: "transfer: what the copier is measured beside", Bench: true},
-	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "build: virt-v2v copies with it; disk/nbd: what the client is measured beside", Bench: true},
+	{Name: "nbdcopy", Package: "libnbd-bin", Usage: "disk/nbd: tests copy with it, and what the client is measured beside; build: virt-v2v copies with it", Build: true},
 	{Name: "xorrisofs", Package: "xorriso", Usage: "agent/library: tests make images of CDs", Build: true},
 	{Name: "xorriso", Package: "xorriso", Usage: "agent/firstboot: tests read what is made for CDs", Build: true},
 	{Name: "mcopy", Package: "mtools", Usage: "agent/firstboot: tests put files onto FAT, and read them", Build: true},
