@@ -13,6 +13,7 @@ import (
 
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/firstboot"
+	"hyper2kvm/pipeline/durable"
 )
 
 // withSecret are settings with a text that nobody is to find anywhere but in the image.
@@ -69,6 +70,21 @@ func TestADownloadOutlivesTheAgent(t *testing.T) {
 	}
 	if !bytes.Equal(fetched(t, again, d), all) {
 		t.Error("its bytes are others now")
+	}
+	record, err := os.ReadFile(again.record(d.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(again.record(d.ID), again.record("unfinished")+durable.Part); err != nil {
+		t.Fatal(err)
+	}
+	list := opened(t, k.Config).List()
+	if left, err := os.ReadDir(k.records()); len(list) != 0 || len(left) != 0 || err != nil {
+		t.Errorf("one that was not kept whole is there: %+v, %v, %v", list, left, err)
+	}
+	write(t, again.record(d.ID), string(record))
+	if list := opened(t, k.Config).List(); len(list) != 1 {
+		t.Errorf("there are %+v", list)
 	}
 	write(t, again.record(d.ID), "{")
 	if list := opened(t, k.Config).List(); len(list) != 0 {

@@ -54,6 +54,12 @@ func (k *Keeper) load() error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(k.records(), e.Name())
+		if filepath.Ext(path) != ".json" { // one that nobody was told of
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+			continue
+		}
 		d, err := k.read(path)
 		if err != nil {
 			k.Log.Warn("a download is lost", "file", e.Name(), "err", err)
