@@ -39,15 +39,14 @@ var hypervisors = map[string]hypervisor{
 }
 
 // needsWhole tells whether a guest may need instructions that the first x86-64 had not, and
-// that an emulator may have wrong. Not those distributions: as far as they are named, they
-// are built for any x86-64. Windows needs CMPXCHG16B since 8.1, RHEL and its kin since 9.
+// that an emulator may have wrong. Distributions that are built for any x86-64 do not, up
+// to a version; who is not known may.
 //
-// Source: RHEL 9, "Considerations in adopting", 2.2, x86-64-v2; SUSE Linux Enterprise Server
-// 16, release notes; Amazon Linux 2023, "Compared to Amazon Linux 2"; Microsoft, "Windows 8.1
-// system requirements".
+// Source: Red Hat Developer, "Building Red Hat Enterprise Linux 9 for the x86-64-v2
+// microarchitecture level".
 func needsWhole(o inspect.OS) bool {
 	most, known := map[string]int{"debian": anyVersion, "ubuntu": anyVersion, "alpine": anyVersion, "rhel": 8, "centos": 8, "rocky": 8, "almalinux": 8, "ol": 8,
-		"sles": 15, "opensuse-leap": 15, "amzn": 2}[o.Distro]
+		"sles": 15, "opensuse-leap": 15}[o.Distro]
 	major, err := strconv.Atoi(strings.SplitN(o.Version, ".", 2)[0])
 	return !known || most != anyVersion && (err != nil || major > most)
 }

@@ -24,6 +24,12 @@ func TestTheEmittedDomainIsWhatIsTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	r.before = func(m *Migration, stage string) error {
+		if stage == "test" {
+			m.Fixed.OS.Distro, m.Fixed.OS.Version = "rhel", "9.4" // which needs a whole CPU
+		}
+		return nil
+	}
 	var seen watch.Spec
 	r.machines = runBy(func(_ context.Context, s watch.Spec) (testers.Session, error) {
 		seen = s
@@ -36,8 +42,8 @@ func TestTheEmittedDomainIsWhatIsTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if seen.Emitted != string(xml) || seen.Daemon != "qemu:///session" {
-		t.Errorf("tested with %q:\n%s", seen.Daemon, seen.Emitted)
+	if seen.Emitted != string(xml) || seen.Daemon != "qemu:///session" || !seen.Whole {
+		t.Errorf("tested with %q, on a whole CPU %v:\n%s", seen.Daemon, seen.Whole, seen.Emitted)
 	}
 	if err := os.Remove(r.XMLPath()); err != nil {
 		t.Fatal(err)
@@ -120,7 +126,7 @@ func TestGuestsThatNeedAllOfACPU(t *testing.T) {
 		want            bool
 	}{
 		{"debian", "12", false}, {"debian", "", false}, {"ubuntu", "24.04", false}, {"centos", "7", false}, {"rhel", "8.10", false}, {"rhel", "9.4", true}, {"rocky", "10.0", true},
-		{"rhel", "", true}, {"sles", "15.6", false}, {"sles", "16.0", true}, {"amzn", "2", false}, {"amzn", "2023", true}, {"arch", "", true}, {"", "", true},
+		{"rhel", "", true}, {"sles", "15.6", false}, {"sles", "16.0", true}, {"amzn", "2023", true}, {"arch", "", true}, {"", "", true},
 	} {
 		if got := needsWhole(inspect.OS{Distro: c.distro, Version: c.version}); got != c.want {
 			t.Errorf("%s %s: %v", c.distro, c.version, got)
