@@ -11,6 +11,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"hyper2kvm/pipeline/proc"
 )
 
 // Times of an SSH connection.
@@ -87,11 +89,11 @@ type sshSession struct {
 }
 
 func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
-	end, err := l.access.turns.wait(ctx, l.address)
+	turn, err := proc.AwaitClaim(ctx, "log-in-over-ssh-at-"+l.address) // which may be the last
 	if err != nil {
 		return nil, err
 	}
-	defer end()
+	defer func() { err = errors.Join(err, turn.Close()) }()
 	if no, ok := l.access.refused.Load(l.address); ok {
 		return nil, no.(error)
 	}
