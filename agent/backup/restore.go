@@ -261,12 +261,9 @@ func place(built, state string) error {
 		if e.Name() == "engine" || e.Name() == "lock" {
 			continue
 		}
-		if err := os.Rename(filepath.Join(built, e.Name()), filepath.Join(state, e.Name())); err != nil {
+		if err := durable.Rename(filepath.Join(built, e.Name()), filepath.Join(state, e.Name())); err != nil {
 			return err
 		}
-	}
-	if err := durable.SyncFolder(state); err != nil {
-		return err
 	}
 	return durable.Rename(filepath.Join(built, "engine"), filepath.Join(state, "engine"))
 }

@@ -140,7 +140,7 @@ func (k *Keeper) makeOVA(ctx context.Context, l *layout, path string) (err error
 	if err := ova.Write(ctx, ova.Usual(k.Version), image, made); err != nil {
 		return err
 	}
-	if err := durable.SyncAll(folder); err != nil {
+	if err := durable.Sync(made); err != nil {
 		return err
 	}
 	return durable.Rename(made, path)

@@ -100,5 +100,5 @@ func put(name string, data []byte, move func(temporary string) error) error {
 	if err := move(f.Name()); err != nil {
 		return err
 	}
-	return durable.SyncFolder(filepath.Dir(name))
+	return durable.Sync(filepath.Dir(name))
 }

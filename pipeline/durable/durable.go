@@ -35,12 +35,12 @@ func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return SyncFolder(filepath.Dir(to))
+	return Sync(filepath.Dir(to))
 }
 
-// SyncFolder puts the names in a folder on stable storage.
-func SyncFolder(folder string) error {
-	f, err := os.Open(folder)
+// Sync puts a file, or the names in a folder, on stable storage.
+func Sync(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func (t Target) publish() error {
 			return fmt.Errorf("%w: %w", ErrTarget, err)
 		}
 	}
-	return errors.Join(durable.SyncFolder(filepath.Dir(t.Manifest())), ignoreAbsent(os.Remove(t.journal())))
+	return errors.Join(durable.Sync(filepath.Dir(t.Manifest())), ignoreAbsent(os.Remove(t.journal())))
 }
 
 func rename(temporary, final string) error {
