@@ -11,8 +11,6 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
-
-	"hyper2kvm/pipeline/proc"
 )
 
 // Times of an SSH connection.
@@ -89,11 +87,11 @@ type sshSession struct {
 }
 
 func (l *sshLink) dial(ctx context.Context) (_ *sshSession, err error) {
-	turn, err := proc.AwaitClaim(ctx, "log-in-over-ssh-at-"+l.address) // which may be the last
+	end, err := l.access.turns.wait(ctx, l.address)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, turn.Close()) }()
+	defer end()
 	if no, ok := l.access.refused.Load(l.address); ok {
 		return nil, no.(error)
 	}

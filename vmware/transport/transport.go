@@ -81,6 +81,7 @@ type SSH struct {
 	//
 	// Source: vSphere Security, "ESXi Passwords and Account Lockout": five, for 15 minutes.
 	refused sync.Map
+	turns   turns // one log-in at a host at a time, which may be the last
 }
 
 // Disk is one disk of a VM, as it is in a snapshot or while the VM is off. It does not
