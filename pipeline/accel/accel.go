@@ -43,8 +43,12 @@ func (c Choice) QEMU() []string {
 	if c.Name == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	return []string{"-accel", Emulator, "-cpu", "max,-" + Flawed}
+	return []string{"-accel", Emulator, "-cpu", Emulated}
 }
+
+// Emulated is the CPU, as -cpu takes it, that emulated guests have which every x86-64 can
+// run.
+const Emulated = "max,-" + Flawed
 
 // Flawed is an instruction, CMPXCHG16B, that QEMU's emulator has wrong before version 8: it
 // leaves what happens to be there in the flags, and a guest whose kernel is interrupted

@@ -22,6 +22,7 @@ import (
 	"libguestfs.org/guestfs"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/pipeline/accel"
 )
 
 // Available tells whether this program was built with libguestfs.
@@ -124,7 +125,8 @@ func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 		}
 	}
 	if opts.TCG {
-		if err := handle.Set_backend_settings([]string{"force_tcg"}); err != nil {
+		cpu := accel.Emulated // Debian's kernels and programs run on any x86-64
+		if err := errors.Join(handle.Set_backend_settings([]string{"force_tcg"}), handle.Config("-cpu", &cpu)); err != nil {
 			return err
 		}
 	}

@@ -154,6 +154,12 @@ func TestTheEnginesAgree(t *testing.T) {
 			t.Error("direct says -, libguestfs says +:\n", diff)
 		}
 	})
+	t.Run("OnACPUWithoutWhatIsFlawed", func(t *testing.T) {
+		flags, err := g.handle.Debug("sh", []string{"grep -m1 ^flags /proc/cpuinfo"})
+		if must(t, err); !strings.Contains(flags, " avx2 ") || strings.Contains(flags, " cx16 ") {
+			t.Errorf("the flags of its CPU: %s", flags)
+		}
+	})
 	t.Run("OnArrays", func(t *testing.T) { opensArrays(t, g) })
 	t.Run("OnVolumes", func(t *testing.T) { opensVolumes(t, g) })
 	t.Run("AndPartedWithThem", func(t *testing.T) {
