@@ -16,6 +16,7 @@ import (
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/fixers/guest/loop"
 	"hyper2kvm/fixers/guest/md"
 	"hyper2kvm/pipeline/proc"
 )
@@ -254,24 +255,24 @@ func TestAMirrorThatCouldNotBeWrittenIsTold(t *testing.T) {
 	must(t, errors.Join(err, good.Truncate(size*sector)))
 	t.Cleanup(func() { good.Close() })
 	for name, want := range map[string]bool{"all": false, "one": true} {
-		first, err := attach(good, 0, size*sector/2)
+		first, err := loop.Attach(good, 0, size*sector/2)
 		must(t, err)
-		second, err := attach(good, size*sector/2, size*sector/2)
+		second, err := loop.Attach(good, size*sector/2, size*sector/2)
 		must(t, err)
 		m := mapper()
 		m.under = []device{first, second}
-		other := second.number()
+		other := second.Number()
 		if want {
-			other = bad.number()
+			other = bad.Number()
 		}
-		must(t, m.make([]target{{size: size / 2, kind: mirror, params: fmt.Sprintf("core 2 1024 nosync 2 %s 0 %s 0", first.number(), other)}}))
+		must(t, m.make([]target{{size: size / 2, kind: mirror, params: fmt.Sprintf("core 2 1024 nosync 2 %s 0 %s 0", first.Number(), other)}}))
 		_, err = m.file.WriteAt(bytes.Repeat([]byte("x"), 1<<20), 0)
 		must(t, err)
-		if err := m.detach(); (err != nil) != want || want && !strings.Contains(err.Error(), "not all of its members") {
+		if err := m.Detach(); (err != nil) != want || want && !strings.Contains(err.Error(), "not all of its members") {
 			t.Errorf("%s: detach = %v", name, err)
 		}
 	}
-	must(t, bad.detach())
+	must(t, bad.Detach())
 }
 
 func TestTheStateOfAMirrorIsRead(t *testing.T) {

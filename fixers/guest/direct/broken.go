@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"hyper2kvm/fixers/guest/loop"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -84,23 +81,20 @@ func endProcess(s *proc.Server, limit time.Duration) error {
 	}
 }
 
-// file is a disk's file as the kernel knows it.
-type file struct{ device, inode uint64 }
-
-func disksOf(opened []*os.File) (disks []file, err error) {
+func filesOf(opened []*os.File) (files []loop.File, err error) {
 	for _, f := range opened {
-		var st unix.Stat_t
-		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		file, err := loop.FileOf(f)
+		if err != nil {
 			return nil, err
 		}
-		disks = append(disks, file{st.Dev, st.Ino})
+		files = append(files, file)
 	}
-	return disks, nil
+	return files, nil
 }
 
 // letGo waits until no loop device shows any of the disks. To ask for that can take as
 // long as a disk takes to answer.
-func letGo(disks []file, limit time.Duration) error {
+func letGo(disks []loop.File, limit time.Duration) error {
 	seen := make(chan error, 1)
 	go func() { seen <- awaitDetached(disks, limit) }()
 	select {
@@ -111,11 +105,11 @@ func letGo(disks []file, limit time.Duration) error {
 	}
 }
 
-func awaitDetached(disks []file, limit time.Duration) error {
+func awaitDetached(disks []loop.File, limit time.Duration) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(limit); ; <-tick.C {
-		left, err := attachedTo(disks)
+		left, err := loop.Over(disks)
 		if len(left) == 0 || err != nil {
 			return err
 		}
@@ -123,26 +117,4 @@ func awaitDetached(disks []file, limit time.Duration) error {
 			return fmt.Errorf("%s: still attached after %v", strings.Join(left, ", "), limit)
 		}
 	}
-}
-
-// attachedTo names the loop devices that show disks.
-//
-// Source: loop(4), LOOP_GET_STATUS64.
-func attachedTo(disks []file) (left []string, err error) {
-	bound, err := filepath.Glob("/sys/block/loop*/loop")
-	for _, entry := range bound {
-		device := "/dev/" + filepath.Base(filepath.Dir(entry))
-		f, err := os.Open(device)
-		if err != nil {
-			return nil, err
-		}
-		info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-		if err == nil && slices.Contains(disks, file{info.Device, info.Inode}) {
-			left = append(left, device)
-		}
-		if err := f.Close(); err != nil {
-			return nil, err
-		}
-	}
-	return left, err
 }

@@ -18,6 +18,7 @@ import (
 
 	"hyper2kvm/fixers/guest/direct/files"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/fixers/guest/loop"
 	"hyper2kvm/pipeline/disk"
 	"hyper2kvm/pipeline/proc"
 )
@@ -200,7 +201,7 @@ func requireGoneWith(t *testing.T, daemon int, g *shown, storage *disk.Storage) 
 	case <-time.After(10 * time.Second):
 		t.Error("the mounter is still there after the disk has gone")
 	}
-	left, err := attachedTo(g.disks)
+	left, err := loop.Over(g.disks)
 	if len(left) > 0 || err != nil {
 		t.Errorf("%q are attached, %v", left, err)
 	}

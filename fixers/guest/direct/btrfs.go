@@ -60,8 +60,8 @@ func (g *engine) shows(uuid string) bool {
 	})
 }
 
-// detach also lets others use the UUID.
-func (d btrfsDevice) detach() error { return errors.Join(d.device.detach(), d.claim.Close()) }
+// Detach also lets others use the UUID.
+func (d btrfsDevice) Detach() error { return errors.Join(d.device.Detach(), d.claim.Close()) }
 
 // The superblock, and in it the number of devices that the file system lies on.
 //

@@ -45,11 +45,11 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 	if err != nil {
 		return h, fmt.Errorf("check %s: %w", f.Device, err)
 	}
-	defer func() { err = errors.Join(err, l.detach()) }()
+	defer func() { err = errors.Join(err, l.Detach()) }()
 	limited, cancel := context.WithTimeoutCause(ctx, guest.CheckLimit, errOverdue)
 	defer cancel()
 	said := &head{}
-	checker := confined(l.node(), false, c.Program, c.Args...)
+	checker := confined(l.Node(), false, c.Program, c.Args...)
 	checker.Both, checker.Memory = said, checkMemory
 	_, err = checker.Run(limited)
 	exit := 0
@@ -65,7 +65,7 @@ func (g *engine) check(ctx context.Context, f guest.Filesystem, c guest.Checker,
 		h.Text = err.Error()
 		return h, nil
 	}
-	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.node(), f.Device))
+	h.State, h.Text = c.Judge(exit, strings.ReplaceAll(string(said.kept), l.Node(), f.Device))
 	return h, nil
 }
 

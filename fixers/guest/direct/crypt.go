@@ -22,7 +22,7 @@ type openedVolume struct {
 // lent is a device that stays when one of its users lets go.
 type lent struct{ *mapped }
 
-func (l lent) detach() error { return l.file.Sync() }
+func (l lent) Detach() error { return l.file.Sync() }
 
 func (g *engine) openedVolume(name string) (*mapped, bool) {
 	i := slices.IndexFunc(g.opened, func(o openedVolume) bool { return o.name == name })
@@ -55,7 +55,7 @@ func (g *engine) attachCrypt(v guest.Volume) (_ *mapped, err error) {
 	m := &mapped{control: control}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.detach())
+			err = errors.Join(err, m.Detach())
 		}
 	}()
 	under, s, err := g.attachSpan(v.On[0], span{start: v.Crypt.Start, end: v.Crypt.Start + v.Size})
@@ -63,7 +63,7 @@ func (g *engine) attachCrypt(v guest.Volume) (_ *mapped, err error) {
 		return nil, err
 	}
 	m.under = []device{under}
-	table := cryptTable(v, under.number(), (v.Crypt.Start-s.start)/sector)
+	table := cryptTable(v, under.Number(), (v.Crypt.Start-s.start)/sector)
 	defer clear(table)
 	if err := m.makeOf(1, table); err != nil {
 		return nil, fmt.Errorf("%w: device-mapper refuses it: %w", ErrUnsupported, err)
@@ -92,7 +92,7 @@ func cryptTable(v guest.Volume, on string, from int64) []byte {
 func (g *engine) closeOpened() error {
 	var errs []error
 	for _, o := range slices.Backward(g.opened) {
-		errs = append(errs, o.detach())
+		errs = append(errs, o.Detach())
 	}
 	g.opened = nil
 	return errors.Join(errs...)

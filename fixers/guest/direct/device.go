@@ -7,16 +7,17 @@ import (
 	"strings"
 
 	"hyper2kvm/fixers/guest"
+	"hyper2kvm/fixers/guest/loop"
 )
 
 // device is a block device of this kernel's that shows a part of a guest's disks:
 // a loop device, or what device-mapper makes of several.
 type device interface {
-	node() string   // its path
-	number() string // major:minor
-	// detach writes it through and lets go of it. It returns when the kernel has
+	Node() string   // its path
+	Number() string // major:minor
+	// Detach writes it through and lets go of it. It returns when the kernel has
 	// let go of the disks.
-	detach() error
+	Detach() error
 }
 
 // attach makes a device of what a file system lies on.
@@ -32,7 +33,7 @@ func (g *engine) attachAny(f guest.Filesystem) (device, error) {
 		return g.attachVolume(v)
 	}
 	disk, start := g.extent(f.Device)
-	return attach(disk, start, f.Size)
+	return loop.Attach(disk, start, f.Size)
 }
 
 func (g *engine) attachVolume(v guest.Volume) (device, error) {
@@ -43,7 +44,7 @@ func (g *engine) attachVolume(v guest.Volume) (device, error) {
 		return lent{m}, nil
 	}
 	if disk, start, ok := g.onePiece(v); ok {
-		return attach(disk, start, v.Size)
+		return loop.Attach(disk, start, v.Size)
 	}
 	return g.attachPieces(v)
 }
@@ -57,7 +58,7 @@ func (g *engine) attachPieces(v guest.Volume) (_ device, err error) {
 	m := &mapped{control: control}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.detach())
+			err = errors.Join(err, m.Detach())
 		}
 	}()
 	under := map[string]span{}
@@ -67,7 +68,7 @@ func (g *engine) attachPieces(v guest.Volume) (_ device, err error) {
 			return nil, err
 		}
 		m.under = append(m.under, d)
-		s.number = d.number()
+		s.number = d.Number()
 		under[device] = s
 	}
 	if err := m.make(tableOf(v, under)); err != nil {
@@ -84,7 +85,7 @@ func (g *engine) attachSpan(name string, s span) (device, span, error) {
 		return d, span{end: v.Size}, err
 	}
 	disk, start := g.extent(name)
-	l, err := attach(disk, start+s.start, s.end-s.start)
+	l, err := loop.Attach(disk, start+s.start, s.end-s.start)
 	return l, s, err
 }
 

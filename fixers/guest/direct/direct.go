@@ -32,6 +32,7 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct/call"
 	"hyper2kvm/fixers/guest/direct/files"
+	"hyper2kvm/fixers/guest/loop"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -49,7 +50,7 @@ type shown struct {
 
 	mounter  *proc.Server
 	calls    *call.Caller
-	disks    []file
+	disks    []loop.File
 	limits   limits
 	topology guest.Topology
 	on       map[string]string // devices that are mounted, by the numbers of their mounts
@@ -112,7 +113,7 @@ func start(ctx context.Context, disks []*os.File, locked bool, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	known, err := disksOf(disks)
+	known, err := filesOf(disks)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (g *engine) mount(ctx context.Context, args mountArgs) (id string, err erro
 	}
 	id, replay, err := g.mounts.mount(ctx, d, found.Type, option, args.At)
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("mount %s: %w", device, err), d.detach())
+		return "", errors.Join(fmt.Errorf("mount %s: %w", device, err), d.Detach())
 	}
 	if replay {
 		g.log.Info("a journal was replayed on the overlay", "device", device)

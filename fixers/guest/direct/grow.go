@@ -80,8 +80,8 @@ func (g *engine) growFilesystem(ctx context.Context, device string) error {
 	if err != nil {
 		return err
 	}
-	_, err = confined(d.node(), true, guest.GrowExt[0], guest.GrowExt[1:]...).Run(ctx)
-	return errors.Join(err, d.detach())
+	_, err = confined(d.Node(), true, guest.GrowExt[0], guest.GrowExt[1:]...).Run(ctx)
+	return errors.Join(err, d.Detach())
 }
 
 // growMounted mounts a file system and asks the kernel to grow it. That is all that

@@ -1,8 +1,8 @@
 package direct
 
 import (
-	"bufio"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -12,9 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/fixers/guest/loop"
 )
 
 // requireNothingLeft fails the test if a disk is still behind a loop device or
@@ -46,13 +45,15 @@ func requireNothingLeft(t *testing.T, disks []string) {
 // attached are the loop devices over these disks.
 func attached(t *testing.T, disks []string) []string {
 	t.Helper()
-	var known []file
+	var known []loop.File
 	for _, name := range disks {
-		var st unix.Stat_t
-		must(t, unix.Stat(name, &st))
-		known = append(known, file{st.Dev, st.Ino})
+		f, err := os.Open(name)
+		must(t, err)
+		file, err := loop.FileOf(f)
+		must(t, errors.Join(err, f.Close()))
+		known = append(known, file)
 	}
-	found, err := attachedTo(known)
+	found, err := loop.Over(known)
 	must(t, err)
 	return found
 }
@@ -134,37 +135,44 @@ func TestBusyVictim(t *testing.T) {
 	}
 }
 
+// victim is a process to be killed, and what it says.
+type victim struct {
+	*os.Process
+	out *os.File
+}
+
 // startVictim returns when the victim is ready.
-func startVictim(t *testing.T, test string, disks []string) *os.Process {
+func startVictim(t *testing.T, test string, disks []string) victim {
 	t.Helper()
 	out, in, err := os.Pipe()
 	must(t, err)
 	t.Cleanup(func() { out.Close() })
-	victim, err := os.StartProcess("/proc/self/exe", []string{"victim", "-test.run=^" + test + "$", "-test.v"}, &os.ProcAttr{
+	process, err := os.StartProcess("/proc/self/exe", []string{"victim", "-test.run=^" + test + "$", "-test.v"}, &os.ProcAttr{
 		Env:   append(os.Environ(), victimDisks+"="+strings.Join(disks, ":")),
 		Files: []*os.File{nil, in, in},
 	})
 	must(t, err)
 	must(t, in.Close())
-	ready := false
 	var said strings.Builder
-	for lines := bufio.NewScanner(out); !ready && lines.Scan(); {
-		said.WriteString(lines.Text() + "\n")
-		ready = lines.Text() == "ready"
+	for buf := make([]byte, 4096); !strings.Contains(said.String(), "ready\n"); {
+		n, err := out.Read(buf)
+		if err != nil {
+			t.Fatalf("the victim did not get ready: %v: %s", err, said.String())
+		}
+		said.Write(buf[:n])
 	}
-	if !ready {
-		t.Fatalf("the victim did not get ready: %s", said.String())
-	}
-	return victim
+	return victim{process, out}
 }
 
-func kill(t *testing.T, victim *os.Process) {
+func (v victim) kill(t *testing.T) {
 	t.Helper()
-	must(t, victim.Signal(syscall.SIGKILL))
-	state, err := victim.Wait()
+	must(t, v.Signal(syscall.SIGKILL))
+	state, err := v.Wait()
 	must(t, err)
 	if status, ok := state.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Errorf("the victim ended by itself: %v", state)
+		said, err := io.ReadAll(v.out)
+		must(t, err)
+		t.Errorf("the victim ended by itself: %v: %s", state, said)
 	}
 }
 
@@ -194,7 +202,7 @@ func TestAKilledAgentLeavesNothingMounted(t *testing.T) {
 	if n := len(attached(t, disks)); n != want {
 		t.Errorf("%d loop devices while it lives, want %d", n, want)
 	}
-	kill(t, victim)
+	victim.kill(t)
 	requireNothingLeft(t, disks)
 	requireShown(t, disks)
 }
@@ -210,7 +218,7 @@ func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 	for i := range kills {
 		victim := startVictim(t, "TestBusyVictim", disks)
 		<-time.After(time.Duration(i) * step)
-		kill(t, victim)
+		victim.kill(t)
 		sweep(t, disks)
 		requireNothingLeft(t, disks)
 	}

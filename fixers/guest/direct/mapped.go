@@ -71,17 +71,17 @@ func (m *mapped) makeOf(count int, table []byte) error {
 	return errors.Join(err, removeMapped(m.control, m.name))
 }
 
-func (m *mapped) node() string   { return m.path }
-func (m *mapped) number() string { return m.dev }
+func (m *mapped) Node() string   { return m.path }
+func (m *mapped) Number() string { return m.dev }
 
-// detach ends the device, and then those under it.
-func (m *mapped) detach() (err error) {
+// Detach ends the device, and then those under it.
+func (m *mapped) Detach() (err error) {
 	if m.file != nil {
 		err = errors.Join(m.file.Sync(), m.unequal(), m.file.Close(), m.awaitEnd())
 	}
 	err = errors.Join(err, m.control.Close())
 	for _, d := range m.under {
-		err = errors.Join(err, d.detach())
+		err = errors.Join(err, d.Detach())
 	}
 	return err
 }
@@ -114,13 +114,13 @@ func failedMirror(status string) bool {
 func (m *mapped) awaitEnd() error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(detachWait); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
 		there, err := isMapped(m.control, m.name)
 		if !there || err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("%s (%s) is still there after %v", m.path, m.name, detachWait)
+	return fmt.Errorf("%s (%s) is still there after %v", m.path, m.name, patience)
 }
 
 // sweepMapped removes the devices of processes that are gone: one killed at the

@@ -127,8 +127,8 @@ func (m *mounts) mount(ctx context.Context, d *shared, fstype, option, at string
 	}
 	log := openKernelLog()
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-	err = unix.Mount(d.node(), target, fstype, flags, options[fstype]+option)
-	said := log.about(d.node())
+	err = unix.Mount(d.Node(), target, fstype, flags, options[fstype]+option)
+	said := log.about(d.Node())
 	if err != nil {
 		return "", false, refused(fstype, err, said)
 	}
@@ -155,7 +155,7 @@ func (m *mounts) add(target string, d *shared, shows *proc.Server) (id string, e
 
 // mountNTFS is mount of NTFS.
 func (m *mounts) mountNTFS(ctx context.Context, d *shared, target string) (id string, err error) {
-	s, err := mountNTFS(ctx, d.node(), target)
+	s, err := mountNTFS(ctx, d.Node(), target)
 	if err != nil {
 		return "", err
 	}
@@ -209,18 +209,22 @@ func (m *mounts) unmountAll() error {
 		if last.shows != nil {
 			errs = append(errs, ended(last.shows))
 		}
-		errs = append(errs, last.device.detach())
+		errs = append(errs, last.device.Detach())
 		m.list = m.list[:len(m.list)-1]
 	}
 	return errors.Join(errs...)
 }
+
+// patience is how long others may keep what we let go of: another program, such as
+// udev, may look at it for a moment.
+const patience = 10 * time.Second
 
 // unmount waits for whoever has a file open for a moment: a program that is
 // being started has all of ours until it runs.
 func unmount(path string) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(detachWait); ; <-tick.C {
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return err

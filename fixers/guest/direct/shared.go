@@ -23,10 +23,10 @@ func (g *engine) share(f guest.Filesystem) (*shared, error) {
 	return &shared{d, f.Device, 1}, err
 }
 
-// detach lets go of the device when nobody else uses it.
-func (s *shared) detach() error {
+// Detach lets go of the device when nobody else uses it.
+func (s *shared) Detach() error {
 	if s.uses--; s.uses > 0 {
 		return nil
 	}
-	return s.device.detach()
+	return s.device.Detach()
 }
