@@ -70,6 +70,9 @@ func write(ctx context.Context, i *Image, to *os.File, tell func(int64)) error {
 	if _, err := to.WriteAt(make([]byte, len(first)), 0); err != nil {
 		return err
 	}
+	if err := to.Sync(); err != nil { // what was on the stick does not start either
+		return err
+	}
 	if err := each(ctx, from, i.Size, int64(len(first)), func(at int64, b []byte) error {
 		_, err := to.WriteAt(b, at)
 		tell(at + int64(len(b)))
