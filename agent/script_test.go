@@ -17,6 +17,7 @@ import (
 	"hyper2kvm/agent/vcenter"
 	"hyper2kvm/agent/worker"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/pipeline/disk/loop"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -142,14 +143,13 @@ func makeDevice(ts *testscript.TestScript, neg bool, args []string) {
 	file := ts.MkAbs(args[0] + ".device")
 	ts.Check(os.WriteFile(file, nil, 0o600))
 	ts.Check(os.Truncate(file, size<<20))
-	path, err := proc.Run(context.Background(), "losetup", "--find", "--show", file)
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	ts.Check(err)
-	device := strings.TrimSpace(string(path))
-	ts.Setenv(args[0], device)
-	ts.Defer(func() {
-		_, err := proc.Run(context.Background(), "losetup", "--detach", device)
-		ts.Check(err)
-	})
+	defer f.Close()
+	d, err := loop.Attach(f, 0, 0)
+	ts.Check(err)
+	ts.Setenv(args[0], d.Node())
+	ts.Defer(func() { ts.Check(d.Detach()) })
 }
 
 // makeGuest makes a disk of one partition with a system's name and an fstab. In

@@ -2,7 +2,6 @@ package disks
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"hyper2kvm/agent/storage"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -33,11 +33,12 @@ type bench struct {
 	storages storage.List
 	offers   []string
 	uses     map[string][]string // migrations
+	after    []func() error      // what is to be done when the Keeper has let go of the disks
 }
 
 func newBench(t *testing.T, programs ...string) *bench {
 	t.Helper()
-	guesttest.Slow(t, append(programs, "losetup", "blkid")...)
+	guesttest.Slow(t, append(programs, "blkid")...)
 	b := &bench{plugged: map[string]bool{}, uses: map[string][]string{}}
 	m := ThisMachine()
 	m.Run, m.Extra = t.TempDir(), b.plug
@@ -45,7 +46,11 @@ func newBench(t *testing.T, programs ...string) *bench {
 		Changed: func(l storage.List, offers []string) { b.storages, b.offers = l, offers }}
 	b.open(t)
 	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
+		err := b.Close()
+		for _, end := range b.after {
+			err = errors.Join(err, end())
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
@@ -92,20 +97,14 @@ func (b *bench) disk(t *testing.T, size int64, prepare func(node string)) (node,
 	if err := os.Truncate(file, size); err != nil {
 		t.Fatal(err)
 	}
-	out, err := proc.Run(t.Context(), "losetup", "--find", "--show", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	node = strings.TrimSpace(string(out))
-	t.Cleanup(func() { // the next that is attached there would be read-only too
-		ctx, failed := context.WithoutCancel(t.Context()), setReadOnly(node, false)
+	d := looptest.Attach(t, file, 0, 0)
+	node = d.Node()
+	b.after = append(b.after, func() error { // the next that is attached there would be read-only too
+		err := setReadOnly(node, false)
 		for number := range b.parts(filepath.Base(node)) {
-			failed = errors.Join(failed, partition(node, unix.BLKPG_DEL_PARTITION, number, 0, 0))
+			err = errors.Join(err, partition(node, unix.BLKPG_DEL_PARTITION, number, 0, 0))
 		}
-		_, err := proc.Run(ctx, "losetup", "--detach", node)
-		if err := errors.Join(failed, err); err != nil {
-			t.Error(err)
-		}
+		return errors.Join(err, d.Detach())
 	})
 	if prepare != nil {
 		prepare(node)

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"hyper2kvm/agent/api/model"
 	"hyper2kvm/agent/disks"
 	"hyper2kvm/fixers/guest/guesttest"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -39,14 +39,9 @@ func (p *plugs) has(name string) bool {
 // plug shows a file as a disk, and unplug takes it away again.
 func (p *plugs) plug(t *testing.T, file string) (node string) {
 	t.Helper()
-	out, err := proc.Run(t.Context(), "losetup", "--find", "--show", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	node = strings.TrimSpace(string(out))
+	node = looptest.Device(t, file)
 	t.Cleanup(func() { // the next that is attached there would be read-only too
-		_, err := proc.Run(context.WithoutCancel(t.Context()), "losetup", "--detach", node)
-		if err := errors.Join(writable(node), err); err != nil {
+		if err := writable(node); err != nil {
 			t.Error(err)
 		}
 	})
@@ -72,7 +67,7 @@ func (p *plugs) set(node string, there bool) {
 // plugged is an agent to which disks can be attached, and what starts it again.
 func plugged(t *testing.T) (a *appliance, p *plugs, again func() *appliance) {
 	t.Helper()
-	guesttest.Slow(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon", "losetup", "debugfs", "blkid"})...)
+	guesttest.Slow(t, slices.Concat(guesttest.SmallPrograms, []string{"qemu-img", "qemu-storage-daemon", "debugfs", "blkid"})...)
 	p = &plugs{all: map[string]bool{}}
 	folder, m := t.TempDir(), disks.ThisMachine()
 	m.Run, m.Extra = filepath.Join(folder, "storages"), p.has

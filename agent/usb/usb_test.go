@@ -13,7 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"hyper2kvm/agent/disks"
-	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 )
 
 // image is what begins as an image of the appliance does, raw and compressed.
@@ -47,17 +47,7 @@ func device(t *testing.T, size int64) (path, file string) {
 	if err := os.WriteFile(file, bytes.Repeat([]byte("old "), int(size/4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := proc.Run(t.Context(), "losetup", "--find", "--show", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path = strings.TrimSpace(string(out))
-	t.Cleanup(func() {
-		if _, err := proc.Run(context.Background(), "losetup", "--detach", path); err != nil {
-			t.Error(err)
-		}
-	})
-	return path, file
+	return looptest.Device(t, file), file
 }
 
 // opened are an image and a stick that can be used.
@@ -97,7 +87,8 @@ func TestAnImageIsWrittenAndReadBack(t *testing.T) {
 }
 
 // TestAStickThatWasNotWrittenWholeDoesNotStart: its partition table is missing until the
-// end.
+// end, and not in memory alone: the device is still held, so that nothing was written through
+// because it was closed.
 func TestAStickThatWasNotWrittenWholeDoesNotStart(t *testing.T) {
 	_, path, _ := image(t, 12<<20)
 	stick, file := device(t, 16<<20)

@@ -57,7 +57,7 @@ var Programs = []Program{
 	{Name: "apt-config", Package: "apt", Usage: "testers/guests: how the mirror is reached", Build: true},
 	{Name: "apt-get", Package: "apt", Usage: "testers/guests: where the mirror is", Build: true},
 	{Name: "debugfs", Package: "e2fsprogs", Usage: "testers/guests: read a built guest's files", Build: true},
-	{Name: "losetup", Package: "mount", Usage: "fixers/guest, testers/guests: logical volumes", Build: true},
+	{Name: "losetup", Package: "mount", Usage: "fixers/guest/direct: arrays as md finds them", Build: true},
 	{Name: "lvm", Package: "lvm2", Usage: "fixers/guest, testers/guests: logical volumes", Build: true},
 	{Name: "mke2fs", Package: "e2fsprogs", Usage: "agent/disks: make ext4 on a disk; testers/guests: an ext4 from a tree"},
 	{Name: "dmsetup", Package: "dmsetup", Usage: "fixers/guest: tests compare tables with it", Build: true},

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"hyper2kvm/pipeline/disk"
-	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 )
 
 // device is a block device of size bytes that holds what fill is.
@@ -24,17 +24,7 @@ func device(t *testing.T, size int64, fill byte) string {
 	if err := os.WriteFile(file, bytes.Repeat([]byte{fill}, int(size)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path, err := proc.Run(t.Context(), "losetup", "--find", "--show", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := strings.TrimSpace(string(path))
-	t.Cleanup(func() {
-		if _, err := proc.Run(context.WithoutCancel(t.Context()), "losetup", "--detach", name); err != nil {
-			t.Error(err)
-		}
-	})
-	return name
+	return looptest.Device(t, file)
 }
 
 func begins(t *testing.T, path string, n int64) []byte {

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"hyper2kvm/fixers/guest/guesttest"
 	"hyper2kvm/fixers/guest/otherkernel"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -31,7 +31,7 @@ var sticks = map[string][]string{
 
 // TestSticksTakeCopies whole and in pieces, as any storage does.
 func TestSticksTakeCopies(t *testing.T) {
-	guesttest.Slow(t, "losetup", "mkfs.exfat", "mkfs.vfat", "mkfs.ntfs", "ntfs-3g")
+	guesttest.Slow(t, "mkfs.exfat", "mkfs.vfat", "mkfs.ntfs", "ntfs-3g")
 	data := patterned(80 << 20)
 	s := source(t, data)
 	for fstype, command := range sticks {
@@ -88,12 +88,7 @@ func stick(t *testing.T, fstype string, command []string) (dir string) {
 	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 300<<20)); err != nil {
 		t.Fatal(err)
 	}
-	node := run("losetup", "--find", "--show", file)
-	t.Cleanup(func() {
-		if _, err := proc.Run(context.WithoutCancel(t.Context()), "losetup", "--detach", node); err != nil {
-			t.Error(err)
-		}
-	})
+	node := looptest.Device(t, file)
 	run(command[0], append(slices.Clone(command[1:]), node)...)
 	if fstype == "fuseblk" {
 		run("ntfs-3g", node, dir)
@@ -115,7 +110,7 @@ func TestAFullKernelWritesToSticks(t *testing.T) {
 		t.Skip("starts one of many machines: set NEED_VMS=matrix")
 	}
 	otherkernel.Machine{
-		Programs: []string{"losetup", "mkfs.exfat", "mkfs.vfat", "mkfs.ntfs", "ntfs-3g", "qemu-img", "qemu-nbd", "qemu-storage-daemon"},
+		Programs: []string{"mkfs.exfat", "mkfs.vfat", "mkfs.ntfs", "ntfs-3g", "qemu-img", "qemu-nbd", "qemu-storage-daemon"},
 		Modules:  []string{"loop", "vfat", "nls_cp437", "nls_ascii", "exfat", "fuse"},
 		Tests:    []string{"TestSticksTakeCopies"},
 		Limit:    10 * time.Minute,

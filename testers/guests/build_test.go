@@ -112,7 +112,7 @@ func TestASparseFileIsPlacedOnItsDisk(t *testing.T) {
 
 // TestLVMPutsVolumesWhereTheirFileSystemsAre asks LVM itself where they are.
 func TestLVMPutsVolumesWhereTheirFileSystemsAre(t *testing.T) {
-	needTools(t, "losetup", "lvm")
+	needTools(t, "lvm")
 	b := &build{Guest: Guest{Recipe: db01}, dir: t.TempDir()}
 	p := db01.Disks[0].Partitions[2]
 	if err := createSparse(b.raw(0), p.Size); err != nil {
@@ -121,7 +121,7 @@ func TestLVMPutsVolumesWhereTheirFileSystemsAre(t *testing.T) {
 	if err := b.makeGroup(t.Context(), p, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	err := onLoop(t.Context(), b.raw(0), func(device string) error {
+	err := onLoop(b.raw(0), func(device string) error {
 		starts, err := b.lvm(t.Context(), device, "lvs", "--noheadings", "--nosuffix", "--units", "b",
 			"--options", "lv_name,lv_size,seg_start_pe,seg_pe_ranges")
 		var want, got []string
@@ -358,7 +358,7 @@ func needVMs(t *testing.T) {
 	if os.Getenv("NEED_VMS") == "" {
 		t.Skip("starts machines: set NEED_VMS=1")
 	}
-	needTools(t, "apt-config", "apt-get", "debugfs", "mke2fs", "mkswap", "mmdebstrap", "mkfs.vfat", "mkfs.xfs", "mkfs.btrfs", "btrfs", "losetup", "lvm", "unshare", "qemu-img", "qemu-system-x86_64", "sfdisk")
+	needTools(t, "apt-config", "apt-get", "debugfs", "mke2fs", "mkswap", "mmdebstrap", "mkfs.vfat", "mkfs.xfs", "mkfs.btrfs", "btrfs", "lvm", "unshare", "qemu-img", "qemu-system-x86_64", "sfdisk")
 }
 
 // needTools skips a test unless root runs it where the programs are; with

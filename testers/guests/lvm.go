@@ -2,11 +2,12 @@ package guests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"hyper2kvm/pipeline/disk/loop"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -45,7 +46,7 @@ func (b *build) makeGroup(ctx context.Context, p Partition, disk int, start int6
 	if err := createSparse(file, p.Size); err != nil {
 		return err
 	}
-	err := onLoop(ctx, file, func(device string) error {
+	err := onLoop(file, func(device string) error {
 		for _, args := range groupCommands(p.Group, device) {
 			if _, err := b.lvm(ctx, device, args...); err != nil {
 				return err
@@ -72,21 +73,17 @@ func (b *build) lvm(ctx context.Context, device string, args ...string) ([]byte,
 	return proc.Command{Name: "lvm", Args: args, Env: []string{"LVM_SYSTEM_DIR=" + system}}.Run(ctx)
 }
 
-// onLoop lends a loop device of a file. It is detached at once, which the kernel
-// does when its last user is gone, so that a build that is killed leaves none.
-func onLoop(ctx context.Context, file string, use func(device string) error) error {
-	out, err := proc.Run(ctx, "losetup", "--find", "--show", file)
+// onLoop lends a loop device of a file.
+func onLoop(file string, use func(device string) error) (err error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	device := strings.TrimSpace(string(out))
-	held, err := os.OpenFile(device, os.O_RDWR, 0)
+	defer f.Close()
+	d, err := loop.Attach(f, 0, 0)
 	if err != nil {
 		return err
 	}
-	defer held.Close()
-	if _, err := proc.Run(ctx, "losetup", "--detach", device); err != nil {
-		return err
-	}
-	return use(device)
+	defer func() { err = errors.Join(err, d.Detach()) }()
+	return use(d.Node())
 }

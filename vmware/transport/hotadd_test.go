@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"hyper2kvm/pipeline/disk"
-	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/disk/loop"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 )
 
 const serial = "6000c29f0a1b2c3d4e5f60718293a4b5"
@@ -269,10 +270,12 @@ func TestABlockDeviceIsReadAndNotShared(t *testing.T) {
 	l, raw := newLab(t), content()
 	file := filepath.Join(t.TempDir(), "disk")
 	sparse(t, file, raw)
-	loop := strings.TrimSpace(string(must(proc.Run(t.Context(), "losetup", "--find", "--show", "--read-only", file))(t)))
-	defer proc.Run(context.WithoutCancel(t.Context()), "losetup", "--detach", loop)
+	readOnly := must(os.Open(file))(t)
+	defer readOnly.Close()
+	device := must(loop.Attach(readOnly, 0, 0))(t)
+	defer looptest.Detach(t, device)
 	l.kernel.dev = "/dev"
-	d := l.disk(raw, func() { l.put("block/"+filepath.Base(loop)+"/device/vpd_pg83", page83(serial)) })
+	d := l.disk(raw, func() { l.put("block/"+filepath.Base(device.Node())+"/device/vpd_pg83", page83(serial)) })
 	r := must(l.kernel.open(t.Context(), Access{}, d))(t)
 	readsAs(t, r, raw)
 	if _, err := l.kernel.open(t.Context(), Access{}, d); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "something on this appliance uses it") {

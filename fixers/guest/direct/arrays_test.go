@@ -16,8 +16,8 @@ import (
 
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/guesttest"
-	"hyper2kvm/fixers/guest/loop"
 	"hyper2kvm/fixers/guest/md"
+	"hyper2kvm/pipeline/disk/loop"
 	"hyper2kvm/pipeline/proc"
 )
 

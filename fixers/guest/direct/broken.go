@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"hyper2kvm/fixers/guest/loop"
+	"hyper2kvm/pipeline/disk/loop"
 	"hyper2kvm/pipeline/proc"
 )
 

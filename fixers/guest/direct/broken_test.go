@@ -18,8 +18,8 @@ import (
 
 	"hyper2kvm/fixers/guest/direct/files"
 	"hyper2kvm/fixers/guest/guesttest"
-	"hyper2kvm/fixers/guest/loop"
 	"hyper2kvm/pipeline/disk"
+	"hyper2kvm/pipeline/disk/loop"
 	"hyper2kvm/pipeline/proc"
 )
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/fixers/guest/loop"
+	"hyper2kvm/pipeline/disk/loop"
 )
 
 // device is a block device of this kernel's that shows a part of a guest's disks:

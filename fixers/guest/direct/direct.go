@@ -32,7 +32,7 @@ import (
 	"hyper2kvm/fixers/guest"
 	"hyper2kvm/fixers/guest/direct/call"
 	"hyper2kvm/fixers/guest/direct/files"
-	"hyper2kvm/fixers/guest/loop"
+	"hyper2kvm/pipeline/disk/loop"
 	"hyper2kvm/pipeline/proc"
 )
 

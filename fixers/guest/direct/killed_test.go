@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"hyper2kvm/fixers/guest/guesttest"
-	"hyper2kvm/fixers/guest/loop"
+	"hyper2kvm/pipeline/disk/loop"
 )
 
 // requireNothingLeft fails the test if a disk is still behind a loop device or

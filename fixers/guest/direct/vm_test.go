@@ -27,7 +27,7 @@ func TestAFullKernelShowsAll(t *testing.T) {
 	otherkernel.Machine{
 		Data:     data,
 		Env:      []string{guesttest.KeptFolder + "=/kept"},
-		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.LockedPrograms, []string{"mkfs.vfat", "mkfs.btrfs", "fsck.fat", "btrfs", "dmsetup", "mdadm"}, guesttest.CheckPrograms, []string{"resize2fs"}),
+		Programs: slices.Concat(guesttest.Programs, guesttest.VolumePrograms, guesttest.LockedPrograms, []string{"mkfs.vfat", "mkfs.btrfs", "fsck.fat", "btrfs", "dmsetup", "mdadm", "losetup"}, guesttest.CheckPrograms, []string{"resize2fs"}),
 		Files:    []string{"/etc/mke2fs.conf"},
 		Modules:  []string{"loop", "dm-mod", "dm-mirror", "dm-crypt", "aes_generic", "xts", "md-mod", "linear", "raid0", "raid1", "vfat", "nls_cp437", "nls_ascii", "xfs", "btrfs"},
 		Tests: []string{

@@ -17,11 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 )
 
 // SubvolumePrograms are those that Btrfs runs.
-var SubvolumePrograms = []string{"mkfs.btrfs", "losetup", "blkid"}
+var SubvolumePrograms = []string{"mkfs.btrfs", "blkid"}
 
 // OfBtrfs are the subvolumes of Btrfs, as a distribution, snapper and strangers make
 // them. Each has a file "where" with its own path in it; a snapshot has what it was
@@ -63,17 +63,13 @@ func btrfs(t testing.TB, furnish func(top string) error) string {
 	t.Helper()
 	disk := filepath.Join(t.TempDir(), "btrfs.raw")
 	Make(t, disk, "btrfs", BlankSize)
-	out, err := proc.Run(t.Context(), "losetup", "--find", "--show", disk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	device := strings.TrimSpace(string(out))
-	defer run(t, "", "losetup", "--detach", device)
+	d := looptest.Attach(t, disk, 0, 0)
+	defer looptest.Detach(t, d)
 	made := make(chan error)
 	top := t.TempDir()
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the mount namespace ends with the thread
-		made <- mountAlone(device, top, furnish)
+		made <- mountAlone(d.Node(), top, furnish)
 	}()
 	if err := <-made; err != nil {
 		t.Fatal(err)

@@ -1,18 +1,17 @@
 package guesttest
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"hyper2kvm/fixers/guest"
-	"hyper2kvm/pipeline/proc"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 )
 
 // VolumePrograms are those that Volumes runs beyond Programs.
-var VolumePrograms = []string{"lvm", "losetup"}
+var VolumePrograms = []string{"lvm"}
 
 // Volumes makes the disks of a guest with logical volumes in a folder of the
 // test. LVM's own program makes them, without device-mapper:
@@ -164,13 +163,9 @@ func withLoops(t testing.TB, parts []extent, do func(lvm)) {
 	t.Helper()
 	l := lvm{t: t}
 	for _, p := range parts {
-		out, err := proc.Run(t.Context(), "losetup", "--find", "--show", "--offset", fmt.Sprint(p.start), "--sizelimit", fmt.Sprint(p.size), p.disk)
-		if err != nil {
-			t.Fatal(err)
-		}
-		device := strings.TrimSpace(string(out))
-		defer run(t, "", "losetup", "--detach", device)
-		l.devices = append(l.devices, device)
+		d := looptest.Attach(t, p.disk, p.start, p.size)
+		defer looptest.Detach(t, d)
+		l.devices = append(l.devices, d.Node())
 	}
 	do(l)
 }

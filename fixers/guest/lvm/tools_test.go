@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"hyper2kvm/pipeline/disk/loop"
+	"hyper2kvm/pipeline/disk/loop/looptest"
 	"hyper2kvm/pipeline/proc"
 )
 
@@ -25,6 +27,7 @@ const (
 // device-mapper.
 type tools struct {
 	t       *testing.T
+	loops   []*loop.Device
 	devices []string
 }
 
@@ -32,20 +35,15 @@ func attach(t *testing.T, files ...string) tools {
 	t.Helper()
 	l := tools{t: t}
 	for _, f := range files {
-		out, err := proc.Run(t.Context(), "losetup", "--find", "--show", f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.devices = append(l.devices, strings.TrimSpace(string(out)))
+		d := looptest.Attach(t, f, 0, 0)
+		l.loops, l.devices = append(l.loops, d), append(l.devices, d.Node())
 	}
 	return l
 }
 
 func (l tools) detach() {
-	for _, d := range l.devices {
-		if _, err := proc.Run(l.t.Context(), "losetup", "--detach", d); err != nil {
-			l.t.Error(err)
-		}
+	for _, d := range l.loops {
+		looptest.Detach(l.t, d)
 	}
 }
 
@@ -108,9 +106,7 @@ func openFile(t *testing.T, name string) file {
 
 func needTools(t *testing.T) {
 	t.Helper()
-	_, lvm := proc.Look("lvm")
-	_, losetup := proc.Look("losetup")
-	missing := errors.Join(lvm, losetup)
+	_, missing := proc.Look("lvm")
 	if os.Getuid() != 0 {
 		missing = errors.Join(missing, errors.New("needs root"))
 	}
