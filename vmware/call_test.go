@@ -227,12 +227,12 @@ func TestAChangeThatDidNotLeaveIsSaidWhenTheServerIsBack(t *testing.T) {
 func TestASessionIsKeptAlive(t *testing.T) {
 	s := newSite(t, simulator.VPX())
 	options := s.model.Map().OptionManager()
-	options.Setting = append(options.Setting, &types.OptionValue{Key: "config.vmacore.soap.sessionTimeout", Value: "300ms"})
+	options.Setting = append(options.Setting, &types.OptionValue{Key: "config.vmacore.soap.sessionTimeout", Value: "1s"})
 	was := aliveEvery
 	aliveEvery = 50 * time.Millisecond
 	t.Cleanup(func() { aliveEvery = was })
 	session := s.connect(t)
-	time.Sleep(900 * time.Millisecond)
+	time.Sleep(2500 * time.Millisecond)
 	if n := s.count("Login"); n != 1 {
 		t.Errorf("it logged in %d times", n)
 	}
@@ -241,7 +241,7 @@ func TestASessionIsKeptAlive(t *testing.T) {
 	}
 	session.stop()
 	session.stop = func() {}
-	time.Sleep(900 * time.Millisecond)
+	time.Sleep(2500 * time.Millisecond)
 	if n := len(s.sessions(t)); n != 0 {
 		t.Fatalf("without use the server keeps %d sessions: this test proves nothing", n)
 	}

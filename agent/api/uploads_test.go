@@ -180,11 +180,11 @@ func (d *dripping) Read(b []byte) (int, error) {
 func TestAnUploadMayTakeLongerThanARequest(t *testing.T) {
 	h := newHarness(t, done)
 	impatient := httptest.NewUnstartedServer(h.Server.Config.Handler)
-	impatient.Config.ReadTimeout, impatient.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	impatient.Config.ReadTimeout, impatient.Config.WriteTimeout = time.Second, time.Second
 	impatient.StartTLS()
 	defer impatient.Close()
 	whole := make([]byte, 20*pace)
-	r, err := http.NewRequestWithContext(t.Context(), "PUT", impatient.URL+base+"/storages/vmware/uploads/slow.raw", &dripping{len(whole), pace, 50 * time.Millisecond})
+	r, err := http.NewRequestWithContext(t.Context(), "PUT", impatient.URL+base+"/storages/vmware/uploads/slow.raw", &dripping{len(whole), pace, 100 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

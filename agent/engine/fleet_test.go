@@ -370,7 +370,7 @@ func TestOneThatIsCutOffStopsBeforeAnotherBegins(t *testing.T) {
 	submitted(t, watch, "web01", spec())
 	worker.reaches(t, "web01", 10)
 	first.kill(t)
-	time.Sleep(1500 * time.Millisecond) // its lease is over
+	time.Sleep(4 * time.Second) // its lease is over
 	at := worker.steps("web01")
 	time.Sleep(200 * time.Millisecond)
 	if now := worker.steps("web01"); now != at || at >= 2000 {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,7 +25,6 @@ import (
 // fault is something that goes wrong, and how a migration of a VM that runs ends then.
 type fault struct {
 	name   string
-	at     vmwaretest.Options
 	vm     func(*vmwaretest.VM)
 	begin  func(*testing.T, *lab)       // what is wrong from the start
 	stage  string                       // before which something goes wrong
@@ -54,9 +54,15 @@ var overcome = []fault{
 		l.Storm(vmwaretest.Weather{Prefix: "/folder", Cut: 10_000, Times: 2})
 		return nil
 	}},
-	{name: "a lease times out", at: vmwaretest.Options{LeaseTimeout: 300 * time.Millisecond}, begin: func(_ *testing.T, l *lab) {
+	{name: "a lease times out", begin: func(t *testing.T, l *lab) {
 		l.by = []string{"nfc"}
-		l.Storm(vmwaretest.Weather{Prefix: "/nfc", Delay: 600 * time.Millisecond, Times: 1})
+		var once sync.Once
+		l.OnRequest = func(r *http.Request) bool {
+			if strings.HasPrefix(r.URL.Path, "/nfc") {
+				once.Do(l.TimeOutLeases)
+			}
+			return false
+		}
 	}},
 	{name: "an export is cut", begin: func(_ *testing.T, l *lab) {
 		l.by = []string{"nfc"}
@@ -118,7 +124,7 @@ func TestAMigrationGetsOverWhatPasses(t *testing.T) {
 // lab is one where a fault is at work.
 func (f fault) lab(t *testing.T) (*lab, *pipeline.Run) {
 	t.Helper()
-	l := newLabAt(t, f.at, f.vm)
+	l := newLab(t, f.vm)
 	l.fill(t)
 	if f.begin != nil {
 		f.begin(t, l)

@@ -141,10 +141,10 @@ func TestASnapshotIsExportedAsItWas(t *testing.T) {
 }
 
 func TestALeaseEndsUnlessItsClientTellsOfProgress(t *testing.T) {
-	s, c := started(t, vmwaretest.Options{LeaseTimeout: 300 * time.Millisecond})
+	s, c := started(t, vmwaretest.Options{LeaseTimeout: time.Second})
 	v := s.AddVM(t, vmwaretest.VM{Name: "web01", Disks: []vmwaretest.Disk{{Size: 1 << 20}}})
 	lease, info := exported(t, c, v.Ref)
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if err := lease.Progress(context.Background(), 10); err != nil {
 			t.Fatal("the lease ended although there was progress: ", err)
 		}
@@ -169,7 +169,7 @@ func TestALeaseEndsUnlessItsClientTellsOfProgress(t *testing.T) {
 		t.Error("the lease is ready after its end")
 	}
 	lease, _ = exported(t, c, v.Ref)
-	time.Sleep(time.Second)
+	s.TimeOutLeases()
 	if err := lease.Complete(context.Background()); !fault.Is(err, &types.Timedout{}) {
 		t.Errorf("complete what nobody told of: %v", err)
 	}

@@ -70,6 +70,13 @@ func (s *Server) openLeases() []*lease {
 	return slices.Collect(maps.Values(s.leases))
 }
 
+// TimeOutLeases ends all leases as if nobody had spoken of them in time.
+func (s *Server) TimeOutLeases() {
+	for _, l := range s.openLeases() {
+		l.timeOut()
+	}
+}
+
 // timeOut ends a lease that nobody spoke of.
 func (l *lease) timeOut() {
 	ctx := l.server.context()

@@ -28,7 +28,7 @@ func TestAStreamThatFallsSilentIsTakenUpAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.quiet = 100 * time.Millisecond
+	c.quiet = time.Second
 	began, texts := time.Now(), ""
 	for e, err := range c.Events(t.Context(), "", Now) {
 		if err != nil {
