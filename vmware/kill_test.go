@@ -86,7 +86,7 @@ var everyCall = flag.Bool("every-call", false, "cut the connection at every call
 var cuts = []struct{ dead, after bool }{{true, false}, {true, true}, {false, false}, {false, true}}
 
 func TestKilledAtAnyCallAndTakenBackByTheNext(t *testing.T) {
-	r := newRig(t, vmwaretest.Options{LeaseTimeout: time.Second})
+	r := newRig(t, vmwaretest.Options{LeaseTimeout: 3 * time.Second})
 	before := r.inventory(t)
 	for _, cut := range cuts {
 		if !cut.dead && !*everyCall {
@@ -109,7 +109,7 @@ func TestKilledAtAnyCallAndTakenBackByTheNext(t *testing.T) {
 func (r *rig) ended(t *testing.T) {
 	t.Helper()
 	r.KillSessions(t)
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		leaks := r.Leaks()
 		if len(leaks) == 0 {
 			return

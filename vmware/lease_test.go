@@ -15,10 +15,10 @@ import (
 	"hyper2kvm/vmware/vmwaretest"
 )
 
-// exportRig has a VM that is off, and leases that end after a second of silence.
+// exportRig has a VM that is off, and leases that end after two seconds of silence.
 func exportRig(t *testing.T) (*rig, *Hand, *pages) {
 	t.Helper()
-	r := newRig(t, vmwaretest.Options{LeaseTimeout: time.Second})
+	r := newRig(t, vmwaretest.Options{LeaseTimeout: 2 * time.Second})
 	ledger := new(pages)
 	h := r.hand(t, ledger)
 	if err := h.Shutdown(context.Background(), r.source.Ref.Value, PowerPolicy{}); err != nil {
@@ -78,7 +78,7 @@ func TestTheDisksOfAVMShareAnExportThatIsKeptAlive(t *testing.T) {
 		}
 		exports = append(exports, e)
 	}
-	time.Sleep(1500 * time.Millisecond) // longer than the server waits
+	time.Sleep(3 * time.Second) // longer than the server waits
 	for _, e := range exports {
 		if err := e.Progress(ctx, 50); err != nil || r.leases() != 1 {
 			t.Fatalf("Progress = %v, and the server has %d leases", err, r.leases())
@@ -100,7 +100,7 @@ func TestAnExportEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	for deadline := time.Now().Add(5 * time.Second); ledger.states()[1] != "lease undone"; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ledger.states()[1] != "lease undone"; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it is not aborted: %q", ledger.states())
 		}
@@ -118,7 +118,7 @@ func TestALostExportIsToldAndBegunAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Fail(vmwaretest.Trouble{Method: "HttpNfcLeaseProgress", Fault: &types.Timedout{}})
-	for deadline := time.Now().Add(5 * time.Second); e.Progress(ctx, 1) == nil; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); e.Progress(ctx, 1) == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody says that it is lost")
 		}
@@ -142,7 +142,7 @@ func TestAnExportThatHasEndedIsNotShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.lease.stop() // nothing keeps it alive, and nobody hears that it has ended
-	for deadline := time.Now().Add(5 * time.Second); r.leases() > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); r.leases() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the server keeps it")
 		}

@@ -166,7 +166,7 @@ func TestASecondClientWaitsNoLongerThanItMay(t *testing.T) {
 func TestADeviceThatFallsSilentIsGivenUp(t *testing.T) {
 	socket, _, server := serve(t, "off")
 	d, m := dial(t, socket)
-	d.Silence = 300 * time.Millisecond
+	d.Silence = time.Second
 	if err := d.Read(t.Context(), m.Bytes()[:512], 0); err != nil {
 		t.Fatal(err)
 	}
