@@ -43,12 +43,33 @@ func (c Choice) QEMU() []string {
 	if c.Name == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	return []string{"-accel", Emulator, "-cpu", Emulated}
+	return []string{"-accel", Emulator, "-cpu", Emulated(false)}
 }
 
-// Emulated is the CPU, as -cpu takes it, that emulated guests have which every x86-64 can
-// run.
-const Emulated = "max,-" + Flawed
+// Emulated is the emulated CPU, as -cpu takes it, of a guest that may need all of one, or
+// of one that every x86-64 can run.
+func Emulated(whole bool) string {
+	cpu := "max"
+	for _, feature := range Lacks(whole) {
+		cpu += ",-" + feature
+	}
+	return cpu
+}
+
+// Lacks are the features that an emulated CPU is better without.
+func Lacks(whole bool) []string {
+	if whole {
+		return []string{deep}
+	}
+	return []string{deep, Flawed}
+}
+
+// deep is a page table of five levels, which addresses more than 64 TiB of memory. Older
+// kernels that know of it, such as RHEL 8's before 2023, now and then reset on an emulated CPU
+// that has it, before they say a word.
+//
+// Source: libguestfs, lib/launch-direct.c, commits 59d7e6e and 7398fdc.
+const deep = "la57"
 
 // Flawed is an instruction, CMPXCHG16B, that QEMU's emulator has wrong before version 8: it
 // leaves what happens to be there in the flags, and a guest whose kernel is interrupted

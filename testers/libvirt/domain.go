@@ -102,16 +102,16 @@ func accelerated(p *proof) string {
 	}
 	was := p.Type
 	p.Type = "qemu"
-	cpu, without := &libvirtxml.DomainCPU{Mode: "maximum"}, ""
-	if !p.spec.Whole {
-		cpu.Features, without = []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: accel.Flawed}}, " without "+accel.Flawed
+	cpu, lacks := &libvirtxml.DomainCPU{Mode: "maximum"}, accel.Lacks(p.spec.Whole)
+	for _, feature := range lacks {
+		cpu.Features = append(cpu.Features, libvirtxml.DomainCPUFeature{Policy: "disable", Name: feature})
 	}
 	if p.CPU != nil {
 		was += " with CPU mode " + p.CPU.Mode
 		cpu.Topology = p.CPU.Topology
 	}
 	p.CPU = cpu
-	return fmt.Sprintf("the CPU is emulated: domain type qemu with CPU mode maximum%s instead of %s", without, was)
+	return fmt.Sprintf("the CPU is emulated: domain type qemu with CPU mode maximum without %s instead of %s", strings.Join(lacks, " and "), was)
 }
 
 // sized gives the domain the memory that the host can spare.

@@ -92,7 +92,7 @@ func TestWhatTheHostProvidesIsTheTesters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`<domain type="qemu">`, `<cpu mode="maximum">`, `<feature policy="disable" name="cx16"></feature>`, `<topology sockets="2" cores="2" threads="1">`, `<memory unit="KiB">1048576</memory>`,
+		`<domain type="qemu">`, `<cpu mode="maximum">`, `<feature policy="disable" name="la57"></feature>`, `<feature policy="disable" name="cx16"></feature>`, `<topology sockets="2" cores="2" threads="1">`, `<memory unit="KiB">1048576</memory>`,
 		`<driver name="qemu" type="raw" cache="unsafe" discard="unmap">`, `<source protocol="nbd" name="disk0">`, `<source protocol="nbd" name="disk1">`,
 		`<host transport="unix" socket="/run/s/nbd">`, `<interface type="client">`, `<source address="127.0.0.1" port="5001">`,
 		`<source address="127.0.0.1" port="5002">`, `<source mode="connect" path="/run/m/serial">`, `<source mode="connect" path="/run/m/probe">`,
@@ -120,7 +120,7 @@ func TestEveryDifferenceIsNamed(t *testing.T) {
 	text := regexp.MustCompile(`-proof-\w+`).ReplaceAllString(strings.Join(differences, "\n"), "-proof-x")
 	if d := cmp.Diff(`its name is web01-proof-x
 its UUID, which the guest can read in the SMBIOS tables, is another: libvirt has a domain with the emitted one
-the CPU is emulated: domain type qemu with CPU mode maximum without cx16 instead of kvm with CPU mode host-model
+the CPU is emulated: domain type qemu with CPU mode maximum without la57 and cx16 instead of kvm with CPU mode host-model
 network cards are connected to this program (interface type client), not to a network of libvirt's
 the serial port is connected to this program, not to a terminal
 the guest agent's socket is in this program's folder

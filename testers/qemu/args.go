@@ -34,7 +34,7 @@ const (
 // processor is the accelerator and a CPU that the guest can run on.
 func processor(s watch.Spec) []string {
 	if s.Accel == accel.TCG && s.Whole {
-		return []string{"-accel", accel.Emulator, "-cpu", "max"}
+		return []string{"-accel", accel.Emulator, "-cpu", accel.Emulated(true)}
 	}
 	return accel.Choice{Name: s.Accel}.QEMU()
 }

@@ -126,8 +126,8 @@ func TestAGuestThatNeedsAllOfACPUHasIt(t *testing.T) {
 		cpu  string
 		said []string
 	}{
-		{watch.Spec{Accel: "tcg", Whole: true}, "max", []string{"the CPU is emulated: model max"}},
-		{watch.Spec{Accel: "tcg"}, "max,-cx16", []string{"the CPU is emulated: model max,-cx16"}},
+		{watch.Spec{Accel: "tcg", Whole: true}, "max,-la57", []string{"the CPU is emulated: model max,-la57"}},
+		{watch.Spec{Accel: "tcg"}, "max,-la57,-cx16", []string{"the CPU is emulated: model max,-la57,-cx16"}},
 		{watch.Spec{Accel: "kvm", Whole: true}, "host", nil},
 		{watch.Spec{Accel: "kvm"}, "host", nil},
 	} {
@@ -150,7 +150,7 @@ func TestTheMachineFollowsTheAcceleratorAndTheFirmware(t *testing.T) {
 		code   string
 	}{
 		{"kvm", machine.BIOS, false, map[string]string{"-accel": "kvm", "-cpu": "host", "-machine": "q35,usb=off,vmport=off,hpet=off", "-rtc": "base=utc,driftfix=slew"}, ""},
-		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi,tb-size=64", "-cpu": "max,-cx16",
+		{"tcg", machine.UEFI, false, map[string]string{"-accel": "tcg,thread=multi,tb-size=64", "-cpu": "max,-la57,-cx16",
 			"-machine": "q35,usb=off,vmport=off,hpet=off,pflash0=code,pflash1=vars"}, ovmfCode},
 		{"kvm", machine.UEFI, true, map[string]string{"-machine": "q35,usb=off,vmport=off,hpet=off,smm=on,pflash0=code,pflash1=vars",
 			"-global": "driver=cfi.pflash01,property=secure,value=on"}, ovmfSecureCode},

@@ -125,7 +125,7 @@ func configure(handle *guestfs.Guestfs, disks []Export, opts Options) error {
 		}
 	}
 	if opts.TCG {
-		cpu := accel.Emulated // Debian's kernels and programs run on any x86-64
+		cpu := accel.Emulated(false) // Debian's kernels and programs run on any x86-64
 		if err := errors.Join(handle.Set_backend_settings([]string{"force_tcg"}), handle.Config("-cpu", &cpu)); err != nil {
 			return err
 		}
