@@ -5,6 +5,7 @@ package loop
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,8 +138,10 @@ func Over(files []File) (paths []string, err error) {
 	for _, entry := range bound {
 		path := "/dev/" + filepath.Base(filepath.Dir(entry))
 		f, err := os.Open(path)
-		if errors.Is(err, errLeaving) {
-			continue // one of Attach's can be opened as long as it shows something
+		// One of Attach's can be opened as long as it shows something. /sys tells a container
+		// of its host's too.
+		if errors.Is(err, errLeaving) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			continue
 		}
 		if err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,31 @@ func TestOthersMayDetachTheirDevices(t *testing.T) {
 			t.Fatalf("over the file are %q, want %s", got, d.Node())
 		}
 		must(t, d.Detach())
+	}
+}
+
+// TestDevicesThatAContainerDoesNotHaveAreNotAsked: /sys shows all of the host's.
+func TestDevicesThatAContainerDoesNotHaveAreNotAsked(t *testing.T) {
+	f := made(t)
+	d, err := Attach(f, 0, 0)
+	must(t, err)
+	defer func() { must(t, d.Detach()) }()
+	file, err := FileOf(f)
+	must(t, err)
+	asked := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the mount namespace ends with the thread
+		err := errors.Join(unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", "/dev", "tmpfs", 0, ""))
+		if err == nil {
+			_, err = Over([]File{file})
+		}
+		asked <- err
+	}()
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+	if got := over(t, f); !slices.Equal(got, []string{d.Node()}) {
+		t.Errorf("outside %q are over the file, want %s", got, d.Node())
 	}
 }
 
