@@ -61,8 +61,11 @@ func landlock(device string, writes bool) error {
 	}
 	for path, rights := range allowed {
 		err := allow(set, path, rights&rules.Handled_access_fs)
-		if path == device && errors.Is(err, unix.EBADFD) {
+		switch {
+		case path == device && errors.Is(err, unix.EBADFD):
 			err = nil // it is in no file system, and kept from nobody: landlock_add_rule(2)
+		case path != device && errors.Is(err, unix.ENOENT):
+			err = nil // it was removed since, and is needed by nobody
 		}
 		if err != nil {
 			return fmt.Errorf("landlock: allow %s: %w", path, err)
@@ -113,8 +116,7 @@ func readable() (map[string]uint64, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		info, err := os.Stat("/" + e.Name()) // of what a link leads to
-		if err == nil && info.IsDir() && e.Name() != "dev" {
+		if e.IsDir() && e.Name() != "dev" { // what a link leads to is below one of the others
 			allowed["/"+e.Name()] = mayRun
 		}
 	}
