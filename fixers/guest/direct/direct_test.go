@@ -77,6 +77,32 @@ func TestFileSystemsOfTheKernelAreAnEngine(t *testing.T) {
 	}
 }
 
+// remembering is a suite's guest of which what was read is remembered. What is made beside
+// it is not seen before something is written.
+type remembering struct {
+	guest.Guest
+	suite suite
+}
+
+func (r remembering) Link(old, name string) error {
+	return errors.Join(r.SetMeta("/", guest.Meta{Mode: 0o755}), r.suite.Link(old, name))
+}
+
+func (r remembering) Pipe(name string) error {
+	return errors.Join(r.SetMeta("/", guest.Meta{Mode: 0o755}), r.suite.Pipe(name))
+}
+
+func TestAGuestOfWhichThingsAreRememberedIsAsAnyOther(t *testing.T) {
+	guesttest.Need(t, guesttest.Programs...)
+	g := openDisks(t, made(t, "ext4", guesttest.BlankSize))
+	r := remembering{guest.Remember(g), suite{g}}
+	must(t, r.Mount("disk0", "/"))
+	guesttest.Run(t, func(t *testing.T) guesttest.Disk {
+		must(t, guesttest.Clear(r))
+		return r
+	})
+}
+
 func TestTopologyOfRealTables(t *testing.T) {
 	guesttest.Need(t, guesttest.Programs...)
 	g := openDisks(t, guesttest.Disks(t)...)

@@ -23,7 +23,7 @@ func TestArraysAreMadeAnew(t *testing.T) {
 	}
 	needVMs(t)
 	disks := guesttest.BlankArrays(t)
-	opened, err := Open(t.Context(), serve(t, disks), Options{TCG: true}, quiet)
+	opened, err := open(t.Context(), serve(t, disks), Options{TCG: true}, quiet)
 	must(t, err)
 	g := opened.(*engine)
 	var devices []string

@@ -269,6 +269,9 @@ func (g *engine) Err() error {
 // UnmountAll writes everything through and unmounts.
 func (g *engine) UnmountAll() error {
 	defer pin(g.handle)()
+	if len(g.mounts) == 0 {
+		return nil
+	}
 	g.mounts = nil
 	return errors.Join(g.handle.Sync(), g.handle.Umount_all())
 }

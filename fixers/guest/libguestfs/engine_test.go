@@ -138,7 +138,7 @@ func TestTheEnginesAgree(t *testing.T) {
 	must(t, reference.Close())
 
 	began := time.Now()
-	opened, err := Open(t.Context(), serve(t, disks), Options{TCG: true}, quiet)
+	opened, err := open(t.Context(), serve(t, disks), Options{TCG: true}, quiet)
 	must(t, err)
 	t.Logf("launched in %v", time.Since(began))
 	g := opened.(*engine)

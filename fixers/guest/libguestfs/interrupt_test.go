@@ -16,7 +16,7 @@ func TestAnInterruptedGuestEnds(t *testing.T) {
 	needVMs(t)
 	why := errors.New("the operator has enough")
 	ctx, interrupt := context.WithCancelCause(context.Background())
-	opened, err := Open(ctx, serve(t, guesttest.Disks(t)), Options{TCG: true}, quiet)
+	opened, err := open(ctx, serve(t, guesttest.Disks(t)), Options{TCG: true}, quiet)
 	must(t, err)
 	g := opened.(*engine)
 	must(t, g.Mount("disk0p1", "/"))

@@ -43,5 +43,9 @@ type Options struct {
 // machine is killed as well: a call that is under way, or comes then, fails soon, and Err
 // and Close tell the context's cause.
 func Open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (guest.Guest, error) {
-	return open(ctx, disks, opts, log)
+	g, err := open(ctx, disks, opts, log)
+	if err != nil {
+		return nil, err
+	}
+	return guest.Remember(g), nil // each call is one on another machine
 }
