@@ -44,7 +44,7 @@ func fill(p []byte) {
 const (
 	benchSize  = 8 << 30
 	benchData  = 2 << 30
-	benchRound = 3 // how often each way is measured; the quickest counts
+	benchRound = 8 // how often each way is measured; the quickest counts
 )
 
 // rival is another way to copy, until the target is on stable storage. It has no
