@@ -22,16 +22,14 @@ GOFILES      = find . -name '*.go' -type f -not -path '*/node_modules/*'
 # Unit tests stay quick whatever the caller's environment asks for.
 UNIT        := env -u NEED_TOOLS -u NEED_VMS
 WITH_IMPORTS = go list -f '{{.ImportPath}} {{.Deps}} {{.TestImports}} {{.XTestImports}}' ./...
-OF           = --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -ur
-# Packages in which more than one goroutine runs: in others the race detector has nothing to
-# find. govmomi is too large to build with it in bearable time.
-CONCURRENT   = grep -rlE '\bgo (func|[a-zA-Z_.]+\()|\.Go\(|\.Parallel\(\)|"sync"|"sync/atomic"|errgroup' --include='*.go' $(OF)
-RACED        = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1 | grep -xFf <($(CONCURRENT))
-UNRACED      = go list ./... | grep -vxFf <($(RACED))
+# govmomi is too large to build with the race detector in bearable time.
+RACED        = $(WITH_IMPORTS) | grep -v govmomi | cut -d' ' -f1
+UNRACED      = $(WITH_IMPORTS) | grep govmomi | cut -d' ' -f1
 # Packages whose tests start machines, those that take longest first; and those that have
 # variants besides.
-MACHINES     = grep -rlF 'Getenv("NEED_VMS") == ""' --include='*_test.go' $(OF)
-VARIANTS     = grep -rlF NEED_VMS --include='*_test.go' $(OF)
+OF           = --include='*_test.go' --exclude-dir=node_modules . | sed 's|^\.|hyper2kvm|; s|/[^/]*$$||' | sort -ur
+MACHINES     = grep -rlF 'Getenv("NEED_VMS") == ""' $(OF)
+VARIANTS     = grep -rlF NEED_VMS $(OF)
 WITH         = grep -xFf <($(MACHINES))
 WITHOUT      = grep -vxFf <($(MACHINES))
 
