@@ -10,7 +10,8 @@ import (
 )
 
 // Remember keeps what was read of a guest until something is written or mounted, for an
-// engine that takes long to answer: nobody else changes a guest's files.
+// engine that takes long to answer: nobody else changes a guest's files. What is remembered
+// is told also when the engine has ended; Err asks that itself.
 func Remember(g Guest) Guest {
 	r := &remembered{Guest: g}
 	r.forget()
@@ -28,7 +29,7 @@ type remembered struct {
 	files map[string]answer[[]byte]
 	attrs map[string]map[string][]byte
 	count int   // of what is remembered
-	bytes int64 // of files
+	bytes int64 // of files, links and attributes
 }
 
 // answer is a value, or that there is none.
@@ -41,7 +42,7 @@ type answer[T any] struct {
 const (
 	maxRemembered = 2 * MaxEntries
 	maxBytes      = 64 << 20
-	maxOfAFile    = 4 << 20
+	maxOfAFile    = 4 << 20 // and of its attributes
 )
 
 func (r *remembered) forget() {
@@ -96,7 +97,7 @@ func (r *remembered) Readlink(name string) (string, error) {
 	}
 	target, err := r.Guest.Readlink(name)
 	if err == nil {
-		r.room(1, 0)
+		r.room(1, int64(len(target)))
 		r.links[name] = target
 	}
 	return target, err
@@ -119,8 +120,12 @@ func (r *remembered) Xattrs(name string) (map[string][]byte, error) {
 		return cloned(attrs), nil
 	}
 	attrs, err := r.Guest.Xattrs(name)
-	if err == nil {
-		r.room(1, 0)
+	size := int64(0)
+	for key, value := range attrs {
+		size += int64(len(key) + len(value))
+	}
+	if err == nil && size <= maxOfAFile {
+		r.room(1, size)
 		r.attrs[name] = cloned(attrs)
 	}
 	return attrs, err

@@ -51,6 +51,9 @@ func (s *slow) ReadFile(name string, limit int64) ([]byte, error) {
 
 func (s *slow) Xattrs(name string) (map[string][]byte, error) {
 	s.ask("xattrs", name)
+	if name == "/big" {
+		return map[string][]byte{"user.x": s.big}, nil
+	}
 	return map[string][]byte{"user.x": []byte("value")}, nil
 }
 
@@ -155,11 +158,26 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 		if data, err := g.ReadFile("/big", 1<<30); len(data) != len(s.big) || err != nil {
 			t.Fatal(len(data), err)
 		}
+		if attrs, err := g.Xattrs("/big"); len(attrs["user.x"]) != len(s.big) || err != nil {
+			t.Fatal(len(attrs["user.x"]), err)
+		}
 	}
-	if len(s.asked) != 2 || g.bytes != 0 {
+	if len(s.asked) != 4 || g.bytes != 0 {
 		t.Errorf("asked for %q, and %d bytes are remembered", s.asked, g.bytes)
 	}
-	s.big = s.big[:maxOfAFile]
+	s.big = s.big[:maxOfAFile-len("user.x")]
+	for i := range 2 * maxBytes / maxOfAFile {
+		if _, err := g.Xattrs("/big"); err != nil {
+			t.Fatal(err)
+		}
+		g.attrs[fmt.Sprint(i)] = g.attrs["/big"]
+		delete(g.attrs, "/big")
+		if g.bytes > maxBytes || int64(len(g.attrs))*maxOfAFile > maxBytes {
+			t.Fatalf("attributes of %d files, %d bytes, are remembered", len(g.attrs), g.bytes)
+		}
+	}
+	g.forget()
+	s.big = s.big[:cap(s.big)-1]
 	for i := range 2 * maxBytes / maxOfAFile {
 		if _, err := g.ReadFile("/big", 1<<30); err != nil {
 			t.Fatal(err)

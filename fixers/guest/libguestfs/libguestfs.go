@@ -40,8 +40,8 @@ type Options struct {
 // Open launches the virtual machine with a guest's disks in the machine's
 // order. When ctx ends first, the machine is killed and the error is the context's
 // cause; when the launch's deadline does, it is ErrLaunch. When ctx ends later, the
-// machine is killed as well: a call that is under way, or comes then, fails soon, and Err
-// and Close tell the context's cause.
+// machine is killed as well: a call that is under way, or comes then, fails soon, but for
+// what is remembered, and Err and Close tell the context's cause.
 func Open(ctx context.Context, disks []Export, opts Options, log *slog.Logger) (guest.Guest, error) {
 	g, err := open(ctx, disks, opts, log)
 	if err != nil {
